@@ -1,0 +1,1 @@
+"""Data and generators that ship with DPD Studio and need no download."""

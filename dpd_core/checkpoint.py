@@ -1,0 +1,77 @@
+"""Training checkpoints as safetensors and JSON: adapter, optimizer and step.
+
+There is no random state to keep: every draw of a training step derives from the seed and the
+step's number (see :mod:`dpd_core.seeding`), so a resumed run draws what an uninterrupted one
+would have drawn. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dpd_core import storage
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    step: int,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+) -> None:
+    """Write one atomic file with the trained parameters and the optimizer's moments.
+
+    Args:
+        path: A ``.safetensors`` file; replaced if it is there.
+        step: Number of finished steps.
+        parameters: Trained parameters by name.
+        optimizer: An AdamW over exactly these parameters.
+        history: The last steps' values, from which the final means are made.
+    """
+    tensors = {f"parameter/{name}": value.detach() for name, value in parameters.items()}
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = value
+    contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    with storage.atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata={"state": json.dumps([step, history])})
+
+
+def load_checkpoint(
+    path: Path, *, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[int, list[dict[str, float]]]:
+    """Restore what :func:`save_checkpoint` wrote; 0 steps if there is no file.
+
+    Returns:
+        Number of finished steps, and the last steps' values.
+
+    Raises:
+        SafetensorError: the file is damaged.
+        KeyError: it holds other parameters.
+    """
+    if not path.exists():
+        return 0, []
+    with safe_open(path, "pt") as file:
+        keys = set(file.keys())
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(file.get_tensor(f"parameter/{name}"))
+        for name, parameter in parameters.items():
+            state: dict[str, Any] = {}
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                full = f"optimizer/{key}/{name}"
+                if full in keys:
+                    value: Tensor = file.get_tensor(full)
+                    state[key] = value if key == "step" else value.to(parameter.device)
+            if state:
+                optimizer.state[parameter] = state
+        step, history = json.loads(file.metadata()["state"])
+        return step, history

@@ -1,0 +1,290 @@
+"""The command line: ``python -m dpd_core STAGE --project DIR …``; ``run`` does all seven.
+
+Flags are made from the fields of the settings classes, so their names, help and limits are
+declared once. Progress goes to standard error; standard output gets the summary, with
+``--json`` as one machine-readable line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+import typing
+from typing import Any
+
+from dpd_core import STAGES, __version__
+from dpd_core.config import CONFIGS, PRESETS, ProjectConfig, StageConfig, resolve
+from dpd_core.errors import ConfigError, DPDError, JobStopped
+
+_RUN_FLAGS = {
+    "dataset": ("data", "demo", "test_data", "classes", "test_fraction", "max_per_class"),
+    "prototypes": ("ipc",),
+    "synthesize": ("strategy",),
+}
+"""Settings that ``run`` offers as flags; all others go through ``--set``."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point.
+
+    Args:
+        arguments: Words of the command line; ``None`` takes the process's own.
+
+    Returns:
+        Exit status: 0 done, 1 a :class:`DPDError`, 2 unusable arguments, 130 stopped.
+    """
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    as_json = options.pop("json")
+    started = time.monotonic()
+    terminal = Terminal(quiet=options.pop("quiet"))
+    try:
+        results = _run_all(options, terminal) if command == "run" else _run_one(
+            command, options, terminal
+        )  # fmt: skip
+    except DPDError as error:
+        terminal.close()
+        stopped = isinstance(error, JobStopped)
+        if as_json:
+            failure = {"what": error.what, "where": error.where, "fix": error.fix,
+                       "kind": type(error).__name__}  # fmt: skip
+            print(json.dumps({"ok": False, "command": command, "error": failure}))
+        print(f"{'Stopped' if stopped else 'Error'}: {error}", file=sys.stderr)
+        return 130 if stopped else 1
+    terminal.close()
+    seconds, memory = round(time.monotonic() - started, 1), _peak_memory()
+    if as_json:
+        print(json.dumps({"ok": True, "command": command, "project": options["project"],
+                          "seconds": seconds, "peak_memory_mb": memory,
+                          "results": results}))  # fmt: skip
+    else:
+        for stage, result in results.items():
+            print(f"{stage}: {_summary(result)}")
+        print(f"finished in {seconds} s, peak memory {memory} MB")
+    return 0
+
+
+def _run_one(stage: str, options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
+    project = _project(options, create=stage == "dataset")
+    given = {field.name: options.get(field.name) for field in dataclasses.fields(CONFIGS[stage])}
+    config = _settings(project, stage, options["preset"], given)
+    return {stage: _start(project, stage, config, terminal)}
+
+
+def _run_all(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
+    """All seven stages; those that are finished with the same settings are skipped."""
+    from dpd_core.jobs import skip_current
+
+    given: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+    for stage, names in _RUN_FLAGS.items():
+        given[stage] = {name: options[name] for name in names}
+    for assignment in options["set"]:
+        stage, name, value = _parse_assignment(assignment)
+        given[stage][name] = value
+    configs = {stage: resolve(stage, options["preset"], **given[stage]) for stage in STAGES}
+    project = _project(options, create=True)
+    results = {}
+    for stage in STAGES:
+        if not options["force"] and skip_current(project, stage, configs[stage], terminal.show):
+            results[stage] = project.result(stage)
+        else:
+            results[stage] = _start(project, stage, configs[stage], terminal)
+    return results
+
+
+def _start(project: Any, stage: str, config: StageConfig, terminal: Terminal) -> dict[str, Any]:
+    """Run a stage with Ctrl-C and SIGTERM turned into a stop request."""
+    from dpd_core.jobs import Job, run_stage
+
+    def on_start(job: Job) -> None:
+        def stop(signum: int, frame: Any) -> None:
+            if job.stop_requested:
+                raise KeyboardInterrupt
+            job.request_stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return run_stage(project, stage, config, listen=terminal.show, on_start=on_start)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _settings(
+    project: Any, stage: str, preset: str | None, given: dict[str, Any]
+) -> StageConfig:
+    """Flags over the preset; without a preset, over what the stage was last run with."""
+    record = project.record(stage)
+    if preset is None and record is not None:
+        return CONFIGS[stage].from_dict(
+            {**record["settings"], **{k: v for k, v in given.items() if v is not None}}
+        )
+    return resolve(stage, preset, **given)
+
+
+def _project(options: dict[str, Any], *, create: bool) -> Any:
+    from dpd_core.project import Project
+
+    given = {field.name: options.get(field.name) for field in dataclasses.fields(ProjectConfig)}
+    given = {name: value for name, value in given.items() if value is not None}
+    config = ProjectConfig.from_dict(given)
+    if create:
+        project = Project.open_or_create(options["project"], config=config)
+    else:
+        project = Project.open(options["project"])
+    changed = project.config.replace(**given)
+    if changed != project.config:
+        project.configure(changed)
+    return project
+
+
+def _parse_assignment(text: str) -> tuple[str, str, str]:
+    path, separator, value = text.partition("=")
+    stage, dot, name = path.partition(".")
+    if not separator or not dot or stage not in STAGES:
+        raise ConfigError(f"got {text!r}.", where="--set",
+                          fix="Write it as STAGE.NAME=VALUE, like train.steps=500.")  # fmt: skip
+    return stage, name.replace("-", "_"), value
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--project", required=True, metavar="DIR", help="Project folder.")
+    common.add_argument("--json", action="store_true", help="Print one line of JSON at the end.")
+    common.add_argument("--quiet", action="store_true", help="Show no progress.")
+    common.add_argument("--preset", choices=tuple(PRESETS), help="Set of values to start from.")
+    for field in dataclasses.fields(ProjectConfig):
+        _add_flag(common, ProjectConfig, field)
+    parser = argparse.ArgumentParser(
+        prog="python -m dpd_core",
+        description="Turn a labelled image collection into a tiny, captioned, synthetic data set.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
+    everything = commands.add_parser(
+        "run", parents=[common], help="All seven stages, in order; finished ones are skipped."
+    )
+    for stage, names in _RUN_FLAGS.items():
+        for field in dataclasses.fields(CONFIGS[stage]):
+            if field.name in names:
+                _add_flag(everything, CONFIGS[stage], field)
+    everything.add_argument("--set", action="append", default=[], metavar="STAGE.NAME=VALUE",
+                            help="Any other setting of a stage; can be repeated.")  # fmt: skip
+    everything.add_argument("--force", action="store_true", help="Run finished stages again.")
+    for stage in STAGES:
+        summary = (CONFIGS[stage].__doc__ or "").splitlines()[0]
+        command = commands.add_parser(stage, parents=[common], help=summary, description=summary)
+        for field in dataclasses.fields(CONFIGS[stage]):
+            _add_flag(command, CONFIGS[stage], field)
+    return parser
+
+
+def _add_flag(
+    parser: argparse.ArgumentParser, config: type[StageConfig], field: dataclasses.Field[Any]
+) -> None:
+    """One flag for one field. Values stay text: the settings class checks and converts them."""
+    meta = field.metadata
+    text = meta["help"].replace("%", "%%")
+    limits = [f"at least {meta['low']:g}" if meta["low"] is not None else "",
+              f"at most {meta['high']:g}" if meta["high"] is not None else ""]  # fmt: skip
+    notes = [part for part in (*limits, meta["unit"]) if part]
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    notes += [f"default: {default}"] if default not in ("", None) else []
+    text += f" ({'; '.join(notes)})" if notes else ""
+    flag = f"--{field.name.replace('_', '-')}"
+    options: dict[str, Any] = {"dest": field.name, "default": None, "help": text}
+    if typing.get_type_hints(config)[field.name] is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+    elif meta["choices"]:
+        parser.add_argument(flag, choices=meta["choices"], **options)
+    else:
+        parser.add_argument(flag, metavar=field.name.upper().split("_")[-1], **options)
+
+
+def _summary(result: dict[str, Any]) -> str:
+    parts = []
+    for key, value in result.items():
+        if isinstance(value, float):
+            parts.append(f"{key} {value:.3g}")
+        elif isinstance(value, str | int):
+            parts.append(f"{key} {value}")
+        elif isinstance(value, dict) and value:
+            inner = ", ".join(
+                f"{name} {number:.3g}" if isinstance(number, float) else f"{name} {number}"
+                for name, number in value.items()
+            )
+            parts.append(f"{key} ({inner})")
+    return ", ".join(parts)
+
+
+def _peak_memory() -> int:
+    """Largest resident memory of this process so far, in MB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+class Terminal:
+    """Shows events on standard error: a line that moves on a terminal, a line now and then
+    in a log file."""
+
+    def __init__(self, *, quiet: bool = False):
+        self.quiet = quiet
+        self.moving = sys.stderr.isatty()
+        self._open = False
+        self._last: tuple[str, float] = ("", 0.0)
+
+    def show(self, event: Any) -> None:
+        """Draw one event."""
+        from dpd_core.events import Failed, Log, Progress
+
+        if self.quiet or isinstance(event, Failed):
+            return
+        if isinstance(event, Log):
+            self._line(f"{event.stage}: {'warning: ' * (event.level == 'warning')}{event.message}")
+        elif isinstance(event, Progress):
+            self._progress(event)
+
+    def close(self) -> None:
+        """End a moving line."""
+        if self._open:
+            sys.stderr.write("\n")
+            self._open = False
+
+    def _progress(self, event: Any) -> None:
+        key, now = f"{event.stage}/{event.message}", time.monotonic()
+        finished = event.done >= event.total
+        if not self.moving:
+            if not finished and self._last[0] == key and now - self._last[1] < 10:
+                return
+            self._last = (key, now)
+        share = event.done / event.total if event.total else 1.0
+        eta = "" if event.eta is None or finished else f", {_duration(event.eta)} left"
+        text = f"{event.stage}: {event.message} {event.done}/{event.total} ({share:.0%}{eta})"
+        if not self.moving:
+            sys.stderr.write(text + "\n")
+            return
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        sys.stderr.write("\r" + text[: width - 1].ljust(width - 1))
+        self._open = True
+        if finished:
+            self.close()
+
+    def _line(self, text: str) -> None:
+        self.close()
+        sys.stderr.write(text + "\n")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

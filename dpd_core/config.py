@@ -1,0 +1,383 @@
+"""Settings: one frozen dataclass a stage, each field declared once.
+
+A field carries its help, limits, choices and unit in its metadata. The command line's
+flags, the app's form labels and the documentation are all made from that one declaration,
+and ``__post_init__`` checks every value against it.
+
+Presets (:data:`PRESETS`) are complete sets of values for one kind of machine; a value given
+by hand wins over the preset.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from dpd_core.errors import ConfigError
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    unit: str = "",
+    advanced: bool = False,
+) -> Any:
+    """A dataclass field with what the command line and the forms need to know of it.
+
+    Args:
+        default: Default value.
+        help: One sentence for a person.
+        low, high: Inclusive limits of a number.
+        choices: Allowed words.
+        unit: Unit of a number, e.g. ``"px"``.
+        advanced: Whether a form hides it in the advanced fold.
+    """
+    metadata = {
+        "help": help, "low": low, "high": high,
+        "choices": choices, "unit": unit, "advanced": advanced,
+    }  # fmt: skip
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """What all settings share: checking, and reading from and writing to plain dicts."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _coerce(getattr(self, field.name), hints[field.name], self._name(field))
+            object.__setattr__(self, field.name, value)
+            self._check(field, value)
+
+    @classmethod
+    def _name(cls, field: dataclasses.Field[Any]) -> str:
+        return f"{cls.__name__.removesuffix('Config').lower()}.{field.name}"
+
+    def _check(self, field: dataclasses.Field[Any], value: Any) -> None:
+        low, high = field.metadata["low"], field.metadata["high"]
+        choices = field.metadata["choices"]
+        if value is None:
+            return
+        if choices and value not in choices:
+            raise ConfigError(
+                f"got {value!r}.", where=self._name(field), fix=f"Use one of {', '.join(choices)}."
+            )
+        if (low is not None and value < low) or (high is not None and value > high):
+            limits = f"{'' if low is None else f'at least {low:g}'}"
+            limits += f"{' and ' if low is not None and high is not None else ''}"
+            limits += f"{'' if high is None else f'at most {high:g}'}"
+            raise ConfigError(f"got {value:g}.", where=self._name(field), fix=f"Use {limits}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values as plain JSON-able types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from a dict.
+
+        Raises:
+            ConfigError: an unknown name, or a value of the wrong type or out of its limits.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(
+                f"unknown setting {', '.join(unknown)}.",
+                where=cls.__name__.removesuffix("Config").lower(),
+                fix=f"Known settings: {', '.join(sorted(known))}.",
+            )
+        return cls(**values)
+
+    def replace(self, **values: Any) -> Self:
+        """A copy with some values changed, checked again."""
+        return type(self).from_dict({**self.to_dict(), **values})
+
+
+def _coerce(value: Any, hint: Any, name: str) -> Any:
+    """Bring a JSON or command-line value to the field's type, or say what is wrong with it."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    kind = next(option for option in options if option is not type(None))
+    origin = typing.get_origin(kind) or kind
+    try:
+        if origin is tuple:
+            item = typing.get_args(kind)[0]
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(item(part.strip() if isinstance(part, str) else part) for part in parts)
+        if origin is bool:
+            if isinstance(value, str):
+                return {"true": True, "yes": True, "1": True, "false": False, "no": False,
+                        "0": False}[value.lower()]  # fmt: skip
+            if not isinstance(value, (bool, int)):
+                raise ValueError
+            return bool(value)
+        if origin is int:
+            if isinstance(value, bool) or float(value) != int(float(value)):
+                raise ValueError
+            return int(float(value))
+        if origin is float:
+            number = float(value)
+            if number != number:
+                raise ValueError
+            return number
+        if not isinstance(value, str):
+            raise ValueError
+        return value
+    except (TypeError, ValueError, KeyError, OverflowError):
+        expected = getattr(origin, "__name__", str(origin))
+        raise ConfigError(
+            f"got {value!r}.", where=name, fix=f"A value of type {expected} is needed."
+        ) from None
+
+
+@dataclass(frozen=True)
+class ProjectConfig(StageConfig):
+    """What every stage of one project shares."""
+
+    model: str = setting("bundled", "Text-to-image model: 'bundled', a Hub id or a local folder.")
+    image_size: int = setting(
+        0, "Side of the square images the model sees; 0 takes the model's own.",
+        low=0, high=1024, unit="px", advanced=True,
+    )  # fmt: skip
+    device: str = setting(
+        "auto", "Device to compute on.", choices=("auto", "cpu", "cuda", "mps"), advanced=True
+    )
+    dtype: str = setting(
+        "auto", "Number format of the frozen networks.",
+        choices=("auto", "float32", "bfloat16", "float16"), advanced=True,
+    )  # fmt: skip
+    seed: int = setting(0, "Every random choice of the project derives from it.", low=0)
+
+
+@dataclass(frozen=True)
+class DatasetConfig(StageConfig):
+    """Where the labelled images come from and how they are split."""
+
+    data: str = setting("", "Image folder (one folder a class), zip or tar, or Hub data set id.")
+    demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
+    demo_per_class: int = setting(40, "Demo scenes a class.", low=4, high=2000)
+    test_data: str = setting("", "A separate folder or archive of test images.")
+    classes: tuple[str, ...] = setting((), "Use only these classes (folder names); empty: all.")
+    test_fraction: float = setting(
+        0.25, "Share of each class kept for testing, if there is no test data.", low=0.0, high=0.9
+    )
+    max_per_class: int = setting(0, "Use at most this many images a class; 0: all.", low=0)
+    bands: tuple[int, ...] = setting(
+        (), "Which three bands (from 1) of a multi-band image are red, green and blue.",
+        advanced=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PrototypesConfig(StageConfig):
+    """Clustering each class in the latent space and choosing the representatives."""
+
+    ipc: int = setting(5, "Images per class: clusters, prototypes and distilled images.",
+                       low=1, high=500)  # fmt: skip
+    alpha: float = setting(
+        1.0, "Weight of the distance to the own centre in the margin min|z-c_j| - α|z-c_k|.",
+        low=0.0, high=100.0,
+    )  # fmt: skip
+    pool: int = setting(8, "Latents are average-pooled to pool × pool before clustering.",
+                        low=1, high=128)  # fmt: skip
+    n_init: int = setting(10, "KMeans restarts.", low=1, high=100, advanced=True)
+    remove_outliers: bool = setting(False, "Leave out local outliers (LOF) before clustering.")
+    outlier_fraction: float = setting(
+        0.05, "Share of each class taken for outliers.", low=0.001, high=0.5, advanced=True
+    )
+    project_map: bool = setting(True, "Also compute the UMAP map of the latents.", advanced=True)
+    neighbors: int = setting(15, "UMAP neighbours.", low=2, high=200, advanced=True)
+    min_dist: float = setting(0.1, "UMAP minimal distance.", low=0.0, high=1.0, advanced=True)
+
+
+@dataclass(frozen=True)
+class CaptionsConfig(StageConfig):
+    """Putting each cluster into words."""
+
+    mode: str = setting(
+        "aggregated",
+        "template: class name only; vlm: caption of the prototype image; "
+        "aggregated: the cluster's captions made one text.",
+        choices=("template", "vlm", "aggregated"),
+    )  # fmt: skip
+    template: str = setting(
+        "A satellite image of {class}", "Sentence in which {class} is the readable class name."
+    )
+    captioner: str = setting(
+        "bundled", "Vision-language model: 'bundled', a Hub id or a local folder."
+    )
+    nearest: int = setting(5, "Images nearest each centre that are captioned.", low=1, high=100)
+    common: float = setting(
+        0.7, "Words found in this share of the classes say nothing and are dropped.",
+        low=0.05, high=1.0, advanced=True,
+    )  # fmt: skip
+    max_words: int = setting(40, "Longest caption asked of the captioner.", low=3, high=300,
+                             unit="words", advanced=True)  # fmt: skip
+    batch_size: int = setting(16, "Images captioned at once.", low=1, high=512, advanced=True)
+
+
+@dataclass(frozen=True)
+class TrainConfig(StageConfig):
+    """LoRA fine-tuning with the classification-consistency loss."""
+
+    steps: int = setting(20000, "Optimizer steps.", low=1, high=10_000_000)
+    batch_size: int = setting(8, "Samples a step, over all processes.", low=1, high=4096)
+    learning_rate: float = setting(5e-4, "Peak learning rate of AdamW.", low=0.0, high=1.0)
+    rank: int = setting(4, "LoRA rank.", low=1, high=512)
+    lora_alpha: int = setting(
+        0, "LoRA alpha; 0 takes the rank.", low=0, high=1024, advanced=True
+    )
+    targets: str = setting(
+        "attention", "What LoRA adapts: the attention projections (as published), or all linear "
+        "and convolution layers of the UNet.", choices=("attention", "all"), advanced=True,
+    )  # fmt: skip
+    consistency_weight: float = setting(
+        0.1, "Weight of the classification-consistency loss; 0 is plain diffusion training.",
+        low=0.0, high=100.0,
+    )  # fmt: skip
+    consistency_max_noise: float = setting(
+        0.6, "Consistency is asked only on this first share of the noise levels, where the "
+        "predicted clean latent means something.", low=0.0, high=1.0, advanced=True,
+    )  # fmt: skip
+    warmup_steps: int = setting(200, "Learning-rate warm-up.", low=0, unit="steps", advanced=True)
+    schedule: str = setting(
+        "constant", "Learning rate after the warm-up.", choices=("constant", "cosine"),
+        advanced=True,
+    )  # fmt: skip
+    weight_decay: float = setting(1e-2, "AdamW weight decay.", low=0.0, high=1.0, advanced=True)
+    min_snr_gamma: float = setting(
+        5.0, "Min-SNR loss weighting; 0 turns it off.", low=0.0, high=100.0, advanced=True
+    )
+    clip: float = setting(1.0, "Gradient norm limit.", low=0.0, high=1000.0, advanced=True)
+    caption_dropout: float = setting(
+        0.0, "Share of samples trained without words.", low=0.0, high=1.0, advanced=True
+    )
+    flips: bool = setting(False, "Mirror latents at random while training.", advanced=True)
+    classifier_epochs: int = setting(200, "Epochs of the latent classifier.", low=1, high=10_000,
+                                     advanced=True)  # fmt: skip
+    checkpoint_steps: int = setting(500, "Save a checkpoint this often.", low=1, unit="steps",
+                                    advanced=True)  # fmt: skip
+    preview_steps: int = setting(500, "Make preview images this often; 0: never.", low=0,
+                                 unit="steps", advanced=True)  # fmt: skip
+    gradient_checkpointing: bool = setting(
+        False, "Trade time for memory on large models.", advanced=True
+    )
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig(StageConfig):
+    """Sampling under prototype guidance and choosing among candidates."""
+
+    strategy: str = setting("dpd", "Named start + guidance + selection.")
+    adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
+    steps: int = setting(50, "Sampling steps.", low=1, high=1000)
+    scheduler: str = setting("ddim", "Solver.", choices=("ddim", "dpm++", "unipc"))
+    cfg: float = setting(7.5, "Classifier-free guidance scale.", low=1.0, high=50.0)
+    guidance_scale: float = setting(1.0, "Strength s of the prototype guidance.",
+                                    low=0.0, high=100.0)  # fmt: skip
+    guidance_start: float = setting(0.0, "Share of the steps after which guidance starts.",
+                                    low=0.0, high=1.0, advanced=True)  # fmt: skip
+    guidance_end: float = setting(0.8, "Share of the steps after which guidance ends.",
+                                  low=0.0, high=1.0, advanced=True)  # fmt: skip
+    spherical: bool = setting(False, "Aim at a random point near the prototype.", advanced=True)
+    candidates: int = setting(5, "Images sampled for each prototype; one is kept.",
+                              low=1, high=1000)  # fmt: skip
+    batch_size: int = setting(20, "Candidates sampled at once.", low=1, high=4096, advanced=True)
+    set_name: str = setting("", "Name of the distilled set; empty makes one.")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(StageConfig):
+    """Students, distribution metrics and privacy of a distilled set."""
+
+    set_name: str = setting("latest", "Distilled set to measure.")
+    baselines: tuple[str, ...] = setting(
+        ("random", "medoid"), "Real subsets of the same size: random, medoid, full."
+    )
+    student: str = setting("convnet", "Student network: 'convnet', 'resnet18' or a Hub id.")
+    student_size: int = setting(64, "Side of the images students see.", low=16, high=512,
+                                unit="px", advanced=True)  # fmt: skip
+    student_steps: int = setting(600, "Training steps of each student.", low=1, high=10_000_000)
+    student_batch: int = setting(32, "Student batch size.", low=2, high=4096, advanced=True)
+    seeds: int = setting(3, "Students trained for each set.", low=1, high=100)
+    distribution: bool = setting(True, "Also measure FID, KID, coverage and NN-SSIM.")
+    feature_steps: int = setting(600, "Training steps of the network whose features FID, KID "
+                                 "and coverage use.", low=1, high=10_000_000,
+                                 advanced=True)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExportConfig(StageConfig):
+    """Writing the distilled set for others."""
+
+    set_name: str = setting("latest", "Distilled set to export.")
+    output: str = setting("", "Folder to write; empty: export/ in the project.")
+    licence: str = setting("other", "Licence of the exported data, as a Hub licence id.")
+    title: str = setting("", "Title of the data set; empty takes the project's name.")
+    parquet: bool = setting(True, "Also write Parquet files with the images inside.")
+    adapter: bool = setting(True, "Put the LoRA adapter beside the images.")
+    push: str = setting("", "Hub data set id to push to; empty: do not push.", advanced=True)
+
+
+CONFIGS: dict[str, type[StageConfig]] = {
+    "project": ProjectConfig,
+    "dataset": DatasetConfig,
+    "prototypes": PrototypesConfig,
+    "captions": CaptionsConfig,
+    "train": TrainConfig,
+    "synthesize": SynthesizeConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+}
+"""Settings class by stage name; ``"project"`` holds what all stages share."""
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "quick": {
+        "train": {"steps": 300, "batch_size": 32, "rank": 16, "targets": "all", "warmup_steps": 20,
+                  "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
+                  "checkpoint_steps": 50, "preview_steps": 100},
+        "synthesize": {"steps": 25, "scheduler": "dpm++", "cfg": 4.0},
+        "evaluate": {"student_steps": 300, "feature_steps": 300, "seeds": 3},
+    },
+    "standard": {
+        "train": {"steps": 1500, "batch_size": 32, "rank": 32, "targets": "all", "warmup_steps": 50,
+                  "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 100,
+                  "checkpoint_steps": 100, "preview_steps": 300},
+        "synthesize": {"steps": 25, "scheduler": "dpm++", "cfg": 4.0},
+        "evaluate": {"student_steps": 600, "feature_steps": 600, "seeds": 3},
+    },
+    "published": {},
+}  # fmt: skip
+"""Values by preset and stage. ``quick``: minutes on two CPU cores; ``standard``: an hour or
+two; ``published``: the published hyper-parameters, which are the defaults, for a GPU."""
+
+
+def resolve(stage: str, preset: str | None = None, **given: Any) -> StageConfig:
+    """The settings of a stage: defaults, then the preset's values, then those given.
+
+    Args:
+        stage: A name in :data:`CONFIGS`.
+        preset: A name in :data:`PRESETS`, or ``None``.
+        given: Values by setting name; ``None`` means not given.
+
+    Raises:
+        ConfigError: unknown preset or setting, or a bad value.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(
+            f"unknown preset {preset!r}.", fix=f"Known presets: {', '.join(PRESETS)}."
+        )
+    values = dict(PRESETS[preset].get(stage, {})) if preset else {}
+    values.update({name: value for name, value in given.items() if value is not None})
+    return CONFIGS[stage].from_dict(values)

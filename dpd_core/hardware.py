@@ -1,0 +1,80 @@
+"""Which device and number format to compute with, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from dpd_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dpd_core.config import ProjectConfig
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The decision and its reason, as shown in the app and the log.
+
+    Attributes:
+        device: torch device, e.g. ``cuda``.
+        dtype: Number format of the frozen networks and of autocast.
+        reason: One sentence for a person.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def precision(self) -> str:
+        """The name accelerate uses for :attr:`dtype`: ``no``, ``bf16`` or ``fp16``."""
+        return {"bfloat16": "bf16", "float16": "fp16"}.get(str(self.dtype).split(".")[1], "no")
+
+
+def choose_hardware(config: ProjectConfig) -> Hardware:
+    """Decide from the project's settings and what the machine has.
+
+    Raises:
+        ConfigError: the device asked for is not there.
+    """
+    import torch
+
+    found = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if config.device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if found[name])
+        reason = f"{device} is the fastest device found"
+    elif found[config.device]:
+        device, reason = config.device, f"{config.device} was asked for"
+    else:
+        raise ConfigError(
+            f"no {config.device} device was found.", where="project.device", fix="Use 'auto'."
+        )
+    if config.dtype != "auto":
+        return Hardware(
+            torch.device(device), getattr(torch, config.dtype),
+            f"{reason}; {config.dtype} was asked for",
+        )  # fmt: skip
+    dtype, why = _natural_dtype(device)
+    return Hardware(torch.device(device), getattr(torch, dtype), f"{reason}; {why}")
+
+
+@cache
+def _natural_dtype(device: str) -> tuple[str, str]:
+    import torch
+
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bfloat16", "bfloat16, which this GPU computes natively"
+        return "float16", "float16, because this GPU lacks bfloat16"
+    if device == "cpu":
+        if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+            return "bfloat16", "bfloat16, which this processor computes natively"
+        return "float32", "float32, because this processor has no bfloat16 arithmetic"
+    return "float32", "float32, the format that is safe on this device"

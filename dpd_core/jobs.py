@@ -1,0 +1,203 @@
+"""A job: one stage run of one project, with everything about it in a folder.
+
+``jobs/<id>/`` holds ``config.json`` (stage, settings, the command that does the same),
+``events.jsonl`` (everything the stage said) and ``state.json``. Whoever wants to follow a job
+reads these files; whoever wants it to stop puts a file named ``stop`` beside them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import secrets
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpd_core import storage
+from dpd_core.config import StageConfig
+from dpd_core.errors import DPDError, JobStopped
+from dpd_core.events import Done, Emit, Event, Failed, Log, to_dict
+from dpd_core.project import Project
+
+MODULES = {
+    "dataset": "dpd_core.dataset",
+    "prototypes": "dpd_core.prototypes",
+    "captions": "dpd_core.captions",
+    "train": "dpd_core.training",
+    "synthesize": "dpd_core.synthesis",
+    "evaluate": "dpd_core.evaluation",
+    "export": "dpd_core.export",
+}
+"""Where each stage's ``run`` lives. Imported when the stage starts, because torch and its
+friends take seconds to import."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job folder, running or ended."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """Name of the folder: time, stage and a random part."""
+        return self.folder.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """``stage``, ``settings`` and ``command``."""
+        return storage.read_json(self.folder / "config.json")
+
+    @property
+    def status(self) -> str:
+        """``running``, ``done``, ``stopped``, ``failed`` or ``interrupted`` (its process is
+        gone without having said anything)."""
+        state = storage.read_json(self.folder / "state.json")
+        if state["status"] == "running" and not _alive(state["pid"], state["process_started"]):
+            return "interrupted"
+        return state["status"]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Everything the job has said so far, as dicts of :func:`events.to_dict`."""
+        return storage.read_json_lines(self.folder / "events.jsonl")
+
+    def request_stop(self) -> None:
+        """Ask the job to stop at its next event, keeping what it has finished."""
+        storage.write_bytes(self.folder / "stop", b"")
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether someone asked it to stop."""
+        return (self.folder / "stop").exists()
+
+
+def list_jobs(project: Project) -> list[Job]:
+    """All jobs of a project, oldest first."""
+    return [Job(path.parent) for path in sorted(project.path("jobs").glob("*/state.json"))]
+
+
+def run_stage(
+    project: Project,
+    stage: str,
+    config: StageConfig,
+    *,
+    listen: Emit | None = None,
+    on_start: Callable[[Job], None] | None = None,
+) -> dict[str, Any]:
+    """Run a stage as a job, in this process, and put its result on record.
+
+    Args:
+        project: The project; locked for as long as the stage runs.
+        stage: Stage name.
+        config: Its settings.
+        listen: Also called with every event.
+        on_start: Called with the job once its folder is there.
+
+    Returns:
+        The stage's result.
+
+    Raises:
+        DPDError: what the stage raised; :class:`JobStopped` if it was asked to stop.
+    """
+    if not is_main_process():
+        return _module(stage).run(project, config, lambda event: None)
+    with project.lock():
+        job = _new_job(project, stage, config)
+        if on_start is not None:
+            on_start(job)
+
+        def emit(event: Event) -> None:
+            storage.append_json_line(job.folder / "events.jsonl", to_dict(event))
+            if listen is not None:
+                listen(event)
+            if job.stop_requested and not isinstance(event, Done | Failed):
+                raise JobStopped("stopped as asked; what was finished is kept.",
+                                 where=f"job {job.id}", fix="Run the stage again to go on."
+                                 )  # fmt: skip
+
+        try:
+            result = _module(stage).run(project, config, emit)
+            project.finish(stage, config, result)
+        except BaseException as error:
+            stopped = isinstance(error, JobStopped | KeyboardInterrupt)
+            message = str(error) if isinstance(error, DPDError) else repr(error)
+            _end(job, "stopped" if stopped else "failed", error=message)
+            emit(Failed(stage, message, stopped))
+            raise
+        _end(job, "done", result=result)
+        emit(Done(stage, result))
+        return result
+
+
+def skip_current(project: Project, stage: str, config: StageConfig, listen: Emit) -> bool:
+    """Whether a stage needs no run, because it is finished with these settings; says so."""
+    if not project.is_current(stage, config):
+        return False
+    listen(Log(stage, "is finished already with these settings"))
+    return True
+
+
+def command_line(project: Project, stage: str, config: StageConfig) -> str:
+    """The shell command that runs a stage with these settings; only what differs from the
+    defaults is spelled out."""
+    words = ["python", "-m", "dpd_core", stage, "--project", str(project.root)]
+    defaults = type(config)().to_dict()
+    for name, value in config.to_dict().items():
+        if value == defaults[name]:
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+            words += [f"--{flag}", text]
+    return shlex.join(words)
+
+
+def is_main_process() -> bool:
+    """Whether this is the first of the processes that ``accelerate launch`` started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _module(stage: str) -> Any:
+    return importlib.import_module(MODULES[stage])
+
+
+def _new_job(project: Project, stage: str, config: StageConfig) -> Job:
+    import psutil
+
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
+    job = Job(project.path("jobs", f"{stamp}-{stage}-{secrets.token_hex(2)}"))
+    storage.write_json(
+        job.folder / "config.json",
+        {"stage": stage, "settings": config.to_dict(),
+         "command": command_line(project, stage, config)},
+    )  # fmt: skip
+    storage.write_json(
+        job.folder / "state.json",
+        {"status": "running", "pid": os.getpid(),
+         "process_started": psutil.Process().create_time(), "started": time.time()},
+    )  # fmt: skip
+    return job
+
+
+def _end(job: Job, status: str, **more: Any) -> None:
+    state = storage.read_json(job.folder / "state.json")
+    storage.write_json(
+        job.folder / "state.json", {**state, "status": status, "ended": time.time(), **more}
+    )
+
+
+def _alive(pid: int, started: float) -> bool:
+    """Whether the process is there and is the one that started then, not a later one."""
+    import psutil
+
+    try:
+        return abs(psutil.Process(pid).create_time() - started) < 1.0
+    except psutil.NoSuchProcess:
+        return False

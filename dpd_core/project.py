@@ -1,0 +1,211 @@
+"""The project folder: what was decided, which stages are finished, and from what.
+
+``project.json`` holds the settings shared by all stages and one record for each finished
+stage: its settings, its result and an id that changes with either or with anything upstream.
+A stage is *current* while its settings and the ids of the stages it was made from are the
+ones on record; ``run`` skips current stages, so it can be started again after any end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dpd_core import STAGES, storage
+from dpd_core.config import ProjectConfig, StageConfig
+from dpd_core.errors import ProjectError, StageMissing
+
+SCHEMA = 1
+
+UPSTREAM: dict[str, tuple[str, ...]] = {
+    "dataset": (),
+    "prototypes": ("dataset",),
+    "captions": ("prototypes",),
+    "train": ("captions",),
+    "synthesize": ("captions", "train"),
+    "evaluate": ("synthesize",),
+    "export": ("synthesize",),
+}
+"""The stages whose results a stage reads; an id carries everything before it along."""
+
+
+class Project:
+    """One project folder. Create it with :meth:`create`, :meth:`open` or both in one.
+
+    Nothing is cached: every question is answered from the disk, so the browser, the command
+    line and a worker process see the same thing.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    @classmethod
+    def create(cls, root: str | Path, *, config: ProjectConfig | None = None) -> Project:
+        """Make a new project folder.
+
+        Raises:
+            ProjectError: there is a project already, or the folder cannot be written.
+        """
+        project = cls(Path(root).expanduser().resolve())
+        if project.manifest_path.exists():
+            raise ProjectError("there is a project here already.", where=project.root,
+                               fix="Open it, or choose another folder.")  # fmt: skip
+        manifest = {
+            "schema": SCHEMA,
+            "created": _now(),
+            "settings": (config or ProjectConfig()).to_dict(),
+            "stages": {},
+        }
+        storage.write_json(project.manifest_path, manifest)
+        return project
+
+    @classmethod
+    def open(cls, root: str | Path) -> Project:
+        """Open a project folder.
+
+        Raises:
+            ProjectError: no project there, a damaged one, or one of a newer version.
+        """
+        project = cls(Path(root).expanduser().resolve())
+        if not project.manifest_path.exists():
+            raise ProjectError("there is no project in this folder.", where=project.root,
+                               fix="Start one with `python -m dpd_core dataset --project DIR "
+                               "--data FOLDER`.")  # fmt: skip
+        project._manifest()
+        return project
+
+    @classmethod
+    def open_or_create(
+        cls, root: str | Path, *, config: ProjectConfig | None = None
+    ) -> Project:
+        """Open the project at ``root``, or make it with ``config``."""
+        if (Path(root).expanduser() / "project.json").exists():
+            return cls.open(root)
+        return cls.create(root, config=config)
+
+    @property
+    def manifest_path(self) -> Path:
+        """Path of ``project.json``."""
+        return self.root / "project.json"
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.root.name
+
+    @property
+    def config(self) -> ProjectConfig:
+        """The settings shared by all stages."""
+        return ProjectConfig.from_dict(self._manifest()["settings"])
+
+    def configure(self, config: ProjectConfig) -> None:
+        """Change the shared settings. Finished stages stay, but are no longer current."""
+        self._update(lambda manifest: manifest.update(settings=config.to_dict()))
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the project.
+
+        Raises:
+            ProjectError: the parts lead out of the project folder.
+        """
+        path = self.root.joinpath(*parts)
+        if not path.resolve().is_relative_to(self.root):
+            raise ProjectError("the path leads out of the project.", where=path)
+        return path
+
+    def relative(self, path: Path) -> str:
+        """The path inside the project as a POSIX string, as kept in project files."""
+        return path.resolve().relative_to(self.root).as_posix()
+
+    def record(self, stage: str) -> dict[str, Any] | None:
+        """The record of a finished stage (``id``, ``settings``, ``inputs``, ``result``,
+        ``finished``), or ``None``."""
+        return self._manifest()["stages"].get(stage)
+
+    def result(self, stage: str) -> dict[str, Any]:
+        """The result of a finished stage.
+
+        Raises:
+            StageMissing: the stage has not finished yet.
+        """
+        record = self.record(stage)
+        if record is None:
+            raise StageMissing(
+                f"the stage '{stage}' has not been run yet.", where=self.root,
+                fix=f"Run `python -m dpd_core {stage} --project {self.root}` first.",
+            )  # fmt: skip
+        return record["result"]
+
+    def finish(self, stage: str, config: StageConfig, result: dict[str, Any]) -> str:
+        """Put a finished stage on record and return its id."""
+        inputs = self._inputs(stage)
+        identity = storage.digest(stage, self.config.to_dict(), config.to_dict(), inputs, result)
+        entry = {
+            "id": identity, "settings": config.to_dict(), "inputs": inputs,
+            "project_settings": self.config.to_dict(), "result": result, "finished": _now(),
+        }  # fmt: skip
+        self._update(lambda manifest: manifest["stages"].update({stage: entry}))
+        return identity
+
+    def is_current(self, stage: str, config: StageConfig | None = None) -> bool:
+        """Whether the stage is finished, with these settings (if given) and from what the
+        stages before it say now."""
+        record = self.record(stage)
+        if record is None or record["inputs"] != self._inputs(stage):
+            return False
+        if record["project_settings"] != self.config.to_dict():
+            return False
+        if config is not None and record["settings"] != config.to_dict():
+            return False
+        return all(self.is_current(earlier) for earlier in UPSTREAM[stage])
+
+    @contextlib.contextmanager
+    def lock(self, timeout: float = 0.0) -> Iterator[None]:
+        """Hold the project for writing; the lock goes with the process, also by ``kill -9``.
+
+        Raises:
+            ProjectError: another process holds it for longer than ``timeout`` seconds.
+        """
+        with storage.writable(self.root):
+            lock = FileLock(self.root / ".lock")
+            try:
+                with lock.acquire(timeout=timeout):
+                    yield
+            except Timeout:
+                raise ProjectError(
+                    "another process is working on this project.", where=self.root,
+                    fix="Wait until it has finished, or stop it.",
+                ) from None  # fmt: skip
+
+    def _inputs(self, stage: str) -> dict[str, str]:
+        stages = self._manifest()["stages"]
+        return {name: stages[name]["id"] for name in UPSTREAM[stage] if name in stages}
+
+    def _manifest(self) -> dict[str, Any]:
+        fix = "Restore project.json from a copy, or start a new project."
+        manifest = storage.read_json(self.manifest_path, fix=fix)
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
+            raise ProjectError("not a project file.", where=self.manifest_path, fix=fix)
+        if manifest.get("schema") != SCHEMA:
+            raise ProjectError(
+                f"the project has schema {manifest.get('schema')!r}; this version reads {SCHEMA}.",
+                where=self.manifest_path, fix="Open it with the version that made it.",
+            )  # fmt: skip
+        unknown = set(manifest["stages"]) - set(STAGES)
+        if unknown or not isinstance(manifest.get("settings"), dict):
+            raise ProjectError("not a project file.", where=self.manifest_path, fix=fix)
+        return manifest
+
+    def _update(self, change: Any) -> None:
+        manifest = self._manifest()
+        change(manifest)
+        storage.write_json(self.manifest_path, manifest)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,200 @@
+"""Files that are either whole or absent: atomic writes, checked reads, digests."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dpd_core.errors import ProjectError
+
+_DISK_FAULTS = {
+    errno.ENOSPC: ("the disk is full.", "Free some space and start again; nothing was damaged."),
+    errno.EDQUOT: ("the disk quota is used up.", "Free some space and start again."),
+    errno.EROFS: ("the folder is on a read-only file system.", "Use a folder you can write to."),
+    errno.EACCES: ("no permission to write here.", "Use a folder you can write to."),
+    errno.EPERM: ("no permission to write here.", "Use a folder you can write to."),
+}
+
+
+@contextlib.contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn the disk's faults (full, read-only, forbidden) into a :class:`ProjectError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        what, fix = _DISK_FAULTS[error.errno]
+        raise ProjectError(what, where=path, fix=fix) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is flushed and takes its place.
+
+    Readers see the old file or the new one, never a half-written one, also after ``kill -9``.
+    Keeps the suffix, because some writers choose their format by it.
+    """
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like :func:`atomic_path` for a folder: filled aside, then put in place of the old one."""
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".part-"))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            old = temporary.with_name(temporary.name + "-old")
+            if path.exists():
+                os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, readable for people and stable for diffs."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path, *, fix: str = "Run the stage that writes it again.") -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ProjectError: it is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProjectError("the file is missing.", where=path, fix=fix) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ProjectError(f"not readable as JSON ({error}).", where=path, fix=fix) from error
+
+
+def append_json_line(path: Path, value: Any) -> None:
+    """Append one JSON line in a single write, so that concurrent readers see whole lines."""
+    append_json_lines(path, [value])
+
+
+def append_json_lines(path: Path, values: Iterable[Any], *, sync: bool = False) -> None:
+    """Append JSON lines in a single write.
+
+    A last line cut off by a crash is taken away first: written behind it, the new lines would
+    become part of it and be lost with it.
+
+    Args:
+        path: The file; made if it is not there.
+        values: One JSON-able value a line.
+        sync: Wait until the disk has them, for what cannot be computed again.
+    """
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(value, ensure_ascii=False, allow_nan=False) for value in values]
+        with path.open("a+b") as file:
+            missing_newline = _mend_end(file)
+            file.write((missing_newline + "".join(line + "\n" for line in lines)).encode())
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """All whole lines of a JSON-lines file; a last line cut off by a crash is left out.
+
+    Raises:
+        ProjectError: a line before the last is not JSON.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            if number == len(lines):
+                break
+            raise ProjectError(
+                f"line {number} is not JSON ({error}).",
+                where=path, fix="Restore the file from a copy or delete that line.",
+            ) from error  # fmt: skip
+    return records
+
+
+def _mend_end(file: BinaryIO) -> str:
+    """Cut a torn last line off; say what must come before the next line ("" or a newline)."""
+    end = file.seek(0, os.SEEK_END)
+    start, last = end, b""
+    while start and b"\n" not in last[:-1]:
+        start = max(0, start - 4096)
+        file.seek(start)
+        last = file.read(end - start)
+    line = last[last[:-1].rfind(b"\n") + 1 :]
+    if not line:
+        return ""
+    try:
+        json.loads(line)
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        file.truncate(end - len(line))
+        return ""
+    return "" if line.endswith(b"\n") else "\n"
+
+
+def safe_name(name: str) -> str:
+    """A file name for any text: readable, unique, and legal on every file system.
+
+    Names that need no change stay as they are. Others keep their harmless characters and get
+    a digest of the original, so that two names never meet in one file name.
+    """
+    plain = "".join(char if char.isascii() and (char.isalnum() or char in "-_ ") else "_"
+                    for char in name).strip(" _")[:60]  # fmt: skip
+    reserved = re.fullmatch(r"(con|prn|aux|nul|(com|lpt)\d)", plain, re.IGNORECASE)
+    if plain == name and plain and not reserved:
+        return name
+    return f"{plain or 'name'}-{digest(name, length=8)}"
+
+
+def digest(*parts: Any, length: int = 16) -> str:
+    """A short hexadecimal SHA-256 of JSON-able values (dicts by sorted keys)."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def file_digest(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,258 @@
+"""From slots to candidates to chosen images, resumable at the image.
+
+A *slot* is one image of the distilled set: class, number, prototype, caption. For each slot
+several candidates are sampled and one is kept. Each candidate has its own seed, derived from
+(project seed, class, slot, candidate); candidates of several slots share a batch, whose shape
+is always the same, so that a slot made again alone is the same image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dpd_core import adapters, storage
+from dpd_core.backbone import Backbone, Prompts, load_backbone, model_identity
+from dpd_core.captions import Caption, current_captions
+from dpd_core.classifier import LatentClassifier, load_classifier
+from dpd_core.config import SynthesizeConfig
+from dpd_core.distilled import DistilledSet, set_folder, write_manifest
+from dpd_core.events import Emit, Meter, Preview, ignore
+from dpd_core.guidance import spherical_target
+from dpd_core.latents import Latents, latents_for
+from dpd_core.project import Project
+from dpd_core.prototypes import load_prototypes
+from dpd_core.sampling import PrototypeGuidance, sample
+from dpd_core.seeding import derive_seed
+from dpd_core.strategies import Strategy, get_strategy
+
+STAGE = "synthesize"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One slot to be filled."""
+
+    class_name: str
+    slot: int
+    prototype_id: str
+    prototype_file: str
+    caption: Caption
+
+    @property
+    def file(self) -> str:
+        """Where its image goes, relative to the set's folder."""
+        return f"{storage.safe_name(self.class_name)}/{self.slot:03d}.png"
+
+
+def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict[str, Any]:
+    """The synthesize stage: a distilled set in ``distilled/<name>/``.
+
+    Without a name the set is named after its strategy and a digest of its recipe, so the
+    same recipe continues an interrupted set and another recipe starts another set.
+    """
+    from accelerate import PartialState
+
+    strategy = get_strategy(config.strategy)
+    latents = latents_for(project, ("train",), emit=emit, stage=STAGE)
+    classifier = load_classifier(project)
+    adapter = None if config.adapter == "none" else adapters.find_adapter(project, config.adapter)
+    tasks = _tasks(project)
+    recipe = {
+        "model": model_identity(project.config),
+        "adapter": adapter.id if adapter else None,
+        "classifier": project.result("train").get("classifier"),
+        "latents": latents.key,
+        "seed": project.config.seed,
+        "settings": config.replace(set_name="").to_dict(),
+        "slots": [[task.class_name, task.slot, task.prototype_id, task.caption.text]
+                  for task in tasks],
+    }  # fmt: skip
+    identity = storage.digest(recipe)
+    name = config.set_name or f"{config.strategy}-{identity[:8]}"
+    folder = set_folder(project, name)
+    _claim(folder, name, identity, recipe)
+    missing = [task for task in tasks if not _record_path(folder, task).exists()]
+    processes = PartialState(cpu=project.config.device == "cpu")
+    if missing:
+        backbone = load_backbone(project, adapter=adapter.folder if adapter else None)
+        sampler = Sampler(backbone, classifier, latents, strategy, config, project.config.seed)
+        meter = Meter(emit, STAGE, len(tasks), done=len(tasks) - len(missing),
+                      message="sampling images")  # fmt: skip
+        for task, record, images in sampler.fill(missing, processes=processes):
+            _save_slot(folder, task, record, images)
+            emit(Preview(STAGE, task.slot, project.relative(folder / task.file),
+                         task.caption.text))  # fmt: skip
+            meter.advance(processes.num_processes)
+    processes.wait_for_everyone()
+    slots = [storage.read_json(_record_path(folder, task)) for task in tasks]
+    manifest = {
+        "name": name, "strategy": config.strategy, "recipe": identity,
+        "model": project.config.model, "model_identity": recipe["model"],
+        "adapter": recipe["adapter"], "image_size": slots[0]["size"], "seed": project.config.seed,
+        "settings": recipe["settings"], "slots": slots,
+    }  # fmt: skip
+    if processes.is_main_process:
+        write_manifest(folder, manifest)
+    return {
+        "set": name, "images": len(slots), "strategy": config.strategy,
+        "named_right": sum(slot["candidates"][slot["chosen"]]["predicted"] == slot["class"]
+                           for slot in slots) / len(slots),
+    }  # fmt: skip
+
+
+class Sampler:
+    """Fills slots with one model, strategy and configuration."""
+
+    def __init__(
+        self, backbone: Backbone, classifier: LatentClassifier, latents: Latents,
+        strategy: Strategy, config: SynthesizeConfig, seed: int,
+    ):  # fmt: skip
+        self.backbone, self.latents, self.strategy = backbone, latents, strategy
+        self.config, self.seed = config, seed
+        self.classifier = classifier.to(backbone.device).eval().requires_grad_(False)
+
+    def fill(
+        self, tasks: list[Task], *, processes: Any = None
+    ) -> Iterator[tuple[Task, dict[str, Any], Tensor]]:
+        """Sample slots and choose.
+
+        Yields:
+            Each task with its manifest record and all its candidates, uint8 (n, H, W, 3).
+        """
+        prompts = self.backbone.encode_prompts([task.caption.text for task in tasks])
+        lengths = [embedding.shape[0] for embedding in prompts.embeddings]
+        # Only texts of one length share a batch: padding a text to its neighbours' length
+        # would change its image.
+        order = sorted(range(len(tasks)), key=lambda row: lengths[row])
+        groups = [
+            group
+            for _, same in groupby(order, key=lambda row: lengths[row])
+            for group in _groups(list(same), self._slots_per_batch)
+        ]
+        if processes is not None:
+            groups = groups[processes.process_index :: processes.num_processes]
+        for group in groups:
+            yield from self._fill_group([tasks[row] for row in group], group, prompts)
+
+    @property
+    def _slots_per_batch(self) -> int:
+        return max(self.config.batch_size // self.config.candidates, 1)
+
+    def _fill_group(
+        self, tasks: list[Task], rows: list[int], prompts: Prompts
+    ) -> Iterator[tuple[Task, dict[str, Any], Tensor]]:
+        config, count = self.config, self.config.candidates
+        # A group that is not full is padded by repeating its last slot: kernels may round
+        # differently for another batch size.
+        padding = self._slots_per_batch - len(tasks)
+        full = tasks + [tasks[-1]] * padding
+        seeds = [derive_seed(self.seed, STAGE, task.class_name, task.slot, candidate)
+                 for task in full for candidate in range(count)]  # fmt: skip
+        draws = [torch.randn(2, *self.backbone.latent_shape,
+                             generator=torch.Generator().manual_seed(seed))
+                 for seed in seeds]  # fmt: skip
+        noise, directions = torch.stack(draws).unbind(1)
+        prototypes = torch.stack([self.latents.of(task.prototype_id).mean for task in full])
+        target = prototypes.repeat_interleave(count, dim=0)
+        embeddings = prompts.batch([row for row in [*rows, *[rows[-1]] * padding]
+                                    for _ in range(count)])  # fmt: skip
+        guide = None
+        if self.strategy.guided and config.guidance_scale > 0:
+            aim = spherical_target(target, directions) if config.spherical else target
+            guide = PrototypeGuidance(
+                aim, config.guidance_scale, config.guidance_start, config.guidance_end
+            )
+        sampled = sample(
+            self.backbone, noise=noise, embeddings=embeddings,
+            unconditional=prompts.unconditional(embeddings), steps=config.steps,
+            scheduler=config.scheduler, cfg=config.cfg, guide=guide, origin=target,
+            strength=self.strategy.strength,
+        )  # fmt: skip
+        with torch.no_grad():
+            logits = self.classifier(sampled).float().cpu()
+        images = self.backbone.decode_latents(sampled).cpu()
+        for place, task in enumerate(tasks):
+            part = slice(place * count, (place + 1) * count)
+            yield task, self._choose(task, logits[part], seeds[part]), images[part]
+
+    def _choose(self, task: Task, logits: Tensor, seeds: list[int]) -> dict[str, Any]:
+        classes = self.classifier.classes
+        scores = self.strategy.select(logits, classes.index(task.class_name))
+        return {
+            "class": task.class_name,
+            "slot": task.slot,
+            "file": task.file,
+            "size": self.backbone.image_size,
+            "prototype_id": task.prototype_id,
+            "prototype_file": task.prototype_file,
+            "caption": task.caption.text,
+            "caption_version": task.caption.version,
+            "candidates": [
+                {"index": index, "seed": seed, "score": round(score, 6),
+                 "predicted": classes[predicted]}
+                for index, (seed, score, predicted) in enumerate(
+                    zip(seeds, scores.tolist(), logits.argmax(1).tolist(), strict=True)
+                )
+            ],
+            "chosen": int(scores.argmax()),
+            "pinned": False,
+        }  # fmt: skip
+
+
+def _tasks(project: Project) -> list[Task]:
+    captions = current_captions(project)
+    return [
+        Task(class_name, entry.cluster_id, entry.id, entry.file_name,
+             captions[class_name][entry.cluster_id])
+        for class_name, entries in sorted(load_prototypes(project).items())
+        for entry in sorted(entries, key=lambda entry: entry.cluster_id)
+    ]  # fmt: skip
+
+
+def _claim(folder: Path, name: str, identity: str, recipe: dict[str, Any]) -> None:
+    """Make the folder this recipe's, or refuse if another recipe has begun there."""
+    path = folder / "recipe.json"
+    if path.exists():
+        if storage.read_json(path)["identity"] == identity:
+            return
+        raise DistilledSet.name_taken(name, folder)
+    storage.write_json(path, {"name": name, "identity": identity, "recipe": recipe})
+
+
+def _record_path(folder: Path, task: Task) -> Path:
+    return folder / "slots" / f"{storage.safe_name(task.class_name)}-{task.slot:03d}.json"
+
+
+def _save_slot(folder: Path, task: Task, record: dict[str, Any], images: Tensor) -> None:
+    """Write a slot's images, then its record, which is what makes the slot finished."""
+    for index, image in enumerate(images.numpy()):
+        _save_png(folder / candidate_file(record["file"], index), image)
+    _save_png(folder / record["file"], images[record["chosen"]].numpy())
+    storage.write_json(_record_path(folder, task), record)
+
+
+def candidate_file(file: str, index: int) -> str:
+    """Where a slot's candidate lies, relative to the set's folder."""
+    stem = file.removesuffix(".png")
+    return f"candidates/{stem}-{index}.png"
+
+
+def _save_png(path: Path, image: Any) -> None:
+    with storage.atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary)
+
+
+def _groups(rows: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+__all__ = ["DistilledSet", "Sampler", "Task", "candidate_file", "run"]
