@@ -64,13 +64,18 @@ def add_lora(unet: nn.Module, *, rank: int, alpha: int, targets: str) -> list[nn
 def save_lora(unet: nn.Module, folder: Path) -> None:
     """Write ``pytorch_lora_weights.safetensors`` so that ``load_lora_weights`` reads it."""
     from diffusers import StableDiffusionPipeline
-    from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
-    weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
-    weights = {name: tensor.float().cpu().contiguous() for name, tensor in weights.items()}
+    weights = {
+        name: tensor.float().cpu().contiguous()
+        for name, tensor in get_peft_model_state_dict(unet).items()
+    }
+    # Without the metadata a reader takes alpha for the rank.
     with storage.atomic_folder(folder / ".weights") as temporary:
-        StableDiffusionPipeline.save_lora_weights(temporary, unet_lora_layers=weights)
+        StableDiffusionPipeline.save_lora_weights(
+            temporary, unet_lora_layers=weights,
+            unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+        )  # fmt: skip
     (folder / ".weights" / WEIGHTS).replace(folder / WEIGHTS)
     (folder / ".weights").rmdir()
 

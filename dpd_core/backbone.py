@@ -149,7 +149,8 @@ class Backbone:
             part.requires_grad_(False).eval()
         vae.to(hardware.device)
         text_encoder.to(hardware.device)
-        unet.to(hardware.device, hardware.dtype)
+        # diffusers' own `to` warns at every change of number format.
+        torch.nn.Module.to(unet, hardware.device, hardware.dtype)
         return cls(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
             schedule=schedule, hardware=hardware, image_size=image_size, folder=folder,
@@ -195,7 +196,9 @@ class Backbone:
         A text longer than the encoder's window is not cut: each window is encoded by itself
         and the UNet attends to all of them.
         """
-        ids = self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids
+        ids = self.tokenizer(
+            text, add_special_tokens=False, truncation=False, verbose=False
+        ).input_ids
         room = self._window - 2
         return [ids[start : start + room] for start in range(0, max(len(ids), 1), room)]
 
@@ -356,21 +359,23 @@ def merge_adapter(unet: Any, adapter: Path) -> None:
     Raises:
         ModelError: the file is missing, damaged, or made for another model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     file = adapter / "pytorch_lora_weights.safetensors" if adapter.is_dir() else adapter
     fix = "Use a LoRA adapter trained for this model."
     try:
-        weights = load_file(file)
+        with safe_open(file, "pt") as opened:
+            names = list(opened.keys())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"not a readable adapter ({_first_line(error)}).", where=file,
                          fix=fix) from error  # fmt: skip
-    weights = {name: tensor for name, tensor in weights.items() if name.startswith("unet.")}
     try:
-        if not weights:
+        if not any(name.startswith("unet.") for name in names):
             raise ValueError("it holds no UNet weights")
-        unet.load_lora_adapter(weights, prefix="unet", adapter_name="dpd")
+        unet.load_lora_adapter(
+            str(file.parent), weight_name=file.name, prefix="unet", adapter_name="dpd",
+            use_safetensors=True, local_files_only=True,
+        )  # fmt: skip
         unet.fuse_lora(adapter_names=["dpd"])
         unet.unload_lora()
     except (ValueError, RuntimeError, KeyError, TypeError) as error:

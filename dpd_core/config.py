@@ -79,7 +79,8 @@ class StageConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All values as plain JSON-able types."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -192,6 +193,10 @@ class PrototypesConfig(StageConfig):
     pool: int = setting(8, "Latents are average-pooled to pool × pool before clustering.",
                         low=1, high=128)  # fmt: skip
     n_init: int = setting(10, "KMeans restarts.", low=1, high=100, advanced=True)
+    file: str = setting(
+        "", "Take the prototypes from this file in the published format instead of clustering.",
+        advanced=True,
+    )  # fmt: skip
     remove_outliers: bool = setting(False, "Leave out local outliers (LOF) before clustering.")
     outlier_fraction: float = setting(
         0.05, "Share of each class taken for outliers.", low=0.001, high=0.5, advanced=True

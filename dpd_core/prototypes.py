@@ -1,35 +1,27 @@
-"""Prototypes: what each class looks like, as a few of its own images.
+"""The prototypes stage: what each class looks like, as a few of its own images.
 
-The published DPD procedure (arXiv 2601.15829 and its code): the posterior mean of each
-training image, multiplied by the scaling factor, is average-pooled to pool × pool, flattened
-and L2-normalised to z; each class by itself is clustered by KMeans with K = IPC; and each
-cluster k is represented by its real member with the largest margin
-``min_{j≠k} ‖z − c_j‖ − α‖z − c_k‖``, where j runs over the other clusters *of the same class*.
-
-Ours: seeds by class name, so that neither the order of the classes nor the others' presence
-changes a class's clusters; local outlier factors; choices made by hand
-(``prototypes/overrides.json``); and errors where the published code skips a class.
+Latents are clustered class by class (:mod:`dpd_core.prototype_clusterer`, the published
+procedure), choices made by hand (``prototypes/overrides.json``) are put in, and the result is
+written in the published format (:mod:`dpd_core.prototype_files`) with our own files beside it.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
-from dpd_core.errors import ConfigError, DatasetError, ProjectError, StageMissing
+from dpd_core.errors import ProjectError, StageMissing
 from dpd_core.events import Emit, Log, Meter, ignore
+from dpd_core.prototype_clusterer import PrototypeClusterer, pooled_vectors
 from dpd_core.prototype_files import Prototype, read_prototypes, write_prototypes
-from dpd_core.seeding import derive_seed
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from dpd_core.config import PrototypesConfig
-    from dpd_core.dataset import DatasetIndex
+    from dpd_core.dataset import ImageRecord
     from dpd_core.project import Project
 
 __all__ = [
@@ -42,214 +34,298 @@ STAGE = "prototypes"
 _FIX = "Run the stage 'prototypes' again."
 
 
-def pooled_vectors(latents: Any, pool: int) -> np.ndarray:
-    """The space of the clusters and of the map.
-
-    Args:
-        latents: Posterior means times the scaling factor, (N, C, h, w).
-        pool: Side of the pooled latent. Larger than h or w repeats cells, as adaptive
-            pooling does, which changes no neighbourhood.
-
-    Returns:
-        float32 (N, C · pool · pool), each row of length 1 (a latent of zeros stays zero).
-    """
-    import torch
-
-    chunks = torch.as_tensor(latents).split(4096)
-    pooled = [
-        torch.nn.functional.adaptive_avg_pool2d(chunk.float(), pool).flatten(1) for chunk in chunks
-    ]
-    return torch.nn.functional.normalize(torch.cat(pooled), dim=1).cpu().numpy()
-
-
-class PrototypeClusterer:
-    """KMeans by class with margin representatives, in the manner of scikit-learn.
-
-    The constructor only stores its arguments; :meth:`fit` checks them.
-
-    Args:
-        ipc: Clusters, and so representatives, per class (K).
-        alpha: Weight α of the distance to the own centre in the margin.
-        pool: Side of the pooled latents.
-        n_init: KMeans restarts.
-        seed: Seed; each class derives its own from it and its name.
-        remove_outliers: Leave out the worst local outliers of a class before clustering.
-        outlier_fraction: Share of each class that is left out then.
+@dataclass(frozen=True)
+class Overrides:
+    """Choices made by hand, from ``prototypes/overrides.json``.
 
     Attributes:
-        classes_: Class names, sorted.
-        vectors_: Pooled, L2-normalised latents, (N, D).
-        centers_: Cluster centres by class, (K, D).
-        labels_: Cluster of each image within its class, (N,). An outlier has the nearest.
-        d_intra_: ‖z − c_k‖, distance to the own centre, (N,).
-        d_inter_min_: min_{j≠k} ‖z − c_j‖ over the class's other centres, (N,); 0 for K = 1.
-        margins_: ``d_inter_min_ − α · d_intra_``, (N,). With K = 1 there is no other centre,
-            so the margin is −α · d_intra and the representative the member nearest the centre
-            (the published code takes the class's first file there).
-        outlier_scores_: Local outlier factor (Breunig et al., 2000) of each image in its
-            class, (N,); about 1 inside a cloud, larger outside. 1 in classes under 3 images.
-        outliers_: Which images were left out, (N,) booleans.
-        cluster_sizes_: Clustered members of each cluster, by class.
-        representatives_: Row of each cluster's representative, by class.
+        excluded: Ids of images left out of the clustering altogether.
+        chosen: Image id by class and cluster, in place of the cluster's representative.
     """
 
-    classes_: list[str]
-    vectors_: np.ndarray
-    centers_: dict[str, np.ndarray]
-    labels_: np.ndarray
-    d_intra_: np.ndarray
-    d_inter_min_: np.ndarray
-    margins_: np.ndarray
-    outlier_scores_: np.ndarray
-    outliers_: np.ndarray
-    cluster_sizes_: dict[str, list[int]]
-    representatives_: dict[str, list[int]]
-
-    def __init__(
-        self, *, ipc: int = 5, alpha: float = 1.0, pool: int = 8, n_init: int = 10,
-        seed: int = 0, remove_outliers: bool = False, outlier_fraction: float = 0.05,
-    ):  # fmt: skip
-        self.ipc, self.alpha, self.pool, self.n_init = ipc, alpha, pool, n_init
-        self.seed, self.remove_outliers = seed, remove_outliers
-        self.outlier_fraction = outlier_fraction
-
-    def fit(
-        self,
-        latents: Any,
-        class_names: Sequence[str],
-        *,
-        representatives: dict[str, list[int]] | None = None,
-        after_class: Callable[[], None] = lambda: None,
-    ) -> PrototypeClusterer:
-        """Cluster every class.
-
-        Args:
-            latents: Posterior means times the scaling factor, (N, C, h, w).
-            class_names: Class of each, N of them.
-            representatives: Rows by class of representatives chosen elsewhere. Then nothing
-                is searched: their vectors are the centres, and each image joins the nearest.
-            after_class: Called after each class.
-
-        Returns:
-            Itself.
-
-        Raises:
-            ConfigError: an argument of the constructor is out of its limits.
-            DatasetError: a class has too few (different) images for K clusters, or a latent
-                that is not finite.
-            ValueError: the arguments do not fit each other.
-        """
-        import numpy as np
-
-        self._check()
-        if len(latents.shape) != 4 or len(latents) != len(class_names) or not len(latents):
-            raise ValueError(f"{len(class_names)} names for latents {tuple(latents.shape)}")
-        names = np.asarray(class_names, dtype=object)
-        self.vectors_ = pooled_vectors(latents, self.pool)
-        count = len(names)
-        self.labels_ = np.zeros(count, dtype=int)
-        self.d_intra_, self.d_inter_min_ = np.zeros(count), np.zeros(count)
-        self.outlier_scores_, self.outliers_ = np.ones(count), np.zeros(count, dtype=bool)
-        self.centers_, self.cluster_sizes_, self.representatives_ = {}, {}, {}
-        self.classes_ = sorted(set(class_names))
-        for name in self.classes_:
-            rows = np.flatnonzero(names == name)
-            given = None if representatives is None else representatives[name]
-            self._fit_class(name, rows, given)
-            after_class()
-        self.margins_ = self.d_inter_min_ - self.alpha * self.d_intra_
-        for name in self.classes_:
-            rows = np.flatnonzero((names == name) & ~self.outliers_)
-            clusters = range(len(self.centers_[name]))
-            self.cluster_sizes_[name] = [int((self.labels_[rows] == k).sum()) for k in clusters]
-            self.representatives_[name] = (
-                [self._representative(rows[self.labels_[rows] == k]) for k in clusters]
-                if representatives is None
-                else list(representatives[name])
-            )
-        return self
-
-    def _check(self) -> None:
-        limits = {
-            "ipc": self.ipc >= 1, "pool": self.pool >= 1, "n_init": self.n_init >= 1,
-            "alpha": 0 <= self.alpha < float("inf"),
-            "outlier_fraction": 0 < self.outlier_fraction <= 0.5,
-        }  # fmt: skip
-        for name, fine in limits.items():
-            if not fine:
-                raise ConfigError(f"got {getattr(self, name)!r}.", where=f"prototypes.{name}",
-                                  fix="Use a value within its limits.")  # fmt: skip
-
-    def _fit_class(self, name: str, rows: np.ndarray, given: list[int] | None) -> None:
-        import numpy as np
-        from scipy.spatial.distance import cdist
-        from threadpoolctl import threadpool_limits
-
-        vectors = self.vectors_[rows]
-        if not np.isfinite(vectors).all():
-            raise DatasetError("a latent is not a finite number.", where=name,
-                               fix="Use dtype float32, or another model.")  # fmt: skip
-        if given is None and len(rows) < self.ipc:
-            raise _too_few(name, f"{len(rows)} training images", self.ipc)
-        # The problem is so small that a second thread costs five times what it brings.
-        with threadpool_limits(1):
-            scores = _outlier_factors(vectors)
-            kept = np.ones(len(rows), dtype=bool)
-            if given is not None:
-                centers = self.vectors_[given].astype(np.float64)
-            else:
-                if self.remove_outliers:
-                    worst = min(round(len(rows) * self.outlier_fraction), len(rows) - self.ipc)
-                    kept[np.argsort(-scores, kind="stable")[:worst]] = False
-                centers = self._centers(name, vectors[kept])
-        distances = cdist(vectors, centers)
-        labels = distances.argmin(1)
-        own = np.arange(len(rows)), labels
-        self.centers_[name] = centers.astype(np.float32)
-        self.labels_[rows], self.d_intra_[rows] = labels, distances[own]
-        if len(centers) > 1:
-            distances[own] = np.inf
-            self.d_inter_min_[rows] = distances.min(1)
-        self.outlier_scores_[rows], self.outliers_[rows] = scores, ~kept
-
-    def _centers(self, name: str, vectors: np.ndarray) -> np.ndarray:
-        import numpy as np
-        from sklearn.cluster import KMeans
-
-        seed = derive_seed(self.seed, STAGE, name) % 2**32
-        with warnings.catch_warnings():
-            # Fewer different points than clusters: told below, by class name.
-            warnings.simplefilter("ignore")
-            model = KMeans(self.ipc, n_init=self.n_init, random_state=seed).fit(vectors)
-        found = len(np.unique(model.labels_))
-        if found < self.ipc:
-            raise _too_few(name, f"{found} different images among {len(vectors)}", self.ipc)
-        return model.cluster_centers_.astype(np.float64)
-
-    def _representative(self, members: np.ndarray) -> int:
-        import numpy as np
-
-        # Largest margin; equal ones by distance, then by order.
-        best = np.lexsort((self.d_intra_[members], -self.margins_[members]))[0]
-        return int(members[best])
+    excluded: frozenset[str] = frozenset()
+    chosen: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
-def _outlier_factors(vectors: np.ndarray) -> np.ndarray:
-    """Local outlier factors (N,), about 1 for an ordinary point."""
-    import numpy as np
-    from sklearn.neighbors import LocalOutlierFactor
+@dataclass(frozen=True)
+class Member:
+    """What is known of one clustered image; the fields of ``prototypes/clusters.json``.
 
-    if len(vectors) < 3:
-        return np.ones(len(vectors))
-    with warnings.catch_warnings():
-        # Many equal images make the factors large, which is what a person should see.
-        warnings.simplefilter("ignore")
-        model = LocalOutlierFactor(n_neighbors=min(20, len(vectors) - 1)).fit(vectors)
-    return -model.negative_outlier_factor_
+    Attributes:
+        class_name: Its class.
+        cluster_id: Its cluster, or for an outlier the nearest one.
+        margin: See :class:`PrototypeClusterer`.
+        distance: ‖z − c_k‖ to its own centre (``d_intra`` in the file as well).
+        outlier: Whether it was left out of the clustering as an outlier.
+        outlier_score: Local outlier factor.
+    """
+
+    class_name: str
+    cluster_id: int
+    margin: float
+    distance: float
+    outlier: bool
+    outlier_score: float
 
 
-def _too_few(name: str, what: str, ipc: int) -> DatasetError:
-    return DatasetError(
-        f"the class has {what}, fewer than the {ipc} clusters asked for.", where=name,
-        fix=f"Add images, leave the class out, or set ipc below {ipc}.",
+@dataclass(frozen=True)
+class Clustering:
+    """The stage's result, read back and found to agree.
+
+    Attributes:
+        prototypes: By class, in the order of the clusters.
+        members: By image id: every training image but those excluded by hand.
+        centers: By class, float32 (K, D), in the space of :func:`pooled_vectors`.
+    """
+
+    prototypes: dict[str, list[Prototype]]
+    members: dict[str, Member]
+    centers: dict[str, Tensor]
+
+
+def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict[str, Any]:
+    """The prototypes stage: ``prototypes/prototypes.json``, ``clusters.json``,
+    ``centers.safetensors`` and, if asked for, ``map.json``.
+
+    Starting it again after any end repeats only what is cheap: latents and map are found by
+    content.
+
+    Raises:
+        DatasetError: a class has fewer images than clusters.
+        ProjectError: the file of prototypes or of choices is not acceptable.
+    """
+    from dpd_core.dataset import load_index
+    from dpd_core.latents import latents_for
+    from dpd_core.projection import write_map
+
+    index = load_index(project)
+    given = read_prototypes(Path(config.file).expanduser(), index) if config.file else None
+    overrides = read_overrides(project)
+    latents = latents_for(project, ("train",), emit, stage=STAGE)
+    images = {record.id: record for record in index.images}
+    excluded = _known(overrides.excluded, images, emit)
+    rows = [row for row, image_id in enumerate(latents.ids) if image_id not in excluded]
+    ids = [latents.ids[row] for row in rows]
+    names = [images[image_id].class_name for image_id in ids]
+    meter = Meter(emit, STAGE, len(set(names)), message="clustering classes")
+    clusterer = PrototypeClusterer(
+        ipc=config.ipc, alpha=config.alpha, pool=config.pool, n_init=config.n_init,
+        seed=project.config.seed, remove_outliers=config.remove_outliers,
+        outlier_fraction=config.outlier_fraction,
     )  # fmt: skip
+    clusterer.fit(
+        latents.mean[rows], names, after_class=meter.advance,
+        representatives=_given_rows(given, ids, names, config.file) if given else None,
+    )  # fmt: skip
+    prototypes = given if given is not None else _automatic(clusterer, ids)
+    prototypes = _choose(prototypes, overrides, clusterer, ids, emit)
+    _write(project, clusterer, ids, prototypes)
+    if config.project_map:
+        # Of all images, so that leaving some out or asking for more clusters moves no point.
+        vectors = pooled_vectors(latents.mean, config.pool)
+        write_map(project, latents.ids, vectors, neighbors=config.neighbors,
+                  min_dist=config.min_dist, seed=project.config.seed, emit=emit)  # fmt: skip
+    chosen = {name: [entry.id for entry in entries] for name, entries in prototypes.items()}
+    return {
+        "classes": len(prototypes),
+        "prototypes": sum(map(len, prototypes.values())),
+        "images": len(ids),
+        "outliers": int(clusterer.outliers_.sum()),
+        "excluded": len(excluded),
+        "mean_margin": round(float(clusterer.margins_.mean()), 6),
+        "key": storage.digest(latents.key, chosen, clusterer.labels_.tolist()),
+    }
+
+
+def load_prototypes(project: Project) -> dict[str, list[Prototype]]:
+    """The project's prototypes by class name, in the order of the clusters.
+
+    Raises:
+        StageMissing: the stage has not been run.
+        ProjectError: the file is damaged or does not fit the collection any more.
+    """
+    from dpd_core.dataset import load_index
+
+    path = project.path(STAGE, "prototypes.json")
+    if not path.exists():
+        raise StageMissing("there are no prototypes yet.", where=project.root,
+                           fix=f"Run `python -m dpd_core prototypes --project {project.root}`."
+                           )  # fmt: skip
+    return read_prototypes(path, load_index(project))
+
+
+def load_clustering(project: Project) -> Clustering:
+    """Everything the stage wrote, checked to be from one run.
+
+    Raises:
+        StageMissing: the stage has not been run.
+        ProjectError: a file is missing, damaged, or from another run than the others.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    prototypes = load_prototypes(project)
+    path = project.path(STAGE, "clusters.json")
+    content = storage.read_json(path, fix=_FIX)
+    try:
+        members = {
+            image_id: Member(
+                entry["class"], int(entry["cluster_id"]), float(entry["margin"]),
+                float(entry["distance"]), bool(entry["outlier"]), float(entry["outlier_score"]),
+            )
+            for image_id, entry in content.items()
+        }  # fmt: skip
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProjectError("the file is damaged.", where=path, fix=_FIX) from error
+    path = project.path(STAGE, "centers.safetensors")
+    try:
+        centers = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ProjectError(f"not readable ({error}).", where=path, fix=_FIX) from error
+    agree = {name: len(entries) for name, entries in prototypes.items()} == {
+        name: len(rows) for name, rows in centers.items()
+    } and all(
+        entry.id in members
+        and (members[entry.id].class_name, members[entry.id].cluster_id) == (name, entry.cluster_id)
+        for name, entries in prototypes.items()
+        for entry in entries
+    )
+    if not agree:
+        raise ProjectError("prototypes, clusters and centres are not from the same run.",
+                           where=project.path(STAGE), fix=_FIX)  # fmt: skip
+    return Clustering(prototypes, members, centers)
+
+
+def read_overrides(project: Project) -> Overrides:
+    """The choices made by hand, empty if there is no file.
+
+    Raises:
+        ProjectError: the file is not of the form
+            ``{"excluded": [id], "chosen": {class: {cluster: id}}}``.
+    """
+    path = project.path(STAGE, "overrides.json")
+    if not path.exists():
+        return Overrides()
+    fix = "Correct it, or delete it to go back to the automatic choice."
+    content = storage.read_json(path, fix=fix)
+    try:
+        excluded, chosen = content.get("excluded", []), content.get("chosen", {})
+        ids = [*excluded, *(i for clusters in chosen.values() for i in clusters.values())]
+        if not isinstance(excluded, list) or not all(isinstance(i, str) for i in ids):
+            raise TypeError("image ids must be texts")
+        return Overrides(
+            frozenset(excluded),
+            {name: {int(k): i for k, i in clusters.items()} for name, clusters in chosen.items()},
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ProjectError(f"not a file of choices ({error}).", where=path, fix=fix) from error
+
+
+def _known(excluded: frozenset[str], images: dict[str, ImageRecord], emit: Emit) -> set[str]:
+    """The excluded training images; others are reported."""
+    known = {i for i in excluded if i in images and images[i].split == "train"}
+    for image_id in sorted(excluded - known):
+        emit(Log(STAGE, f"{image_id}, left out by hand, is not a training image (any more).",
+                 level="warning"))  # fmt: skip
+    return known
+
+
+def _given_rows(
+    given: dict[str, list[Prototype]], ids: list[str], names: list[str], file: str
+) -> dict[str, list[int]]:  # fmt: skip
+    """Rows of the prototypes of a file."""
+    row = {image_id: number for number, image_id in enumerate(ids)}
+    missing = sorted(set(names) - set(given))
+    if missing:
+        raise ProjectError(f"it has no prototypes for {', '.join(missing)}.", where=file,
+                           fix="Leave these classes out of the data set.")  # fmt: skip
+    excluded = [entry.id for entries in given.values() for entry in entries if entry.id not in row]
+    if excluded:
+        raise ProjectError(f"its prototype {excluded[0]} is left out by hand.", where=file,
+                           fix="Take the image in again, or use another file.")  # fmt: skip
+    return {name: [row[entry.id] for entry in entries] for name, entries in given.items()}
+
+
+def _automatic(clusterer: PrototypeClusterer, ids: list[str]) -> dict[str, list[Prototype]]:
+    """The representatives by class."""
+    return {
+        name: [_prototype(clusterer, ids, name, k, row) for k, row in enumerate(rows)]
+        for name, rows in clusterer.representatives_.items()
+    }
+
+
+def _prototype(
+    clusterer: PrototypeClusterer, ids: list[str], name: str, cluster: int, row: int
+) -> Prototype:  # fmt: skip
+    return Prototype(
+        id=ids[row], class_name=name, cluster_id=cluster, file_name=ids[row].rsplit("/", 1)[-1],
+        # Relative, so that the file means the same on another machine; the published code
+        # looks such paths up under its image root.
+        image=ids[row],
+        margin=float(clusterer.margins_[row]), d_intra=float(clusterer.d_intra_[row]),
+        d_inter_min=float(clusterer.d_inter_min_[row]),
+        cluster_size=clusterer.cluster_sizes_[name][cluster],
+    )  # fmt: skip
+
+
+def _choose(
+    prototypes: dict[str, list[Prototype]],
+    overrides: Overrides,
+    clusterer: PrototypeClusterer,
+    ids: list[str],
+    emit: Emit,
+) -> dict[str, list[Prototype]]:
+    """The prototypes with the choices made by hand, as far as they still stand."""
+    row_of = {image_id: row for row, image_id in enumerate(ids)}
+    chosen = {name: list(entries) for name, entries in prototypes.items()}
+    for name, clusters in overrides.chosen.items():
+        for cluster, image_id in clusters.items():
+            entries, row = chosen.get(name, []), row_of.get(image_id)
+            if (
+                row is not None
+                and 0 <= cluster < len(entries)
+                and row in clusterer.rows_[name]
+                and clusterer.labels_[row] == cluster
+            ):
+                entries[cluster] = _prototype(clusterer, ids, name, cluster, row)
+                continue
+            now = f"{entries[cluster].id} is" if 0 <= cluster < len(entries) else "nothing is"
+            emit(
+                Log(
+                    STAGE,
+                    f"{image_id}, chosen by hand for cluster {cluster} of {name}, is no longer in "
+                    f"it; {now} used instead.",
+                    level="warning",
+                )
+            )
+    return chosen
+
+
+def _write(
+    project: Project,
+    clusterer: PrototypeClusterer,
+    ids: list[str],
+    prototypes: dict[str, list[Prototype]],
+) -> None:
+    """Write the three files, the one whose presence says that the stage has run last."""
+    import torch
+    from safetensors.torch import save_file
+
+    centers = {name: torch.from_numpy(rows) for name, rows in clusterer.centers_.items()}
+    members = {
+        ids[row]: {
+            "class": name,
+            "cluster_id": int(clusterer.labels_[row]),
+            "margin": round(float(clusterer.margins_[row]), 6),
+            "d_intra": round(float(clusterer.d_intra_[row]), 6),
+            "outlier": bool(clusterer.outliers_[row]),
+            "outlier_score": round(float(clusterer.outlier_scores_[row]), 4),
+            "distance": round(float(clusterer.d_intra_[row]), 6),
+        }
+        for name, rows in clusterer.rows_.items()
+        for row in rows.tolist()
+    }
+    with storage.atomic_path(project.path(STAGE, "centers.safetensors")) as temporary:
+        save_file(centers, temporary)
+    storage.write_json(project.path(STAGE, "clusters.json"), dict(sorted(members.items())))
+    write_prototypes(project.path(STAGE, "prototypes.json"), prototypes)

@@ -74,8 +74,9 @@ def sample(
         z_t = guidance.noised_start(
             origin.to(backbone.device), noise.to(backbone.device), alpha_bar=first
         )
-        # Multistep solvers keep count of the steps themselves and must be told where this begins.
-        solver.set_begin_index(skipped)
+        if hasattr(solver, "set_begin_index"):
+            # Multistep solvers count the steps themselves and must be told where this begins.
+            solver.set_begin_index(skipped)
     for i, t in enumerate(solver.timesteps[skipped:], start=skipped):
         z_in = solver.scale_model_input(z_t, t)
         output = _predict(backbone, z_in, t, embeddings, unconditional, cfg)

@@ -13,18 +13,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dpd_core.errors import ConfigError, DatasetError, ModelError
 from dpd_core.seeding import derive_seed, generator
+from dpd_core.student_networks import Student, build_student, student_identity
 
 if TYPE_CHECKING:
     from dpd_core.hardware import Hardware
+
+__all__ = [
+    "Student", "accuracy", "augmented", "build_student", "features", "predict", "predict_proba",
+    "student_identity", "train_feature_network", "train_student",
+]  # fmt: skip
 
 Images = np.ndarray
 """uint8 array (N, S, S, 3); a memory map is read batch by batch."""
@@ -33,97 +39,6 @@ CROP_AREA = (0.67, 1.0)
 """Share of the image that a random crop keeps, as in the published protocol."""
 CROP_RATIO = (3 / 4, 4 / 3)
 INFERENCE_BATCH = 256
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation and a shortcut (He et al., 2016)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int):
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, h, w) → (B, outputs, h/stride, w/stride)."""
-        return F.relu(self.body(x) + self.shortcut(x))
-
-
-class ConvNet(nn.Sequential):
-    """The small residual network trained from scratch, about 0.3 M parameters."""
-
-    def __init__(self, n_classes: int):
-        super().__init__(
-            nn.Conv2d(3, 32, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            ResidualBlock(32, 32, 1),
-            ResidualBlock(32, 64, 2),
-            ResidualBlock(64, 128, 2),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(128, n_classes),
-        )
-
-
-class Student(nn.Module):
-    """A classifier of images in [0, 1] that can also show its penultimate features.
-
-    Args:
-        network: Module from normalised images (B, 3, S, S) to logits (B, n), or to a
-            transformers output with ``logits``.
-        mean, std: Normalisation of each channel.
-        size: Side in pixels that the network insists on; 0 takes any.
-        pretrained: Whether the weights come from elsewhere, which asks for small steps.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        mean: tuple[float, ...] = (0.5, 0.5, 0.5),
-        std: tuple[float, ...] = (0.25, 0.25, 0.25),
-        size: int = 0,
-        pretrained: bool = False,
-    ):
-        super().__init__()
-        self.network, self.size, self.pretrained = network, size, pretrained
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    @property
-    def head(self) -> nn.Linear:
-        """The last linear layer, whose input are the features."""
-        return [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S), float in [0, 1] → logits (B, n)."""
-        if self.size and images.shape[-1] != self.size:
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
-        output = self.network((images - self.mean) / self.std)
-        return output if isinstance(output, Tensor) else output.logits
-
-    def features(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S), float in [0, 1] → penultimate features (B, D)."""
-        seen: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            self(images)
-        finally:
-            hook.remove()
-        return seen[0]
 
 
 @dataclass(frozen=True)
@@ -140,71 +55,6 @@ FROM_SCRATCH = Recipe(learning_rate=0.1, weight_decay=5e-4, clip=5.0)
 """Nesterov SGD for the networks trained from nothing."""
 FINE_TUNING = Recipe(learning_rate=1e-2, weight_decay=5e-4)
 """The published protocol's SGD settings for pretrained students."""
-
-
-def build_student(student: str, n_classes: int, *, seed: int = 0) -> Student:
-    """An untrained student, or a pretrained one with a new last layer.
-
-    Args:
-        student: ``"convnet"``, ``"resnet18"`` (both from scratch, no network needed), or a
-            Hub id or folder of a transformers image classifier, loaded with its weights.
-        n_classes: Number of outputs.
-        seed: Determines the initial weights; the global random state is left as it was.
-
-    Raises:
-        ModelError: the pretrained model cannot be loaded.
-    """
-    if n_classes < 2:
-        raise DatasetError("a student needs at least two classes.",
-                           fix="Use a data set with two classes or more.")  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if student == "convnet":
-            return Student(ConvNet(n_classes))
-        if student == "resnet18":
-            return Student(_resnet18(n_classes))
-        return _pretrained(student, n_classes)
-
-
-def _resnet18(n_classes: int) -> nn.Module:
-    from transformers import ResNetConfig, ResNetForImageClassification
-
-    settings: dict[str, Any] = {
-        "embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2],
-        "layer_type": "basic", "num_labels": n_classes,
-    }  # fmt: skip
-    config = ResNetConfig(**settings)
-    return ResNetForImageClassification(config)
-
-
-def _pretrained(source: str, n_classes: int) -> Student:
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
-
-    try:
-        # Only safetensors: the pickled formats could run code.
-        network: Any = AutoModelForImageClassification.from_pretrained(
-            source, num_labels=n_classes, ignore_mismatched_sizes=True, use_safetensors=True
-        )
-        processor: Any = AutoImageProcessor.from_pretrained(source, use_fast=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(
-            f"the student cannot be loaded ({error}).", where=source,
-            fix="Use 'convnet', 'resnet18', or the id or folder of a transformers image "
-            "classifier with safetensors weights and a preprocessor_config.json.",
-        ) from error  # fmt: skip
-    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not linear or linear[-1].out_features != n_classes:
-        raise ModelError("the model does not end in a linear classifier.", where=source,
-                         fix="Use another student, for instance 'resnet18'.")  # fmt: skip
-    # Convolutional networks take any size; a vision transformer says which one it was made for.
-    size = getattr(network.config, "image_size", 0) or 0
-    return Student(
-        network,
-        mean=tuple(getattr(processor, "image_mean", None) or (0.5,) * 3),
-        std=tuple(getattr(processor, "image_std", None) or (0.5,) * 3),
-        size=size if isinstance(size, int) else int(size[0]),
-        pretrained=True,
-    )
 
 
 def train_student(
@@ -308,7 +158,7 @@ def predict_proba(
     model: Student, images: Images, *, hardware: Hardware, batch_size: int = INFERENCE_BATCH
 ) -> np.ndarray:
     """Class probabilities, float32 (N, n_classes), of uint8 images (N, S, S, 3)."""
-    return _infer(lambda x: model(x).float().softmax(1), model, images, hardware, batch_size)
+    return _infer(lambda x: model(x).softmax(1), model, images, hardware, batch_size)
 
 
 def predict(
@@ -322,7 +172,7 @@ def features(
     model: Student, images: Images, *, hardware: Hardware, batch_size: int = INFERENCE_BATCH
 ) -> np.ndarray:
     """Penultimate features, float32 (N, D), of uint8 images (N, S, S, 3)."""
-    return _infer(lambda x: model.features(x).float(), model, images, hardware, batch_size)
+    return _infer(model.features, model, images, hardware, batch_size)
 
 
 def accuracy(model: Student, images: Images, labels: np.ndarray, *, hardware: Hardware) -> float:
@@ -420,9 +270,9 @@ def _infer(
     model.to(hardware.device).eval()
     parts = []
     for start in range(0, len(images), batch_size):
-        with _autocast(hardware):
-            output = function(_to_float(images[start : start + batch_size], hardware.device))
-        parts.append(output.float().cpu().numpy())
+        # In float32: bfloat16 features would be too coarse for distances between them.
+        output = function(_to_float(images[start : start + batch_size], hardware.device))
+        parts.append(output.cpu().numpy())
     if not parts:
         raise DatasetError("there is no image to look at.", fix="Give at least one image.")
     return np.concatenate(parts)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -152,7 +151,7 @@ def _write_part(base: Path, class_name: str, images: np.ndarray, captions: list[
     base.parent.mkdir(parents=True, exist_ok=True)
     temporary = base.with_name(base.name + ".part.npy")
     np.save(temporary, images)
-    os.replace(temporary, base.with_name(base.name + ".npy"))
+    temporary.replace(base.with_name(base.name + ".npy"))
     write_json(base.with_name(base.name + ".json"), {"class": class_name, "captions": captions})
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON by way of a temporary file and an atomic rename."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 class Trainer:
@@ -179,7 +178,7 @@ class Trainer:
         target = self.folder / CHECKPOINT_NAME
         temporary = target.with_name(target.name + ".part")
         save_file(tensors, temporary, metadata={"step": str(self.step)})
-        os.replace(temporary, target)
+        temporary.replace(target)
         write_json(
             self.folder / "state.json",
             {"name": self.name, "step": self.step, "steps": self.recipe.steps},

@@ -11,8 +11,8 @@ MAX_CAPTION = 2000
 """Longest caption in characters. Prompts are encoded window by window at any length, but very
 long descriptions hurt the images (a limit the paper states)."""
 
-STOP_WORDS = frozenset(
-    """a about above across after all along also among an and any are around as at away be been
+_STOP_TEXT = """
+    a about above across after all along also among an and any are around as at away be been
     being below beneath beside between both but by can consist consists contain contains could
     depict depicted depicts down during each either few for from further had has have here in
     inside into is it its itself just like many may more most mostly near nearby next no nor not
@@ -21,8 +21,9 @@ STOP_WORDS = frozenset(
     too toward towards under up upon various very visible was we were what when where which
     while who will with within without would you your
     aerial background feature features featuring foreground image imagery images overhead photo
-    photograph picture pictured satellite scene see seen shot view viewed""".split()
-)
+    photograph picture pictured satellite scene see seen shot view viewed
+"""
+STOP_WORDS = frozenset(_STOP_TEXT.split())
 """Words that carry no description: function words, and the words of "a satellite image"."""
 
 # Marks that reverse or reorder the text around them: what is shown is not what is stored.
@@ -54,7 +55,7 @@ def checked_caption(text: str, *, where: str | None = None) -> str:
             fix=f"Shorten it to at most {MAX_CAPTION:,}.",
         )  # fmt: skip
     for char in plain:
-        if unicodedata.category(char) in ("Cc", "Cs", "Cn") or char in _REORDERING:
+        if unicodedata.category(char) in ("Cc", "Cs") or char in _REORDERING:
             raise CaptionError(
                 f"the caption holds the control character U+{ord(char):04X}.", where=where,
                 fix="Remove it; typing the text anew is the surest way.",
@@ -82,8 +83,8 @@ def template_caption(template: str, readable: str) -> str:
 def words_of(text: str) -> list[str]:
     """The text's words, lower case, plurals reduced, for counting and comparing only.
 
-    The reduction takes a final ``s`` off (``trees`` is ``tree``); it is crude, but the same on
-    both sides of every comparison.
+    The reduction goes by the ending (``trees`` is ``tree``, ``beaches`` is ``beach``); it is
+    crude, but the same on both sides of every comparison.
     """
     return [_singular(word.lower()) for word in _WORD.findall(text)]
 
@@ -107,9 +108,11 @@ def tidy_generated(text: str, max_words: int) -> str:
 
 
 def _singular(word: str) -> str:
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
+    if len(word) <= 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith(("ches", "shes", "sses", "xes")):
+        return word[:-2]
+    return word[:-3] + "y" if word.endswith("ies") and len(word) > 4 else word[:-1]
 
 
 def _without_repeats(words: list[str]) -> list[str]:

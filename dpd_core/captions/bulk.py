@@ -1,0 +1,310 @@
+"""Many captions at once: find and replace, and captions as a JSON or CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The standard library's matcher cannot be stopped; this one takes a timeout.
+import regex as regular_expressions
+
+from dpd_core import storage
+from dpd_core.captions.log import Change, State, replay, writing
+from dpd_core.captions.targets import Target, load_targets
+from dpd_core.captions.text import checked_caption
+from dpd_core.errors import CaptionError
+from dpd_core.project import Project
+
+MAX_PATTERN = 500
+"""Longest pattern or replacement in characters."""
+
+_SEARCH_SECONDS = 2.0
+_MAX_FILE_BYTES = 50_000_000
+_COLUMNS = ("class", "cluster_id", "prototype", "caption", "author", "version")
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What a find-and-replace does, or did.
+
+    Attributes:
+        changes: The captions that change.
+        matches: Number of places found in them.
+    """
+
+    changes: list[Change]
+    matches: int
+
+
+def find_replace(
+    project: Project, pattern: str, replacement: str, *, regex: bool = False,
+    ignore_case: bool = False, whole_words: bool = False,
+    scope: Iterable[tuple[str, int]] | None = None, apply: bool = False,
+    expected: Replacement | None = None,
+) -> Replacement:  # fmt: skip
+    """Replace text in many captions, or show what that would do.
+
+    Args:
+        project: The project.
+        pattern: Text to find, at most :data:`MAX_PATTERN` characters.
+        replacement: Text to put there; with ``regex`` it may name groups (``\\\\1``,
+            ``\\\\g<name>``).
+        regex: Take the pattern for a regular expression. A search that takes longer than two
+            seconds is ended with an error.
+        ignore_case: Find capital and small letters alike.
+        whole_words: Find only what is not part of a longer word.
+        scope: Class names and cluster numbers to look at; ``None``: all.
+        apply: Make the changes, as one operation that one :func:`undo` takes back.
+        expected: The preview a person agreed to. If the same search would by now do anything
+            else, nothing is changed.
+
+    Raises:
+        CaptionError: a bad pattern, a caption that would become unacceptable, or captions that
+            are no longer those of the preview.
+    """
+    compiled = _compile(pattern, replacement, regex, ignore_case, whole_words)
+    template = replacement if regex else replacement.replace("\\", "\\\\")
+    chosen = None if scope is None else set(scope)
+
+    def search(state: State, targets: list[Target]) -> Replacement:
+        inside = [
+            one for one in targets if chosen is None or (one.class_name, one.cluster_id) in chosen
+        ]
+        return _search(state, inside, compiled, template)
+
+    if not apply:
+        return search(replay(project), load_targets(project))
+    with writing(project) as log:
+        found = search(log.state, log.targets)
+        if expected is not None and found != expected:
+            raise CaptionError("the captions have been changed since the preview.",
+                               fix="Look at the new preview, then replace.")  # fmt: skip
+        log.write_changes(found.changes, "bulk", source=f"replace {pattern!r} by {replacement!r}")
+        return found
+
+
+def export_captions(project: Project, path: Path) -> int:
+    """Write the current captions to a file and return how many.
+
+    ``.json`` is the published prototype format, ``.csv`` a table with the columns class,
+    cluster_id, prototype, caption, author and version.
+
+    Raises:
+        CaptionError: another file ending.
+        StageMissing: there are no prototypes.
+    """
+    kind = _kind(path)
+    state = replay(project)
+    captions = [(one, state.captions.get(one.key)) for one in load_targets(project)]
+    if kind == ".csv":
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for target, caption in captions:
+            if caption is not None:
+                writer.writerow([target.class_name, target.cluster_id, target.prototype_id,
+                                 caption.text, caption.author, caption.version])  # fmt: skip
+        storage.write_bytes(path, table.getvalue().encode())
+    else:
+        published: dict[str, list[dict[str, Any]]] = {}
+        for target, caption in captions:
+            if caption is not None:
+                record = {**target.record, "caption": caption.text}
+                published.setdefault(target.class_name, []).append(record)
+        storage.write_json(path, published)
+    return sum(caption is not None for _, caption in captions)
+
+
+def import_captions(project: Project, path: Path, *, apply: bool = True) -> list[Change]:
+    """Take captions over from a file that :func:`export_captions` or the published code wrote.
+
+    A row that names its prototype (``prototype`` or ``id``) belongs to that image, whatever its
+    cluster's number is now; one that does not belongs to the cluster's number. Every row is
+    checked before the first is taken over, as one operation.
+
+    Args:
+        project: The project.
+        path: A ``.json`` or ``.csv`` file.
+        apply: Make the changes; otherwise only return them.
+
+    Returns:
+        The captions that differ.
+
+    Raises:
+        CaptionError: an unreadable file, or a row that has no class, cluster or caption, does not
+            fit this project, or comes twice; the row is named.
+    """
+    path = Path(path)
+    rows = list(_csv_rows(path) if _kind(path) == ".csv" else _json_rows(path))
+    if not rows:
+        raise CaptionError("there is no caption in the file.", where=path,
+                           fix="Export captions to see the format.")  # fmt: skip
+    if not apply:
+        return _imported(rows, replay(project), load_targets(project))
+    with writing(project) as log:
+        changes = _imported(rows, log.state, log.targets)
+        log.write_changes(changes, "import", source=path.name)
+        return changes
+
+
+def _compile(
+    pattern: str, replacement: str, regex: bool, ignore_case: bool, whole_words: bool
+) -> regular_expressions.Pattern[str]:
+    if not pattern:
+        raise CaptionError("there is nothing to find.", fix="Write the text to find.")
+    if max(len(pattern), len(replacement)) > MAX_PATTERN:
+        raise CaptionError("the pattern or replacement is too long.",
+                           fix=f"Use at most {MAX_PATTERN} characters.")  # fmt: skip
+    source = pattern if regex else regular_expressions.escape(pattern)
+    if whole_words:
+        source = rf"(?<!\w)(?:{source})(?!\w)"
+    flags = regular_expressions.IGNORECASE if ignore_case else 0
+    try:
+        return regular_expressions.compile(source, flags)
+    except (regular_expressions.error, RecursionError, OverflowError, ValueError) as error:
+        raise CaptionError(f"not a regular expression ({error}).", where=pattern,
+                           fix="Mend it, or search for plain text.") from error  # fmt: skip
+
+
+def _search(
+    state: State, targets: list[Target], pattern: regular_expressions.Pattern[str], template: str
+) -> Replacement:
+    changes, matches = [], 0
+    end = time.monotonic() + _SEARCH_SECONDS
+    for target in targets:
+        caption = state.captions.get(target.key)
+        if caption is None:
+            continue
+        try:
+            left = max(end - time.monotonic(), 0.001)
+            text, count = pattern.subn(template, caption.text, timeout=left)
+        except TimeoutError:
+            raise CaptionError(
+                "the search takes too long.", where=pattern.pattern,
+                fix="Use a simpler expression: repeats inside repeats, such as (a+)+, explode.",
+            ) from None  # fmt: skip
+        except (regular_expressions.error, IndexError, KeyError, MemoryError) as error:
+            raise CaptionError(f"the replacement does not fit the pattern ({error}).",
+                               where=template, fix="Name only groups the pattern has."
+                               ) from error  # fmt: skip
+        if text == caption.text:
+            continue
+        text = checked_caption(text, where=f"{target.class_name}, cluster {target.cluster_id}")
+        matches += count
+        changes.append(_change(target, state, text))
+    return Replacement(changes, matches)
+
+
+def _change(target: Target, state: State, text: str) -> Change:
+    old = state.captions.get(target.key)
+    return Change(target.class_name, target.cluster_id, target.prototype_id,
+                  old.text if old else None, text, state.versions[target.key])  # fmt: skip
+
+
+def _kind(path: Path) -> str:
+    ending = Path(path).suffix.lower()
+    if ending not in (".json", ".csv"):
+        raise CaptionError(f"got a file ending in {ending or 'nothing'!r}.", where=path,
+                           fix="Use .json or .csv.")  # fmt: skip
+    return ending
+
+
+Row = tuple[str, dict[str, Any]]
+"""What a row is called in messages, and its values."""
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    # The line numbers are those a spreadsheet shows, as long as no caption holds a line end.
+    reader = csv.DictReader(io.StringIO(_read(path), newline=""), strict=True)
+    try:
+        for number, row in enumerate(reader, start=2):
+            yield f"{path.name}, row {number}", row
+    except csv.Error as error:
+        raise CaptionError(f"not readable as CSV ({error}).", where=path,
+                           fix="Save it as CSV with commas, in UTF-8.") from error  # fmt: skip
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    fix = 'It must read {"class": [{"cluster_id": 0, "caption": "..."}]}.'
+    try:
+        classes = json.loads(_read(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CaptionError(f"not readable as JSON ({error}).", where=path, fix=fix) from error
+    if not isinstance(classes, dict):
+        raise CaptionError("not in the prototypes' format.", where=path, fix=fix)
+    for name, records in classes.items():
+        if not isinstance(records, list):
+            raise CaptionError("not in the prototypes' format.", where=f"{path.name}, class {name}",
+                               fix=fix)  # fmt: skip
+        for number, record in enumerate(records, start=1):
+            where = f"{path.name}, class {name}, entry {number}"
+            if not isinstance(record, dict):
+                raise CaptionError("not in the prototypes' format.", where=where, fix=fix)
+            yield where, {**record, "class": name}
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise CaptionError("the file is too large for captions.", where=path,
+                               fix="Is it the right one?")  # fmt: skip
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CaptionError(f"not readable ({error}).", where=path,
+                           fix="Give a text file in UTF-8.") from error  # fmt: skip
+
+
+def _imported(rows: list[Row], state: State, targets: list[Target]) -> list[Change]:
+    by_key = {target.key: target for target in targets}
+    by_cluster = {(target.class_name, target.cluster_id): target for target in targets}
+    seen: dict[tuple[str, str], str] = {}
+    changes = []
+    for where, row in rows:
+        target = _row_target(where, row, by_key, by_cluster)
+        if target.key in seen:
+            raise CaptionError(f"the caption was already given by {seen[target.key]}.",
+                               where=where, fix="Keep one of the two.")  # fmt: skip
+        seen[target.key] = where
+        text = row.get("caption")
+        if text is None:
+            raise CaptionError("the caption is missing.", where=where,
+                               fix="Add a value 'caption'.")  # fmt: skip
+        text = checked_caption(text, where=where)
+        old = state.captions.get(target.key)
+        if old is None or old.text != text:
+            changes.append(_change(target, state, text))
+    return changes
+
+
+def _row_target(
+    where: str, row: dict[str, Any], by_key: dict[tuple[str, str], Target],
+    by_cluster: dict[tuple[str, int], Target],
+) -> Target:  # fmt: skip
+    name = row.get("class")
+    classes = {target.class_name for target in by_key.values()}
+    if name not in classes:
+        what = f"there is no class {name!r}." if name else "the class is missing."
+        raise CaptionError(what, where=where,
+                           fix=f"Classes here: {', '.join(sorted(classes))}.")  # fmt: skip
+    prototype = row.get("prototype") or row.get("id")
+    if prototype:
+        if (name, prototype) not in by_key:
+            raise CaptionError(f"{prototype!r} is not a prototype of this project.", where=where,
+                               fix="Leave the row out; it describes another image.")  # fmt: skip
+        return by_key[name, prototype]
+    try:
+        return by_cluster[name, int(row["cluster_id"])]
+    except (KeyError, TypeError, ValueError):
+        raise CaptionError(
+            f"there is no cluster {row.get('cluster_id')!r} in the class {name!r}.", where=where,
+            fix="Give the number of a cluster as 'cluster_id'.",
+        ) from None  # fmt: skip
+
+
+__all__ = ["MAX_PATTERN", "Replacement", "export_captions", "find_replace", "import_captions"]

@@ -1,0 +1,334 @@
+"""The captions and everything that ever happened to them: an append-only log.
+
+``captions/log.jsonl`` holds one line for each change of one caption. The captions are what a
+replay of the log gives; nothing else is the truth. ``captions/captions.json`` is a snapshot of
+them in the published prototype format, for other programs.
+
+Several lines written together are one *operation* (a find-and-replace, an import, a captioner's
+run). It is one step of undo, and holds as a whole or, if a crash cut it off, not at all. Undo and
+redo are operations like others, appended behind what they undo. They walk through what people
+did; a captioner's run is not theirs to undo, and never writes over what a person wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from dpd_core import storage
+from dpd_core.captions.targets import Target, load_targets
+from dpd_core.errors import CaptionError, ProjectError
+from dpd_core.project import Project
+
+PEOPLE = ("human", "bulk", "import")
+"""Authors whose captions no captioner overwrites."""
+
+MACHINES = ("vlm", "template")
+"""Authors whose captions the next run of the stage may replace."""
+
+Key = tuple[str, str]
+"""Class name and prototype image id: what a caption is filed under."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption as it stands.
+
+    Attributes:
+        text: The caption.
+        author: ``vlm``, ``template``, ``human``, ``bulk`` or ``import``.
+        version: How often it has been changed, from 1; undoing counts as a change.
+        source: Captioner, file or pattern it came from; may be empty.
+        prototype_id: Image id of its prototype.
+    """
+
+    text: str
+    author: str
+    version: int
+    source: str
+    prototype_id: str
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person decided on this text, so that no captioner may replace it."""
+        return self.author in PEOPLE
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log: one change of one caption.
+
+    Attributes:
+        id: Number of the line's change, from 1.
+        time: When, ISO 8601 in UTC.
+        kind: ``set``, ``reset`` (a person gives the caption back to the machine), ``undo`` or
+            ``redo``.
+        author, source: See :class:`Caption`; of the text that now stands.
+        class_name, cluster_id, prototype_id: Whose caption; the cluster's number is the one at
+            that time.
+        before, after: Text before and after; ``None`` where there was or is none.
+        batch: Operation the line belongs to: the id of its first line.
+        of: Number of lines in that operation.
+        target: For undo and redo: the operation undone or done again.
+    """
+
+    id: int
+    time: str
+    kind: str
+    author: str
+    source: str
+    class_name: str
+    cluster_id: int
+    prototype_id: str
+    before: str | None
+    after: str | None
+    batch: int
+    of: int
+    target: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """What the caption is filed under."""
+        return self.class_name, self.prototype_id
+
+    def to_json(self) -> dict[str, Any]:
+        """The line as JSON."""
+        record = {
+            "id": self.id, "time": self.time, "kind": self.kind, "author": self.author,
+            "source": self.source, "class": self.class_name, "cluster_id": self.cluster_id,
+            "prototype": self.prototype_id, "before": self.before, "after": self.after,
+            "batch": self.batch, "of": self.of,
+        }  # fmt: skip
+        return record if self.target is None else {**record, "target": self.target}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Entry:
+        """The inverse of :meth:`to_json`; raises KeyError, TypeError or ValueError."""
+        if record["kind"] not in ("set", "reset", "undo", "redo"):
+            raise ValueError(f"unknown kind {record['kind']!r}")
+        if record["author"] not in (*PEOPLE, *MACHINES, ""):
+            raise ValueError(f"unknown author {record['author']!r}")
+        return cls(
+            int(record["id"]), str(record["time"]), record["kind"], record["author"],
+            str(record["source"]), str(record["class"]), int(record["cluster_id"]),
+            str(record["prototype"]), record["before"], record["after"],
+            int(record["batch"]), int(record["of"]), record.get("target"),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Change:
+    """A caption's text before and after, done or proposed.
+
+    Attributes:
+        version: Version of the caption before the change; 0 where there is none. A proposed
+            change is refused if the caption has another version by then.
+    """
+
+    class_name: str
+    cluster_id: int
+    prototype_id: str
+    before: str | None
+    after: str | None
+    version: int
+
+    @property
+    def key(self) -> Key:
+        """What the caption is filed under."""
+        return self.class_name, self.prototype_id
+
+
+class Draft(NamedTuple):
+    """A caption to be written; its ``text`` is ``None`` to leave the prototype without one."""
+
+    key: Key
+    cluster_id: int
+    text: str | None
+    author: str
+    source: str
+
+
+@dataclass
+class State:
+    """What a replay of the log gives.
+
+    Attributes:
+        captions: Caption by key; a key whose first caption was undone has none.
+        versions: Number of changes by key.
+        done, undone: Operations of people that can be undone, and done again; the last is next.
+        entries: The log's lines, those of cut-off operations left out.
+        next_id: Id of the next line.
+    """
+
+    captions: dict[Key, Caption] = field(default_factory=dict)
+    versions: Counter[Key] = field(default_factory=Counter)
+    done: list[Operation] = field(default_factory=list)
+    undone: list[Operation] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    next_id: int = 1
+
+    def apply(self, entries: list[Entry]) -> None:
+        """Take over one whole operation."""
+        before = {entry.key: self.captions.get(entry.key) for entry in entries}
+        for entry in entries:
+            self._apply_entry(entry)
+        first = entries[0]
+        if first.kind == "undo" and self.done:
+            self.undone.append(self.done.pop())
+        elif first.kind == "redo" and self.undone:
+            self.done.append(replace(self.undone.pop(), before=before))
+        elif first.kind == "reset" or (first.kind == "set" and first.author in PEOPLE):
+            after = {entry.key: self.captions.get(entry.key) for entry in entries}
+            clusters = {entry.key: entry.cluster_id for entry in entries}
+            self.done.append(Operation(first.batch, before, after, clusters))
+            self.undone.clear()
+
+    def _apply_entry(self, entry: Entry) -> None:
+        key = entry.key
+        self.versions[key] += 1
+        self.entries.append(entry)
+        if entry.after is None:
+            self.captions.pop(key, None)
+            return
+        self.captions[key] = Caption(
+            entry.after, entry.author, self.versions[key], entry.source, entry.prototype_id
+        )
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What one undo takes back: the captions before and after, by key."""
+
+    id: int
+    before: dict[Key, Caption | None]
+    after: dict[Key, Caption | None]
+    clusters: dict[Key, int]
+
+
+def replay(project: Project) -> State:
+    """The state of all captions, from the log.
+
+    Raises:
+        CaptionError: the log holds something else than caption entries.
+        ProjectError: the log is not readable.
+    """
+    path = _log_path(project)
+    state = State()
+    try:
+        entries = [Entry.from_json(record) for record in storage.read_json_lines(path)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CaptionError(f"not a caption log ({error!r}).", where=path,
+                           fix="Restore the file from a copy.") from error  # fmt: skip
+    operations: dict[int, list[Entry]] = {}
+    for entry in entries:
+        operations.setdefault(entry.batch, []).append(entry)
+        state.next_id = max(state.next_id, entry.id + 1)
+    for operation in operations.values():
+        # One that is short was cut off by a crash: whoever wrote it never heard that it was done.
+        if len(operation) == operation[0].of:
+            state.apply(operation)
+    return state
+
+
+class LogWriter:
+    """The log while it is held for writing; see :func:`writing`.
+
+    Attributes:
+        state: The captions, kept up to date by :meth:`write`.
+        targets: The current prototypes.
+    """
+
+    def __init__(self, project: Project):
+        self.project = project
+        self.targets: list[Target] = load_targets(project)
+        self.state = replay(project)
+
+    def write(
+        self, drafts: Sequence[Draft], *, kind: str = "set", target: int | None = None
+    ) -> None:
+        """Append one operation, if it is not empty, and bring the snapshot up to date.
+
+        Args:
+            drafts: One for each caption.
+            kind, target: See :class:`Entry`.
+        """
+        if not drafts:
+            return
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        first = self.state.next_id
+        entries = []
+        for number, draft in enumerate(drafts, start=first):
+            old = self.state.captions.get(draft.key)
+            entries.append(Entry(
+                number, now, kind, draft.author, draft.source, draft.key[0], draft.cluster_id,
+                draft.key[1], old.text if old else None, draft.text, first, len(drafts), target,
+            ))  # fmt: skip
+        lines = [entry.to_json() for entry in entries]
+        storage.append_json_lines(_log_path(self.project), lines, sync=True)
+        self.state.apply(entries)
+        self.state.next_id += len(entries)
+        self.write_snapshot()
+
+    def write_changes(self, changes: Sequence[Change], author: str, *, source: str) -> None:
+        """Append proposed changes as one operation, if they still fit."""
+        known = {target.key for target in self.targets}
+        for change in changes:
+            where = f"{change.class_name}, cluster {change.cluster_id}"
+            if change.key not in known or self.state.versions[change.key] != change.version:
+                raise changed_meanwhile(where, self.state.captions.get(change.key))
+        self.write([Draft(one.key, one.cluster_id, one.after, author, source) for one in changes])
+
+    def write_snapshot(self) -> None:
+        """Write ``captions/captions.json``: the prototypes' file with the captions filled in."""
+        published: dict[str, list[dict[str, Any]]] = {}
+        for target in self.targets:
+            caption = self.state.captions.get(target.key)
+            record = {**target.record, "caption": caption.text if caption else ""}
+            record["caption_version"] = caption.version if caption else 0
+            record["caption_author"] = caption.author if caption else ""
+            published.setdefault(target.class_name, []).append(record)
+        storage.write_json(snapshot_path(self.project), published)
+
+
+@contextlib.contextmanager
+def writing(project: Project, timeout: float = 30.0) -> Iterator[LogWriter]:
+    """Hold the log for writing, so that reading, checking and appending are one.
+
+    The lock is the captions' own and held for milliseconds: captions can be edited while a long
+    job holds the project.
+
+    Raises:
+        ProjectError: another process holds it for longer than ``timeout`` seconds.
+    """
+    path = _log_path(project)
+    with storage.writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path.with_name(".lock")).acquire(timeout=timeout):
+                yield LogWriter(project)
+        except Timeout:
+            raise ProjectError("another process is writing captions.", where=path.parent,
+                               fix="Try again in a moment.") from None  # fmt: skip
+
+
+def snapshot_path(project: Project) -> Path:
+    """Path of ``captions/captions.json``."""
+    return project.path("captions", "captions.json")
+
+
+def _log_path(project: Project) -> Path:
+    return project.path("captions", "log.jsonl")
+
+
+def changed_meanwhile(where: str, caption: Caption | None) -> CaptionError:
+    """The error for a writer who did not see the caption that stands now."""
+    now = f"now: “{caption.text}”, by {caption.author}" if caption else "now: none"
+    return CaptionError(f"the caption has been changed meanwhile ({now}).", where=where,
+                        fix="Look at the new text, then edit again.")  # fmt: skip

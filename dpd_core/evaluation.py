@@ -1,0 +1,355 @@
+"""The evaluate stage: what a distilled set is worth, beside real images of the same number.
+
+Students are trained on the distilled set and on each baseline, with the same recipe and the
+same seeds, and tested on the real test split. The test split chooses nothing: not the images,
+not a checkpoint, not a setting. Distribution metrics and the privacy figure follow.
+
+Each finished (set, seed) is stored in ``reports/parts/`` under a digest of everything that
+determines it, so an interrupted run goes on where it was, and reports share their baselines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpd_core import baselines, metrics, storage, students
+from dpd_core.baselines import Pool
+from dpd_core.config import EvaluateConfig
+from dpd_core.dataset import DatasetIndex, load_index, pixels
+from dpd_core.distilled import DistilledSet
+from dpd_core.errors import ConfigError, DatasetError, ProjectError
+from dpd_core.events import Emit, Log, Meter, Metric, ignore
+from dpd_core.hardware import Hardware, choose_hardware
+from dpd_core.images import open_rgb, to_square
+from dpd_core.project import Project
+from dpd_core.prototypes import load_clustering
+from dpd_core.seeding import derive_seed
+
+STAGE = "evaluate"
+_VERSION = 1
+"""Raise it when a change here or in the students changes results: stored parts are keyed by it."""
+
+
+def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[str, Any]:
+    """The evaluate stage: writes ``reports/<set>.json``.
+
+    Raises:
+        StageMissing: no data set, no distilled set, or no clusters for the medoids.
+        DatasetError: a class has no test image, or the set does not fit the data set.
+        ConfigError: unknown baseline.
+    """
+    started = time.monotonic()
+    for name in config.baselines:
+        baselines.get_baseline(name)
+    index = load_index(project)
+    distilled = DistilledSet.load(project, config.set_name)
+    _check(index, distilled, config)
+    bench = _bench(project, config, index, emit)
+    subjects = _subjects(bench, index, distilled)
+    control = _control(bench, index, subjects[0].variant(0))
+    jobs = [(subject, repeat) for subject in subjects for repeat in range(config.seeds)]
+    meter = _meter(bench, jobs, control, emit)
+    results: dict[str, list[dict[str, Any]]] = {subject.name: [] for subject in subjects}
+    for subject, repeat in jobs:
+        result = _student_result(bench, subject, repeat, meter)
+        results[subject.name].append(result)
+        emit(Metric(STAGE, repeat, {f"accuracy/{subject.name}": result["accuracy"]}))
+    report = {
+        "set": distilled.name,
+        "strategy": distilled.manifest.get("strategy"),
+        "ipc": distilled.ipc,
+        "protocol": _protocol(bench),
+        "accuracy": {subject.name: _accuracy(bench, subject, results[subject.name])
+                     for subject in subjects},
+        "confusion": {"classes": bench.classes,
+                      "matrix": _summed_confusion(results[distilled.name]).tolist()},
+        "distribution": None,
+        "privacy": None,
+    }  # fmt: skip
+    if config.distribution:
+        report["distribution"] = _distribution(bench, subjects, meter)
+        report["privacy"] = _privacy(bench, distilled, subjects[0].variant(0), control, meter)
+    report["notes"] = _notes(bench, subjects)
+    report["seconds"] = round(time.monotonic() - started, 1)
+    path = report_path(project, distilled.name)
+    storage.write_json(path, report)
+    for note in report["notes"]:
+        emit(Log(STAGE, note))
+    return _summary(report, project.relative(path))
+
+
+def report_path(project: Project, set_name: str) -> Any:
+    """Where the report of a distilled set lies."""
+    return project.path("reports", f"{storage.safe_name(set_name)}.json")
+
+
+def load_report(project: Project, set_name: str) -> dict[str, Any] | None:
+    """The report of a distilled set, ``None`` if it has not been evaluated."""
+    path = report_path(project, set_name)
+    return storage.read_json(path) if path.exists() else None
+
+
+def _meter(
+    bench: Bench, jobs: list[tuple[Subject, int]], control: LabelledImages, emit: Emit
+) -> Meter:
+    """Counts student steps and, after them, images compared."""
+    steps = bench.config.student_steps
+    total = len(jobs) * steps
+    done = sum(_part(bench, subject, repeat).exists() for subject, repeat in jobs) * steps
+    if bench.config.distribution:
+        total += bench.config.feature_steps + len(jobs[0][0].variant(0)) + len(control)
+        done += bench.config.feature_steps if _feature_path(bench).exists() else 0
+    return Meter(emit, STAGE, total, done=done, message="training students")
+
+
+def _part(bench: Bench, subject: Subject, repeat: int) -> Any:
+    key = bench.key("student", bench.config.student_steps, subject.variant(repeat).digest,
+                    _student_seed(bench, repeat))  # fmt: skip
+    return bench.project.path("reports", "parts", f"{key}.json")
+
+
+def _student_seed(bench: Bench, repeat: int) -> int:
+    # The same for all sets: what differs between them is then the images alone.
+    return derive_seed(bench.project.config.seed, "student", repeat)
+
+
+def _student_result(bench: Bench, subject: Subject, repeat: int, meter: Meter) -> dict[str, Any]:
+    """Train and test one student, or find it done."""
+    path = _part(bench, subject, repeat)
+    if path.exists():
+        return storage.read_json(path, fix="Delete it and run the evaluate stage again.")
+    started = time.monotonic()
+    images = subject.variant(repeat)
+    model = students.train_student(
+        images.pixels, images.labels, len(bench.classes), student=bench.config.student,
+        steps=bench.config.student_steps, batch_size=bench.config.student_batch,
+        seed=_student_seed(bench, repeat), hardware=bench.hardware,
+        on_step=_counter(meter, f"student of {subject.name}, seed {repeat + 1}"),
+    )  # fmt: skip
+    predicted = students.predict(model, bench.test.pixels, hardware=bench.hardware)
+    confusion = metrics.confusion_matrix(bench.test.labels, predicted, len(bench.classes))
+    result = {
+        "set": subject.name,
+        "repeat": repeat,
+        "images": len(images),
+        "accuracy": metrics.overall_accuracy(confusion),
+        "confusion": confusion.tolist(),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    storage.write_json(path, result)
+    return result
+
+
+def _counter(meter: Meter, message: str) -> Callable[[int, float], None]:
+    return lambda step, loss: meter.advance(1, message)
+
+
+def _summed_confusion(results: list[dict[str, Any]]) -> np.ndarray:
+    return np.sum([result["confusion"] for result in results], axis=0)
+
+
+def _accuracy(bench: Bench, subject: Subject, results: list[dict[str, Any]]) -> dict[str, Any]:
+    runs = [result["accuracy"] for result in results]
+    mean, deviation = metrics.mean_std(runs)
+    by_class = metrics.per_class_accuracy(_summed_confusion(results))
+    return {
+        "mean": mean,
+        "std": deviation,
+        "runs": runs,
+        "images": len(subject.variant(0)),
+        "per_class": dict(zip(bench.classes, by_class.tolist(), strict=True)),
+    }
+
+
+def _feature_path(bench: Bench) -> Any:
+    key = bench.key("features", bench.config.feature_steps, bench.train_digest,
+                    bench.project.config.seed)  # fmt: skip
+    return bench.project.path("cache", "features", f"{key}.safetensors")
+
+
+def _feature_network(bench: Bench, meter: Meter) -> students.Student:
+    """The network of the feature space, trained or found done."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model, save_model
+
+    path, config, n_classes = _feature_path(bench), bench.config, len(bench.classes)
+    if path.exists():
+        model = students.build_student(config.student, n_classes)
+        try:
+            load_model(model, path)
+        except (SafetensorError, RuntimeError) as error:
+            raise ProjectError(f"the feature network is damaged ({error}).", where=path,
+                               fix="Delete it and run the evaluate stage again."
+                               ) from error  # fmt: skip
+        return model.eval()
+    model = students.train_feature_network(
+        bench.train.pixels, bench.train.labels, n_classes, student=config.student,
+        steps=config.feature_steps, batch_size=config.student_batch,
+        seed=bench.project.config.seed, hardware=bench.hardware,
+        on_step=_counter(meter, "feature network"),
+    )  # fmt: skip
+    with storage.atomic_path(path) as temporary:
+        save_model(model.cpu(), str(temporary))
+    return model
+
+
+def _distribution(bench: Bench, subjects: list[Subject], meter: Meter) -> dict[str, Any]:
+    """FID, KID and coverage of each set against the real test split, in one feature space."""
+    network = _feature_network(bench, meter)
+    real = students.features(network, bench.test.pixels, hardware=bench.hardware)
+    seed = derive_seed(bench.project.config.seed, "kid")
+
+    def measure(images: LabelledImages) -> dict[str, Any]:
+        found = students.features(network, images.pixels, hardware=bench.hardware)
+        coverage, by_class = metrics.intra_class_coverage(
+            real, bench.test.labels, found, images.labels
+        )
+        return {
+            "images": len(images),
+            "fid": metrics.fid(real, found).to_dict(),
+            "kid": metrics.kid(real, found, seed=seed).to_dict(),
+            "coverage": {"value": coverage,
+                         "per_class": {bench.classes[k]: v for k, v in by_class.items()}},
+        }  # fmt: skip
+
+    measured = {}
+    for subject in subjects:
+        variants = [measure(images) for images in subject.variants]
+        measured[subject.name] = _mean_of(variants)
+    predicted = students.predict(network, bench.test.pixels, hardware=bench.hardware)
+    confusion = metrics.confusion_matrix(bench.test.labels, predicted, len(bench.classes))
+    by_class = metrics.per_class_accuracy(confusion).tolist()
+    return {
+        "reference": "test",
+        "reference_images": len(bench.test),
+        "network": {
+            "student": bench.config.student,
+            "steps": bench.config.feature_steps,
+            "trained_on": len(bench.train),
+            "accuracy": metrics.overall_accuracy(confusion),
+            "per_class": dict(zip(bench.classes, by_class, strict=True)),
+        },
+        "sets": measured,
+    }
+
+
+def _mean_of(records: list[Any]) -> Any:
+    """Records of one shape made one: numbers averaged, texts and ``None`` kept."""
+    first = records[0]
+    if isinstance(first, dict):
+        return {key: _mean_of([record[key] for record in records]) for key in first}
+    if isinstance(first, float):
+        return float(np.mean(records))
+    return first
+
+
+def _privacy(
+    bench: Bench, distilled: DistilledSet, images: LabelledImages, control: LabelledImages,
+    meter: Meter,
+) -> dict[str, Any]:  # fmt: skip
+    """How near distilled images come to training images, and how near real test images do."""
+
+    def nearest(queries: LabelledImages) -> metrics.NearestImages:
+        found = metrics.nn_ssim(queries.pixels, queries.labels, bench.train.pixels,
+                                bench.train.labels, device=bench.hardware.device)  # fmt: skip
+        return metrics.collect_nearest(_counted(found, meter))
+
+    ours, real = nearest(images), nearest(control)
+    limit = float(np.quantile(real.highest, 0.95))
+    slots = {slot.path.relative_to(distilled.root).as_posix(): slot for slot in distilled.slots}
+    records = [
+        {
+            "class": slots[source].class_name,
+            "slot": slots[source].slot,
+            "image_id": bench.train.sources[ours.nearest[row]],
+            "ssim": float(ours.highest[row]),
+            "top5": float(ours.top_mean[row]),
+        }
+        for row, source in enumerate(images.sources)
+    ]
+    return {
+        "nn_ssim": _similarity(ours),
+        "real_to_real": _similarity(real),
+        "real_to_real_p95": limit,
+        "share_above_p95": float((ours.highest > limit).mean()),
+        "nearest": sorted(records, key=lambda record: -record["ssim"]),
+    }
+
+
+def _counted(items: Any, meter: Meter) -> Any:
+    for item in items:
+        yield item
+        meter.advance(1, "comparing with the training images")
+
+
+def _similarity(found: metrics.NearestImages) -> dict[str, float | int]:
+    return {
+        "mean": float(found.top_mean.mean()),
+        "mean_highest": float(found.highest.mean()),
+        "max": float(found.highest.max()),
+        "images": len(found.highest),
+    }
+
+
+def _protocol(bench: Bench) -> dict[str, Any]:
+    config, seed = bench.config, bench.project.config.seed
+    return {
+        "student": config.student,
+        "size": config.student_size,
+        "steps": config.student_steps,
+        "batch_size": config.student_batch,
+        "augmentation": "random resized crop, area 0.67 to 1; mirror images on both axes",
+        "seed": seed,
+        "seeds": [_student_seed(bench, repeat) for repeat in range(config.seeds)],
+        "train_images": len(bench.train),
+        "test_images": len(bench.test),
+        "device": bench.hardware.reason,
+        "std": "sample standard deviation over the seeds",
+    }
+
+
+def _notes(bench: Bench, subjects: list[Subject]) -> list[str]:
+    notes = []
+    if bench.config.seeds == 1:
+        notes.append("One seed: there is no standard deviation; differences may be chance.")
+    ours = len(subjects[0].variant(0))
+    for subject in subjects[1:]:
+        count = len(subject.variant(0))
+        if count < ours:
+            notes.append(f"{subject.name} has {count} images, the distilled set {ours}: "
+                         "a class has no more.")  # fmt: skip
+        if count > ours:
+            notes.append(f"{subject.name} has {count} images, the distilled set {ours}: "
+                         "it shows what all the data would bring.")  # fmt: skip
+    if bench.config.distribution:
+        notes.append("FID, KID and coverage are measured against the real test split, which "
+                     "neither the feature network nor any of the sets has seen.")  # fmt: skip
+        notes.append("FID is biased upwards for few images: compare sets of the same size only."
+                     )  # fmt: skip
+        notes.append("real_to_real is the same similarity for real test images against the "
+                     "training images: what is ordinary for images that copy nothing."
+                     )  # fmt: skip
+    return notes
+
+
+def _summary(report: dict[str, Any], path: str) -> dict[str, Any]:
+    name = report["set"]
+    summary = {
+        "set": name,
+        "report": path,
+        "accuracy": {key: entry["mean"] for key, entry in report["accuracy"].items()},
+        "accuracy_std": {key: entry["std"] for key, entry in report["accuracy"].items()},
+    }
+    if report["distribution"]:
+        measured = report["distribution"]["sets"][name]
+        for metric in ("fid", "kid", "coverage"):
+            summary[metric] = measured[metric]["value"]
+        summary["nn_ssim"] = report["privacy"]["nn_ssim"]["mean"]
+        summary["real_to_real"] = report["privacy"]["real_to_real"]["mean"]
+    return summary

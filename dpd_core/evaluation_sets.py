@@ -1,0 +1,189 @@
+"""What the evaluate stage compares: the distilled set, the baselines, and what they share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpd_core import baselines, storage, students
+from dpd_core.baselines import Pool
+from dpd_core.config import EvaluateConfig
+from dpd_core.dataset import DatasetIndex, load_index, pixels
+from dpd_core.distilled import DistilledSet
+from dpd_core.errors import ConfigError, DatasetError, ProjectError
+from dpd_core.events import Emit
+from dpd_core.hardware import Hardware, choose_hardware
+from dpd_core.images import open_rgb, to_square
+from dpd_core.project import Project
+from dpd_core.prototypes import load_clustering
+from dpd_core.seeding import derive_seed
+
+_VERSION = 1
+"""Raise it when a change here or in the students changes results: stored parts are keyed by it."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with their labels, and where they come from.
+
+    Attributes:
+        pixels: uint8 (N, S, S, 3).
+        labels: Class numbers, int64 (N,), in the order of the sorted class names.
+        sources: Id of each image in the index; of a distilled image, its file.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    sources: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, sources: list[str]) -> LabelledImages:
+        """The images of these sources, in this order."""
+        if sources == self.sources:
+            return self
+        place = {source: row for row, source in enumerate(self.sources)}
+        rows = np.array([place[source] for source in sources], dtype=np.int64)
+        return LabelledImages(self.pixels[rows], self.labels[rows], sources)
+
+    @property
+    def digest(self) -> str:
+        """Digest of pixels and labels; the order counts, as it does for a student."""
+        value = hashlib.sha256(self.labels.tobytes())
+        for start in range(0, len(self), 1024):
+            value.update(np.ascontiguousarray(self.pixels[start : start + 1024]).tobytes())
+        return value.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A training set that is measured: the distilled one or a baseline.
+
+    Attributes:
+        variants: Its images in each repetition; one for all where the choice has no seed.
+    """
+
+    name: str
+    variants: list[LabelledImages]
+
+    def variant(self, repeat: int) -> LabelledImages:
+        """The images that students of this repetition see."""
+        return self.variants[repeat % len(self.variants)]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that the measurements share."""
+
+    project: Project
+    config: EvaluateConfig
+    hardware: Hardware
+    classes: list[str]
+    train: LabelledImages
+    test: LabelledImages
+    train_digest: str
+    test_digest: str
+
+    def key(self, kind: str, *parts: Any) -> str:
+        """Name of a stored part: a digest of all that determines it."""
+        return storage.digest(
+            kind, _VERSION, students.student_identity(self.config.student),
+            self.config.student_batch, self.classes, self.test_digest,
+            self.hardware.device.type, self.hardware.precision, *parts,
+        )  # fmt: skip
+
+
+def _check(index: DatasetIndex, distilled: DistilledSet, config: EvaluateConfig) -> None:
+    untested = sorted(name for name, info in index.classes.items() if info.test == 0)
+    if untested:
+        raise DatasetError(
+            "there is no test image, so nothing can be measured.", where=", ".join(untested),
+            fix="Run the dataset stage with a larger test fraction or with test data.",
+        )  # fmt: skip
+    there = {slot.class_name for slot in distilled.slots}
+    if there != set(index.classes):
+        different = ", ".join(sorted(there ^ set(index.classes)))
+        raise DatasetError(
+            f"the distilled set and the data set differ in classes: {different}.",
+            where=distilled.root, fix="Run the stages up to synthesize again.",
+        )  # fmt: skip
+    if distilled.name in config.baselines:
+        raise ConfigError(
+            f"the distilled set is named like the baseline {distilled.name!r}.",
+            where="evaluate.baselines", fix="Leave that baseline out, or rename the set.",
+        )  # fmt: skip
+
+
+def _bench(
+    project: Project, config: EvaluateConfig, index: DatasetIndex, emit: Emit
+) -> Bench:  # fmt: skip
+    classes = sorted(index.classes)
+    number = {name: place for place, name in enumerate(classes)}
+    splits = []
+    for split in ("train", "test"):
+        records = index.select(split=split)
+        splits.append(
+            LabelledImages(
+                pixels(project, records, config.student_size, emit=emit),
+                np.array([number[record.class_name] for record in records], dtype=np.int64),
+                [record.id for record in records],
+            )
+        )
+    train, test = splits
+    return Bench(project, config, choose_hardware(project.config), classes, train, test,
+                 train.digest, test.digest)  # fmt: skip
+
+
+def _subjects(bench: Bench, index: DatasetIndex, distilled: DistilledSet) -> list[Subject]:
+    """The distilled set, then the baselines in the order of the settings."""
+    counts = {name: sum(slot.class_name == name for slot in distilled.slots)
+              for name in bench.classes}  # fmt: skip
+    names = list(dict.fromkeys(bench.config.baselines))
+    members: Mapping[str, Any] = {}
+    if any(baselines.get_baseline(name).clustered for name in names):
+        members = load_clustering(bench.project).members
+    pools = {
+        name: Pool(name, tuple(sorted(r.id for r in index.select("train", name))), members)
+        for name in bench.classes
+    }
+    subjects = [Subject(distilled.name, [_distilled_images(bench, distilled)])]
+    for name in names:
+        repeats = bench.config.seeds if baselines.get_baseline(name).seeded else 1
+        variants = []
+        for repeat in range(repeats):
+            chosen = baselines.select(name, pools, counts, seed=bench.project.config.seed,
+                                      repeat=repeat)  # fmt: skip
+            wanted = {image for ids in chosen.values() for image in ids}
+            # In the order of the index, like the split itself.
+            variants.append(bench.train.rows([s for s in bench.train.sources if s in wanted]))
+        subjects.append(Subject(name, variants))
+    return subjects
+
+
+def _distilled_images(bench: Bench, distilled: DistilledSet) -> LabelledImages:
+    images, size = [], bench.config.student_size
+    slots = sorted(distilled.slots, key=lambda slot: (slot.class_name, slot.slot))
+    for slot in slots:
+        if not slot.path.exists():
+            raise ProjectError("an image of the distilled set is missing.", where=slot.path,
+                               fix="Run the synthesize stage again.")  # fmt: skip
+        images.append(np.asarray(to_square(open_rgb(slot.path), size), dtype=np.uint8))
+    labels = np.array([bench.classes.index(slot.class_name) for slot in slots], dtype=np.int64)
+    return LabelledImages(np.stack(images), labels,
+                          [slot.path.relative_to(distilled.root).as_posix() for slot in slots]
+                          )  # fmt: skip
+
+
+def real_control(bench: Bench, index: DatasetIndex, images: LabelledImages) -> LabelledImages:
+    """Real test images, of each class as many as distilled ones (or all there are)."""
+    chosen: list[str] = []
+    for label, name in enumerate(bench.classes):
+        pool = Pool(name, tuple(sorted(r.id for r in index.select("test", name))), {})
+        seed = derive_seed(bench.project.config.seed, "real to real", name)
+        chosen += baselines.random_subset(pool, int((images.labels == label).sum()), seed)
+    return bench.test.rows(chosen)

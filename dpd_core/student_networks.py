@@ -1,0 +1,181 @@
+"""The student classifiers themselves: built from scratch, or loaded with their weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dpd_core import storage
+from dpd_core.errors import DatasetError, ModelError
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation and a shortcut (He et al., 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, h, w) → (B, outputs, h/stride, w/stride)."""
+        return F.relu(self.body(x) + self.shortcut(x))
+
+
+class ConvNet(nn.Sequential):
+    """The small residual network trained from scratch, about 0.3 M parameters."""
+
+    def __init__(self, n_classes: int):
+        super().__init__(
+            nn.Conv2d(3, 32, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            ResidualBlock(32, 32, 1),
+            ResidualBlock(32, 64, 2),
+            ResidualBlock(64, 128, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(128, n_classes),
+        )
+
+
+class Student(nn.Module):
+    """A classifier of images in [0, 1] that can also show its penultimate features.
+
+    Args:
+        network: Module from normalised images (B, 3, S, S) to logits (B, n), or to a
+            transformers output with ``logits``.
+        mean, std: Normalisation of each channel.
+        size: Side in pixels that the network insists on; 0 takes any.
+        pretrained: Whether the weights come from elsewhere, which asks for small steps.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+        std: tuple[float, ...] = (0.25, 0.25, 0.25),
+        size: int = 0,
+        pretrained: bool = False,
+    ):
+        super().__init__()
+        self.network, self.size, self.pretrained = network, size, pretrained
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer, whose input are the features."""
+        return [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S), float in [0, 1] → logits (B, n)."""
+        if self.size and images.shape[-1] != self.size:
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        output = self.network((images - self.mean) / self.std)
+        return output if isinstance(output, Tensor) else output.logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S), float in [0, 1] → penultimate features (B, D)."""
+        seen: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            self(images)
+        finally:
+            hook.remove()
+        return seen[0]
+
+
+def build_student(student: str, n_classes: int, *, seed: int = 0) -> Student:
+    """An untrained student, or a pretrained one with a new last layer.
+
+    Args:
+        student: ``"convnet"``, ``"resnet18"`` (both from scratch, no network needed), or a
+            Hub id or folder of a transformers image classifier, loaded with its weights.
+        n_classes: Number of outputs.
+        seed: Determines the initial weights; the global random state is left as it was.
+
+    Raises:
+        ModelError: the pretrained model cannot be loaded.
+    """
+    if n_classes < 2:
+        raise DatasetError("a student needs at least two classes.",
+                           fix="Use a data set with two classes or more.")  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if student == "convnet":
+            return Student(ConvNet(n_classes))
+        if student == "resnet18":
+            return Student(_resnet18(n_classes))
+        return _pretrained(student, n_classes)
+
+
+def _resnet18(n_classes: int) -> nn.Module:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    settings: dict[str, Any] = {
+        "embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2],
+        "layer_type": "basic", "num_labels": n_classes,
+    }  # fmt: skip
+    config = ResNetConfig(**settings)
+    return ResNetForImageClassification(config)
+
+
+def _pretrained(source: str, n_classes: int) -> Student:
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    try:
+        # Only safetensors: the pickled formats could run code.
+        network: Any = AutoModelForImageClassification.from_pretrained(
+            source, num_labels=n_classes, ignore_mismatched_sizes=True, use_safetensors=True
+        )
+        processor: Any = AutoImageProcessor.from_pretrained(source, use_fast=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"the student cannot be loaded ({error}).", where=source,
+            fix="Use 'convnet', 'resnet18', or the id or folder of a transformers image "
+            "classifier with safetensors weights and a preprocessor_config.json.",
+        ) from error  # fmt: skip
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not linear or linear[-1].out_features != n_classes:
+        raise ModelError("the model does not end in a linear classifier.", where=source,
+                         fix="Use another student, for instance 'resnet18'.")  # fmt: skip
+    # Convolutional networks take any size; a vision transformer says which one it was made for.
+    size = getattr(network.config, "image_size", 0) or 0
+    return Student(
+        network,
+        mean=tuple(getattr(processor, "image_mean", None) or (0.5,) * 3),
+        std=tuple(getattr(processor, "image_std", None) or (0.5,) * 3),
+        size=size if isinstance(size, int) else int(size[0]),
+        pretrained=True,
+    )
+
+
+def student_identity(student: str) -> str:
+    """What determines a student's initial weights apart from the seed, for cache keys.
+
+    A folder's files count with their content; a Hub id is taken at its word.
+    """
+    folder = Path(student).expanduser()
+    if student in ("convnet", "resnet18") or not folder.is_dir():
+        return student
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+    return storage.digest([[path.name, storage.file_digest(path)] for path in files])
