@@ -165,7 +165,10 @@ class ProjectConfig(StageConfig):
 class DatasetConfig(StageConfig):
     """Where the labelled images come from and how they are split."""
 
-    data: str = setting("", "Image folder (one folder a class), zip or tar, or Hub data set id.")
+    data: str = setting(
+        "", "Image folder (one folder a class), zip or tar, Parquet, Hub data set id, or one of "
+        "eurosat, ucmerced, aid, nwpu-resisc45.",
+    )  # fmt: skip
     demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
     demo_per_class: int = setting(40, "Demo scenes a class.", low=4, high=2000)
     test_data: str = setting("", "A separate folder or archive of test images.")

@@ -10,30 +10,23 @@ determines it, so an interrupted run goes on where it was, and reports share the
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from dpd_core import baselines, metrics, storage, students
-from dpd_core.baselines import Pool
+from dpd_core import metrics, storage, students
 from dpd_core.config import EvaluateConfig
-from dpd_core.dataset import DatasetIndex, load_index, pixels
-from dpd_core.distilled import DistilledSet
-from dpd_core.errors import ConfigError, DatasetError, ProjectError
+from dpd_core.errors import ProjectError
+from dpd_core.evaluation_sets import Bench, LabelledImages, Subject, load_bench
 from dpd_core.events import Emit, Log, Meter, Metric, ignore
-from dpd_core.hardware import Hardware, choose_hardware
-from dpd_core.images import open_rgb, to_square
 from dpd_core.project import Project
-from dpd_core.prototypes import load_clustering
 from dpd_core.seeding import derive_seed
 
 STAGE = "evaluate"
-_VERSION = 1
-"""Raise it when a change here or in the students changes results: stored parts are keyed by it."""
+Item = TypeVar("Item")
 
 
 def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[str, Any]:
@@ -45,46 +38,39 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
         ConfigError: unknown baseline.
     """
     started = time.monotonic()
-    for name in config.baselines:
-        baselines.get_baseline(name)
-    index = load_index(project)
-    distilled = DistilledSet.load(project, config.set_name)
-    _check(index, distilled, config)
-    bench = _bench(project, config, index, emit)
-    subjects = _subjects(bench, index, distilled)
-    control = _control(bench, index, subjects[0].variant(0))
-    jobs = [(subject, repeat) for subject in subjects for repeat in range(config.seeds)]
-    meter = _meter(bench, jobs, control, emit)
-    results: dict[str, list[dict[str, Any]]] = {subject.name: [] for subject in subjects}
+    bench = load_bench(project, config, emit)
+    jobs = [(subject, repeat) for subject in bench.subjects for repeat in range(config.seeds)]
+    meter = _meter(bench, jobs, emit)
+    results: dict[str, list[dict[str, Any]]] = {subject.name: [] for subject in bench.subjects}
     for subject, repeat in jobs:
         result = _student_result(bench, subject, repeat, meter)
         results[subject.name].append(result)
         emit(Metric(STAGE, repeat, {f"accuracy/{subject.name}": result["accuracy"]}))
-    report = {
-        "set": distilled.name,
-        "strategy": distilled.manifest.get("strategy"),
-        "ipc": distilled.ipc,
+    report: dict[str, Any] = {
+        "set": bench.distilled.name,
+        "strategy": bench.distilled.manifest.get("strategy"),
+        "ipc": bench.distilled.ipc,
         "protocol": _protocol(bench),
         "accuracy": {subject.name: _accuracy(bench, subject, results[subject.name])
-                     for subject in subjects},
+                     for subject in bench.subjects},
         "confusion": {"classes": bench.classes,
-                      "matrix": _summed_confusion(results[distilled.name]).tolist()},
+                      "matrix": _summed_confusion(results[bench.distilled.name]).tolist()},
         "distribution": None,
         "privacy": None,
     }  # fmt: skip
     if config.distribution:
-        report["distribution"] = _distribution(bench, subjects, meter)
-        report["privacy"] = _privacy(bench, distilled, subjects[0].variant(0), control, meter)
-    report["notes"] = _notes(bench, subjects)
+        report["distribution"] = _distribution(bench, meter)
+        report["privacy"] = _privacy(bench, meter)
+    report["notes"] = _notes(bench)
     report["seconds"] = round(time.monotonic() - started, 1)
-    path = report_path(project, distilled.name)
+    path = report_path(project, bench.distilled.name)
     storage.write_json(path, report)
     for note in report["notes"]:
         emit(Log(STAGE, note))
     return _summary(report, project.relative(path))
 
 
-def report_path(project: Project, set_name: str) -> Any:
+def report_path(project: Project, set_name: str) -> Path:
     """Where the report of a distilled set lies."""
     return project.path("reports", f"{storage.safe_name(set_name)}.json")
 
@@ -95,22 +81,20 @@ def load_report(project: Project, set_name: str) -> dict[str, Any] | None:
     return storage.read_json(path) if path.exists() else None
 
 
-def _meter(
-    bench: Bench, jobs: list[tuple[Subject, int]], control: LabelledImages, emit: Emit
-) -> Meter:
+def _meter(bench: Bench, jobs: list[tuple[Subject, int]], emit: Emit) -> Meter:
     """Counts student steps and, after them, images compared."""
-    steps = bench.config.student_steps
-    total = len(jobs) * steps
-    done = sum(_part(bench, subject, repeat).exists() for subject, repeat in jobs) * steps
-    if bench.config.distribution:
-        total += bench.config.feature_steps + len(jobs[0][0].variant(0)) + len(control)
-        done += bench.config.feature_steps if _feature_path(bench).exists() else 0
+    config = bench.config
+    total = len(jobs) * config.student_steps
+    done = sum(_part(bench, *job).exists() for job in jobs) * config.student_steps
+    if config.distribution:
+        total += config.feature_steps + len(bench.subjects[0].variant(0)) + len(bench.control)
+        done += config.feature_steps if _feature_path(bench).exists() else 0
     return Meter(emit, STAGE, total, done=done, message="training students")
 
 
-def _part(bench: Bench, subject: Subject, repeat: int) -> Any:
+def _part(bench: Bench, subject: Subject, repeat: int) -> Path:
     key = bench.key("student", bench.config.student_steps, subject.variant(repeat).digest,
-                    _student_seed(bench, repeat))  # fmt: skip
+                    bench.test.digest, _student_seed(bench, repeat))  # fmt: skip
     return bench.project.path("reports", "parts", f"{key}.json")
 
 
@@ -167,8 +151,8 @@ def _accuracy(bench: Bench, subject: Subject, results: list[dict[str, Any]]) -> 
     }
 
 
-def _feature_path(bench: Bench) -> Any:
-    key = bench.key("features", bench.config.feature_steps, bench.train_digest,
+def _feature_path(bench: Bench) -> Path:
+    key = bench.key("features", bench.config.feature_steps, bench.train.digest,
                     bench.project.config.seed)  # fmt: skip
     return bench.project.path("cache", "features", f"{key}.safetensors")
 
@@ -199,7 +183,7 @@ def _feature_network(bench: Bench, meter: Meter) -> students.Student:
     return model
 
 
-def _distribution(bench: Bench, subjects: list[Subject], meter: Meter) -> dict[str, Any]:
+def _distribution(bench: Bench, meter: Meter) -> dict[str, Any]:
     """FID, KID and coverage of each set against the real test split, in one feature space."""
     network = _feature_network(bench, meter)
     real = students.features(network, bench.test.pixels, hardware=bench.hardware)
@@ -219,7 +203,7 @@ def _distribution(bench: Bench, subjects: list[Subject], meter: Meter) -> dict[s
         }  # fmt: skip
 
     measured = {}
-    for subject in subjects:
+    for subject in bench.subjects:
         variants = [measure(images) for images in subject.variants]
         measured[subject.name] = _mean_of(variants)
     predicted = students.predict(network, bench.test.pixels, hardware=bench.hardware)
@@ -249,10 +233,7 @@ def _mean_of(records: list[Any]) -> Any:
     return first
 
 
-def _privacy(
-    bench: Bench, distilled: DistilledSet, images: LabelledImages, control: LabelledImages,
-    meter: Meter,
-) -> dict[str, Any]:  # fmt: skip
+def _privacy(bench: Bench, meter: Meter) -> dict[str, Any]:
     """How near distilled images come to training images, and how near real test images do."""
 
     def nearest(queries: LabelledImages) -> metrics.NearestImages:
@@ -260,9 +241,11 @@ def _privacy(
                                 bench.train.labels, device=bench.hardware.device)  # fmt: skip
         return metrics.collect_nearest(_counted(found, meter))
 
-    ours, real = nearest(images), nearest(control)
+    images = bench.subjects[0].variant(0)
+    ours, real = nearest(images), nearest(bench.control)
     limit = float(np.quantile(real.highest, 0.95))
-    slots = {slot.path.relative_to(distilled.root).as_posix(): slot for slot in distilled.slots}
+    root = bench.distilled.root
+    slots = {slot.path.relative_to(root).as_posix(): slot for slot in bench.distilled.slots}
     records = [
         {
             "class": slots[source].class_name,
@@ -282,7 +265,7 @@ def _privacy(
     }
 
 
-def _counted(items: Any, meter: Meter) -> Any:
+def _counted(items: Iterator[Item], meter: Meter) -> Iterator[Item]:
     for item in items:
         yield item
         meter.advance(1, "comparing with the training images")
@@ -314,8 +297,8 @@ def _protocol(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _notes(bench: Bench, subjects: list[Subject]) -> list[str]:
-    notes = []
+def _notes(bench: Bench) -> list[str]:
+    notes, subjects = [], bench.subjects
     if bench.config.seeds == 1:
         notes.append("One seed: there is no standard deviation; differences may be chance.")
     ours = len(subjects[0].variant(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from dpd_core.events import Emit
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.images import open_rgb, to_square
 from dpd_core.project import Project
-from dpd_core.prototypes import load_clustering
+from dpd_core.prototypes import Member, load_clustering
 from dpd_core.seeding import derive_seed
 
 _VERSION = 1
@@ -51,7 +52,7 @@ class LabelledImages:
         rows = np.array([place[source] for source in sources], dtype=np.int64)
         return LabelledImages(self.pixels[rows], self.labels[rows], sources)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of pixels and labels; the order counts, as it does for a student."""
         value = hashlib.sha256(self.labels.tobytes())
@@ -78,7 +79,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything that the measurements share."""
+    """Everything that the measurements share.
+
+    Attributes:
+        classes: Sorted class names; a label is a place in it.
+        train, test: The real splits.
+        subjects: The distilled set, then the baselines in the order of the settings.
+        control: Real test images, of each class as many as distilled ones (or all there are).
+    """
 
     project: Project
     config: EvaluateConfig
@@ -86,16 +94,40 @@ class Bench:
     classes: list[str]
     train: LabelledImages
     test: LabelledImages
-    train_digest: str
-    test_digest: str
+    distilled: DistilledSet
+    subjects: list[Subject]
+    control: LabelledImages
 
     def key(self, kind: str, *parts: Any) -> str:
         """Name of a stored part: a digest of all that determines it."""
         return storage.digest(
             kind, _VERSION, students.student_identity(self.config.student),
-            self.config.student_batch, self.classes, self.test_digest,
-            self.hardware.device.type, self.hardware.precision, *parts,
+            self.config.student_batch, self.classes, self.hardware.device.type,
+            self.hardware.precision, *parts,
         )  # fmt: skip
+
+
+def load_bench(project: Project, config: EvaluateConfig, emit: Emit) -> Bench:
+    """Read the splits, the distilled set and the baselines of a project.
+
+    Raises:
+        StageMissing: no data set, no distilled set, or no clusters for the medoids.
+        DatasetError: a class has no test image, or the set does not fit the data set.
+        ConfigError: unknown baseline.
+    """
+    for name in config.baselines:
+        baselines.get_baseline(name)
+    index = load_index(project)
+    distilled = DistilledSet.load(project, config.set_name)
+    _check(index, distilled, config)
+    classes = sorted(index.classes)
+    train, test = (_split(project, config, index, split, emit) for split in ("train", "test"))
+    counts = {name: sum(slot.class_name == name for slot in distilled.slots) for name in classes}
+    ours = Subject(distilled.name, [_distilled_images(distilled, classes, config.student_size)])
+    subjects = [ours, *_baselines(project, config, index, train, counts)]
+    control = _control(project, index, test, counts)
+    return Bench(project, config, choose_hardware(project.config), classes, train, test,
+                 distilled, subjects, control)  # fmt: skip
 
 
 def _check(index: DatasetIndex, distilled: DistilledSet, config: EvaluateConfig) -> None:
@@ -119,71 +151,63 @@ def _check(index: DatasetIndex, distilled: DistilledSet, config: EvaluateConfig)
         )  # fmt: skip
 
 
-def _bench(
-    project: Project, config: EvaluateConfig, index: DatasetIndex, emit: Emit
-) -> Bench:  # fmt: skip
-    classes = sorted(index.classes)
-    number = {name: place for place, name in enumerate(classes)}
-    splits = []
-    for split in ("train", "test"):
-        records = index.select(split=split)
-        splits.append(
-            LabelledImages(
-                pixels(project, records, config.student_size, emit=emit),
-                np.array([number[record.class_name] for record in records], dtype=np.int64),
-                [record.id for record in records],
-            )
-        )
-    train, test = splits
-    return Bench(project, config, choose_hardware(project.config), classes, train, test,
-                 train.digest, test.digest)  # fmt: skip
+def _split(
+    project: Project, config: EvaluateConfig, index: DatasetIndex, split: str, emit: Emit
+) -> LabelledImages:
+    records = index.select(split=split)
+    number = {name: place for place, name in enumerate(sorted(index.classes))}
+    labels = np.array([number[record.class_name] for record in records], dtype=np.int64)
+    images = pixels(project, records, config.student_size, emit=emit)
+    return LabelledImages(images, labels, [record.id for record in records])
 
 
-def _subjects(bench: Bench, index: DatasetIndex, distilled: DistilledSet) -> list[Subject]:
-    """The distilled set, then the baselines in the order of the settings."""
-    counts = {name: sum(slot.class_name == name for slot in distilled.slots)
-              for name in bench.classes}  # fmt: skip
-    names = list(dict.fromkeys(bench.config.baselines))
-    members: Mapping[str, Any] = {}
-    if any(baselines.get_baseline(name).clustered for name in names):
-        members = load_clustering(bench.project).members
-    pools = {
-        name: Pool(name, tuple(sorted(r.id for r in index.select("train", name))), members)
-        for name in bench.classes
-    }
-    subjects = [Subject(distilled.name, [_distilled_images(bench, distilled)])]
-    for name in names:
-        repeats = bench.config.seeds if baselines.get_baseline(name).seeded else 1
-        variants = []
-        for repeat in range(repeats):
-            chosen = baselines.select(name, pools, counts, seed=bench.project.config.seed,
-                                      repeat=repeat)  # fmt: skip
-            wanted = {image for ids in chosen.values() for image in ids}
-            # In the order of the index, like the split itself.
-            variants.append(bench.train.rows([s for s in bench.train.sources if s in wanted]))
-        subjects.append(Subject(name, variants))
-    return subjects
-
-
-def _distilled_images(bench: Bench, distilled: DistilledSet) -> LabelledImages:
-    images, size = [], bench.config.student_size
+def _distilled_images(distilled: DistilledSet, classes: list[str], size: int) -> LabelledImages:
+    images = []
     slots = sorted(distilled.slots, key=lambda slot: (slot.class_name, slot.slot))
     for slot in slots:
         if not slot.path.exists():
             raise ProjectError("an image of the distilled set is missing.", where=slot.path,
                                fix="Run the synthesize stage again.")  # fmt: skip
         images.append(np.asarray(to_square(open_rgb(slot.path), size), dtype=np.uint8))
-    labels = np.array([bench.classes.index(slot.class_name) for slot in slots], dtype=np.int64)
-    return LabelledImages(np.stack(images), labels,
-                          [slot.path.relative_to(distilled.root).as_posix() for slot in slots]
-                          )  # fmt: skip
+    labels = np.array([classes.index(slot.class_name) for slot in slots], dtype=np.int64)
+    sources = [slot.path.relative_to(distilled.root).as_posix() for slot in slots]
+    return LabelledImages(np.stack(images), labels, sources)
 
 
-def real_control(bench: Bench, index: DatasetIndex, images: LabelledImages) -> LabelledImages:
-    """Real test images, of each class as many as distilled ones (or all there are)."""
+def _baselines(
+    project: Project, config: EvaluateConfig, index: DatasetIndex, train: LabelledImages,
+    counts: dict[str, int],
+) -> list[Subject]:  # fmt: skip
+    names = list(dict.fromkeys(config.baselines))
+    members: Mapping[str, Member] = {}
+    if any(baselines.get_baseline(name).clustered for name in names):
+        members = load_clustering(project).members
+    pools = _pools(index, "train", members)
+    subjects = []
+    for name in names:
+        repeats = config.seeds if baselines.get_baseline(name).seeded else 1
+        variants = []
+        for repeat in range(repeats):
+            chosen = baselines.select(name, pools, counts, seed=project.config.seed, repeat=repeat)
+            wanted = {image for ids in chosen.values() for image in ids}
+            # In the order of the index, like the split itself.
+            variants.append(train.rows([source for source in train.sources if source in wanted]))
+        subjects.append(Subject(name, variants))
+    return subjects
+
+
+def _control(
+    project: Project, index: DatasetIndex, test: LabelledImages, counts: dict[str, int]
+) -> LabelledImages:
     chosen: list[str] = []
-    for label, name in enumerate(bench.classes):
-        pool = Pool(name, tuple(sorted(r.id for r in index.select("test", name))), {})
-        seed = derive_seed(bench.project.config.seed, "real to real", name)
-        chosen += baselines.random_subset(pool, int((images.labels == label).sum()), seed)
-    return bench.test.rows(chosen)
+    for name, pool in _pools(index, "test", {}).items():
+        seed = derive_seed(project.config.seed, "real to real", name)
+        chosen += baselines.random_subset(pool, counts[name], seed)
+    return test.rows(chosen)
+
+
+def _pools(index: DatasetIndex, split: str, members: Mapping[str, Member]) -> dict[str, Pool]:
+    ids: dict[str, list[str]] = {name: [] for name in sorted(index.classes)}
+    for record in index.select(split=split):
+        ids[record.class_name].append(record.id)
+    return {name: Pool(name, tuple(sorted(found)), members) for name, found in ids.items()}

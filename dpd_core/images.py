@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from dpd_core.errors import ImageRefused
 from dpd_core.multiband import read_tiff
@@ -32,10 +32,10 @@ MAX_PIXELS = 8192 * 8192
 MAX_FILE_BYTES = 1 << 30
 """Largest image file that is read into memory."""
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .bmp .dib .gif .jp2 .j2k .j2c "
-    ".avif .ppm .pgm .pbm .pnm".split()
-)
+IMAGE_SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".bmp",
+    ".dib", ".gif", ".jp2", ".j2k", ".j2c", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
+))  # fmt: skip
 """File name endings taken for images, in lower case."""
 
 # Only these decoders meet foreign bytes. Not among them, on purpose: EPS (runs Ghostscript),
@@ -109,7 +109,7 @@ def read_file(path: Path) -> bytes:
 
 
 def to_square(image: Image.Image, size: int) -> Image.Image:
-    """Cut the largest centred square and resize it to ``size`` × ``size`` px with antialiasing.
+    """Cut the largest centred square and resize it to ``size`` by ``size`` px with antialiasing.
 
     The one way in which images reach the models, the students and the screen.
     """
@@ -151,7 +151,7 @@ def check_size(width: int, height: int) -> None:
         raise ImageRefused("the image has no pixels.")
     if width * height > MAX_PIXELS:
         raise ImageRefused(
-            f"{width} × {height} pixels are more than the limit of {MAX_PIXELS / 1e6:.0f} million.",
+            f"{width} x {height} pixels are more than the limit of {MAX_PIXELS / 1e6:.0f} million.",
             fix="Cut it into tiles.",
         )
 
@@ -204,14 +204,14 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _rawmode(image: Image.Image) -> str:
+def _rawmode(image: ImageFile.ImageFile) -> str:
     if image.format != "PNG" or not image.tile:
         return ""
     arguments = image.tile[0].args
     return arguments if isinstance(arguments, str) else ""
 
 
-def _deep_values(data: bytes, image: Image.Image, low_bytes: str | None) -> np.ndarray:
+def _deep_values(data: bytes, image: ImageFile.ImageFile, low_bytes: str | None) -> np.ndarray:
     """Values of an image deeper than 8 bits, (H, W, C)."""
     values = np.asarray(image)
     if low_bytes is None:

@@ -88,8 +88,10 @@ def write_map(
     Returns:
         ``{"key", "ids", "x", "y"}``.
     """
-    pixels = hashlib.sha256(np.ascontiguousarray(vectors, dtype=np.float32)).hexdigest()
-    key = storage.digest("umap", ids, vectors.shape, pixels, neighbors, min_dist, seed, FIT_LIMIT)
+    content_digest = hashlib.sha256(np.asarray(vectors, dtype=np.float32).tobytes()).hexdigest()
+    key = storage.digest(
+        "umap", ids, vectors.shape, content_digest, neighbors, min_dist, seed, FIT_LIMIT
+    )
     found = read_map(project)
     if found is not None and found["key"] == key:
         return found

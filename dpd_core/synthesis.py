@@ -23,6 +23,8 @@ from dpd_core.backbone import Backbone, Prompts, load_backbone, model_identity
 from dpd_core.captions import Caption, current_captions
 from dpd_core.classifier import LatentClassifier, load_classifier
 from dpd_core.config import SynthesizeConfig
+from dpd_core.contact_sheet import write_contact_sheet
+from dpd_core.dataset import load_index
 from dpd_core.distilled import DistilledSet, set_folder, write_manifest
 from dpd_core.events import Emit, Meter, Preview, ignore
 from dpd_core.guidance import spherical_target
@@ -68,7 +70,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     recipe = {
         "model": model_identity(project.config),
         "adapter": adapter.id if adapter else None,
-        "classifier": project.result("train").get("classifier"),
+        "classifier": classifier.metadata["key"],
         "latents": latents.key,
         "seed": project.config.seed,
         "settings": config.replace(set_name="").to_dict(),
@@ -101,6 +103,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     }  # fmt: skip
     if processes.is_main_process:
         write_manifest(folder, manifest)
+        write_contact_sheet(DistilledSet.load(project, name), load_index(project))
     return {
         "set": name, "images": len(slots), "strategy": config.strategy,
         "named_right": sum(slot["candidates"][slot["chosen"]]["predicted"] == slot["class"]

@@ -64,16 +64,16 @@ def build_tokenizer(texts: Sequence[str], vocabulary: int) -> CLIPTokenizer:
     blank = CLIPTokenizer()
     start, end = "<|startoftext|>", "<|endoftext|>"
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words: Counter[str] = Counter()
-    # A pair of bytes merges only where both stand in the vocabulary, so the trainer sees the
-    # words exactly as the finished tokenizer will split them.
+    # The trainer must see words exactly as the finished tokenizer will split them.
     splitter = blank.backend_tokenizer.pre_tokenizer
     normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
-    for text in texts:
-        for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
-            words[piece] += 1
+    spoken = Counter(word for text in texts for word in text.split())
+    words: Counter[str] = Counter()
+    for word, count in spoken.items():
+        for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word)):
+            words[piece] += count
     model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(

@@ -25,6 +25,7 @@ MAX_PATTERN = 500
 """Longest pattern or replacement in characters."""
 
 _SEARCH_SECONDS = 2.0
+_MAX_REPEATS = 10_000
 _MAX_FILE_BYTES = 50_000_000
 _COLUMNS = ("class", "cluster_id", "prototype", "caption", "author", "version")
 
@@ -161,6 +162,10 @@ def _compile(
     if max(len(pattern), len(replacement)) > MAX_PATTERN:
         raise CaptionError("the pattern or replacement is too long.",
                            fix=f"Use at most {MAX_PATTERN} characters.")  # fmt: skip
+    if regex and _counted_repeats(pattern) > _MAX_REPEATS:
+        raise CaptionError("the expression repeats too often.", where=pattern,
+                           fix=f"Keep the product of its {{...}} counts below {_MAX_REPEATS:,}."
+                           )  # fmt: skip
     source = pattern if regex else regular_expressions.escape(pattern)
     if whole_words:
         source = rf"(?<!\w)(?:{source})(?!\w)"
@@ -170,6 +175,15 @@ def _compile(
     except (regular_expressions.error, RecursionError, OverflowError, ValueError) as error:
         raise CaptionError(f"not a regular expression ({error}).", where=pattern,
                            fix="Mend it, or search for plain text.") from error  # fmt: skip
+
+
+def _counted_repeats(pattern: str) -> int:
+    """The product of all ``{n,m}`` counts: compiling takes memory in proportion to it, and no
+    timeout covers compiling."""
+    product = 1
+    for counts in regular_expressions.findall(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}", pattern):
+        product *= max([1, *(int(count) for count in counts if count)])
+    return product
 
 
 def _search(

@@ -1,4 +1,7 @@
-"""What captions are written for: the project's prototypes, read from the project folder."""
+"""What captions are written for: the project's prototypes, read from the project folder.
+
+They are read without the index of all images, which an edit of one caption must not wait for.
+"""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ _SORTING_NUMBER = re.compile(r"^(?:\d+[\s._\-)]+|0\d+)(?=\D)")
 # "aGrass" to "gParking" (RSSCN7): one letter that only sorts the folders.
 _SORTING_LETTER = re.compile(r"^[a-z](?=[A-Z][a-z])")
 
-# Where camel case changes words: "annualCrop", "RVPark".
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# Where words change without a separator: "annualCrop", "RVPark", "lake2".
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z])(?=\d+$)")
 
 _SEPARATORS = re.compile(r"[\s_\-.,;+&/\\]+")
 
@@ -65,7 +65,7 @@ def _split(text: str) -> list[str]:
 
 
 @functools.cache
-def segment(word: str) -> list[str]:
+def segment(word: str) -> tuple[str, ...]:
     """Cut a lower-case word into as few known words as possible.
 
     A known word stays whole (``farmland``), and so does one that cannot be cut without a rest.
@@ -82,7 +82,7 @@ def segment(word: str) -> list[str]:
             current = best[length]
             if current is None or len(rest) + 1 < len(current):
                 best[length] = [tail[:end], *rest]
-    return best[len(word)] or [word]
+    return tuple(best[len(word)] or [word])
 
 
 def _known(word: str) -> bool:

@@ -47,12 +47,12 @@ WORDS = frozenset(
     jetty junction jungle junkyard
     lagoon lake lakeshore land landfill landing landslide lane large lava lawn light lighthouse
     line livestock local lot low lowland lumber
-    mangrove manufacturing marina market marsh marshland meadow medical medium mid military mill
-    mine mining mixed mobile monastery moor moorland mosque motorway mountain mud mudflat multi
-    multilane museum
+    mangrove manor mansion manufacturing marina market marsh marshland meadow medical medium mid
+    military mill mine mining mixed mobile monastery moor moorland mosque motorway mountain mud
+    mudflat multi multilane museum
     native natural nature needleleaf net new nonresidential nuclear nursery
     oasis ocean office oil old olive open orchard ore outcrop overpass
-    paddy palace palm park parking parkland parkway pasture path patch pavement peat peatland
+    paddy palace palm panel park parking parkland parkway pasture path patch pavement peat peatland
     peninsula perennial permanent petroleum pier pine pipeline pit pitch place plain plane plant
     plantation plateau playground plaza plot pole police pond pool port post power prairie prison
     private processing pylon pyramid

@@ -1,0 +1,221 @@
+"""Loading a captioner: a vision-language model that puts images into words.
+
+``bundled`` is the small BLIP model that comes with the program; any other BLIP, SmolVLM (Idefics3)
+or Qwen-VL model is given as a folder or a Hub id. Only safetensors weights and JSON are read,
+and no code from a model repository is ever run.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import dpd_core
+from dpd_core import storage
+from dpd_core.captions.text import tidy_generated
+from dpd_core.errors import ModelError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from dpd_core.captions.captioner_models import CaptionModel
+    from dpd_core.hardware import Hardware
+
+BUNDLED = Path(dpd_core.__file__).parents[1] / "assets" / "captioner"
+"""Folder of the captioner that comes with the program."""
+
+INSTRUCTION = (
+    "Describe this satellite image in one sentence of at most {max_words} words: what is seen, "
+    "how many, how it is laid out, its colors and its surroundings."
+)
+"""What a chat model is asked. BLIP models are not asked anything, they just begin."""
+
+# Part of every fingerprint: raise it when the same model would give other texts for the same
+# image, so that cached captions are made again.
+_RECIPE = 1
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+
+
+class Captioner(Protocol):
+    """What the stage needs of a captioner.
+
+    Attributes:
+        fingerprint: Identity of its captions: equal where they would be equal.
+    """
+
+    fingerprint: str
+
+    def caption(self, images: list[Image.Image], max_words: int) -> list[str]:
+        """One text of at most ``max_words`` words for each RGB image; may be empty."""
+
+
+class ModelCaptioner:
+    """A :class:`Captioner` made of a transformers model. Make it with :func:`load_captioner`.
+
+    The same image gets the same text in any company: decoding is greedy, and images whose inputs
+    differ in shape run apart, so that nothing is ever padded.
+    """
+
+    def __init__(self, model: CaptionModel, fingerprint: str, instruction: str, source: str):
+        self.fingerprint = fingerprint
+        self._model, self._instruction, self._source = model, instruction, source
+
+    def caption(self, images: list[Image.Image], max_words: int) -> list[str]:
+        """See :class:`Captioner`.
+
+        Raises:
+            ModelError: the model's parts do not fit together, or it is too large for the device.
+        """
+        import torch
+
+        question = self._instruction.replace("{max_words}", str(max_words))
+        texts = [""] * len(images)
+        try:
+            groups: dict[tuple[Any, ...], list[tuple[int, dict[str, Any]]]] = {}
+            for index, image in enumerate(images):
+                inputs = self._model.prepare(image, question)
+                shape = tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
+                groups.setdefault(shape, []).append((index, inputs))
+            for group in groups.values():
+                answers = self._generate([inputs for _, inputs in group], max_words)
+                for (index, _), answer in zip(group, answers, strict=True):
+                    texts[index] = tidy_generated(answer, max_words)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                "the captioner does not fit into the device's memory.", where=self._source,
+                fix="Use a smaller model, or the bundled one.",
+            ) from error  # fmt: skip
+        except (ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"the captioner's parts do not fit together ({_first_line(error)}).",
+                where=self._source, fix="Get the model again, or use another one.",
+            ) from error  # fmt: skip
+        return texts
+
+    def _generate(self, inputs: list[dict[str, Any]], max_words: int) -> list[str]:
+        import torch
+
+        try:
+            return self._model.generate(inputs, max_words)
+        except torch.OutOfMemoryError:
+            # What an image needs is only known by trying; halves find the size that fits.
+            if len(inputs) == 1:
+                raise
+            torch.cuda.empty_cache()
+            half = len(inputs) // 2
+            return self._generate(inputs[:half], max_words) + self._generate(
+                inputs[half:], max_words
+            )
+
+
+def load_captioner(
+    source: str, hardware: Hardware, *, instruction: str = INSTRUCTION
+) -> ModelCaptioner:
+    """Load a captioner.
+
+    Args:
+        source: ``"bundled"``, a local folder, or a Hub id ``owner/name``. A folder of that name
+            goes before the Hub.
+        hardware: Device, and number format of the chat models; BLIP models are small and compute
+            in float32, so that their words do not hang on rounding.
+        instruction: What a chat model is asked; ``{max_words}`` becomes the limit.
+
+    Raises:
+        ModelError: the model is missing, incomplete, of another kind, or would need its own code.
+    """
+    from safetensors import SafetensorError
+
+    from dpd_core.captions.captioner_models import FAMILIES, load_model
+
+    folder = resolve_captioner(source)
+    config = storage.read_json(folder / "config.json", fix="The model folder is incomplete.")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in FAMILIES:
+        raise ModelError(
+            f"models of the type {kind!r} are not supported as captioners.", where=source,
+            fix=f"Use one of these types: {', '.join(FAMILIES)}.",
+        )  # fmt: skip
+    weights = folder if any(folder.glob("*.safetensors")) else None
+    if weights is None and (source == "bundled" or Path(source).expanduser().is_dir()):
+        raise ModelError("there are no safetensors weights in the folder.", where=folder,
+                         fix="Save the model with save_pretrained(..., safe_serialization=True); "
+                         "pickled weights are not loaded.")  # fmt: skip
+    try:
+        # For a Hub model without safetensors transformers finds the Hub's own conversion of it.
+        model = load_model(folder, weights or source, kind, hardware)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError,
+            SafetensorError) as error:  # fmt: skip
+        raise ModelError(
+            f"not a usable captioner ({_first_line(error)}).", where=source,
+            fix="It needs config.json, an image processor, a tokenizer and safetensors weights.",
+        ) from error  # fmt: skip
+    return ModelCaptioner(model, captioner_fingerprint(source, instruction), instruction, source)
+
+
+def captioner_fingerprint(source: str, instruction: str = INSTRUCTION) -> str:
+    """:attr:`Captioner.fingerprint` of what :func:`load_captioner` would load, without loading it.
+
+    Raises:
+        ModelError: the model is missing.
+    """
+    return storage.digest(_RECIPE, _files_digest(resolve_captioner(source)), instruction)
+
+
+def resolve_captioner(source: str) -> Path:
+    """The local folder of a captioner: the bundled one, a folder, or a Hub snapshot.
+
+    Raises:
+        ModelError: there is no such folder, or the Hub does not give it.
+    """
+    if source == "bundled":
+        if not (BUNDLED / "config.json").exists():
+            raise ModelError(
+                "the bundled captioner is missing.", where=BUNDLED,
+                fix="Get the repository again, with its assets folder, or use the mode 'template'.",
+            )  # fmt: skip
+        return BUNDLED
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelError("there is no config.json in the folder.", where=folder,
+                             fix="Give a model folder in the transformers format.")  # fmt: skip
+        return folder.resolve()
+    if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
+        raise ModelError(
+            "there is no such folder.", where=source,
+            fix="Give a model folder, a Hub id like 'HuggingFaceTB/SmolVLM-256M-Instruct', or "
+            "'bundled'.",
+        )  # fmt: skip
+    return _snapshot(source)
+
+
+@cache
+def _snapshot(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        files = list(_FILES)
+        return Path(snapshot_download(source, allow_patterns=files, ignore_patterns=["*/*"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"the Hub did not give this model ({_first_line(error)}).", where=source,
+            fix="Check the id and the network, or download it and give its folder.",
+        ) from error  # fmt: skip
+
+
+def _files_digest(folder: Path) -> str:
+    files = sorted(path for pattern in _FILES for path in folder.glob(pattern))
+    return storage.digest(
+        {path.name: _file_digest(path, path.stat().st_mtime_ns) for path in files}
+    )
+
+
+@cache
+def _file_digest(path: Path, changed: int) -> str:
+    return storage.file_digest(path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

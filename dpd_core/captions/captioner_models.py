@@ -1,0 +1,241 @@
+"""The three families of captioners, each behind ``prepare`` and ``generate``.
+
+The image processor and the tokenizer are loaded apart: the processors of SmolVLM and Qwen-VL that
+join them need torchvision for videos, and fail without it. What they do with one image and one
+question is done here: fill in the chat template, and put as many image tokens into the text as
+the vision part gives embeddings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from dpd_core.hardware import Hardware
+
+Inputs = dict[str, Tensor]
+"""The model's inputs for one image, each with a leading dimension to concatenate along."""
+
+
+class CaptionModel:
+    """A loaded vision-language model.
+
+    Args:
+        model: The transformers model, on its device.
+        image_processor: Its image processor.
+        tokenizer: Its tokenizer.
+        template: Chat template that comes with the model, if any.
+    """
+
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, template: str | None):
+        self.model, self.image_processor = model, image_processor
+        self.tokenizer, self.template = tokenizer, template
+
+    def prepare(self, image: Image.Image, question: str) -> Inputs:
+        """The inputs for one RGB image."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def generate(self, inputs: list[Inputs], max_words: int) -> list[str]:
+        """The model's words for inputs of equal shapes, decoded greedily."""
+        joined = {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
+        joined = {name: self._place(value) for name, value in joined.items()}
+        output = self.model.generate(
+            **joined, max_new_tokens=self._room(max_words), do_sample=False, num_beams=1,
+            # Off, because some models' own settings would make it depend on the prompt's padding.
+            repetition_penalty=1.0, temperature=None, top_p=None, top_k=None,
+        )  # fmt: skip
+        start = joined["input_ids"].shape[1] if "input_ids" in joined else 1
+        return self.tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
+
+    def _room(self, max_words: int) -> int:
+        """Tokens for that many words: long ones take several, and punctuation counts too."""
+        return 3 * max_words + 8
+
+    def _place(self, value: Tensor) -> Tensor:
+        dtype = self.model.dtype if value.is_floating_point() else value.dtype
+        return value.to(self.model.device, dtype)
+
+
+class Blip(CaptionModel):
+    """BLIP: pixels in, caption out; the decoder starts from its own first token."""
+
+    def prepare(self, image: Image.Image, question: str) -> Inputs:
+        """``pixel_values`` (1, 3, H, W)."""
+        pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixels}
+
+    def _room(self, max_words: int) -> int:
+        limit = self.model.config.text_config.max_position_embeddings
+        return min(super()._room(max_words), limit - 2)
+
+
+class ChatModel(CaptionModel):
+    """A chat model that is shown an image and asked a question."""
+
+    default_template: str
+
+    def prompt(self, question: str) -> str:
+        """The question in the model's chat format, with one image token.
+
+        Raises:
+            ValueError: neither the model's template nor the default one gives one image token.
+        """
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        for template in (self.template, self.tokenizer.chat_template, self.default_template):
+            if template is None:
+                continue
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], chat_template=template,
+                add_generation_prompt=True, tokenize=False,
+            )  # fmt: skip
+            # The tokenizer's template may be the one of the text model, which knows no images.
+            if text.count(self.image_token) == 1:
+                return text
+        raise ValueError(f"the prompt must hold {self.image_token} once; is it in the question?")
+
+    @property
+    def image_token(self) -> str:
+        """The token an image's embeddings take the place of."""
+        return self.tokenizer.convert_ids_to_tokens(self.model.config.image_token_id)
+
+    def tokens(self, question: str, image_text: str) -> Inputs:
+        """``input_ids`` and ``attention_mask`` (1, L): the prompt with the image's own text in
+        the place of its one image token."""
+        text = self.prompt(question).replace(self.image_token, image_text)
+        # The chat template has put the special tokens there already.
+        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+class SmolVlm(ChatModel):
+    """SmolVLM and Idefics3: an image larger than a tile is cut into tiles, plus the whole."""
+
+    default_template = (
+        "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}:"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>"
+        "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+        "{% if add_generation_prompt %}Assistant:{% endif %}"
+    )
+
+    def prepare(self, image: Image.Image, question: str) -> Inputs:
+        """Tokens, ``pixel_values`` (1, tiles, 3, H, W) and ``pixel_attention_mask``."""
+        tile = self.image_processor.max_image_size["longest_edge"]
+        # A smaller image would be enlarged only to be cut up: 17 times the work for no detail.
+        split = max(image.size) > tile
+        options = {} if split else {"size": {"longest_edge": tile}}
+        found = self.image_processor(
+            images=[[image]], do_image_splitting=split, return_row_col_info=True,
+            return_tensors="pt", **options,
+        )  # fmt: skip
+        pixels = found["pixel_values"]
+        rows, columns = (int(found[name][0][0]) for name in ("rows", "cols"))
+        vision = self.model.config.vision_config
+        patches = (pixels.shape[-2] // vision.patch_size) * (pixels.shape[-1] // vision.patch_size)
+        count = patches // self.model.config.scale_factor**2
+        return {
+            **self.tokens(question, self.image_text(rows, columns, count)),
+            "pixel_values": pixels,
+            "pixel_attention_mask": found["pixel_attention_mask"],
+        }
+
+    def image_text(self, rows: int, columns: int, count: int) -> str:
+        """The text an image of ``rows`` × ``columns`` tiles (0 × 0: not cut) stands for, each
+        tile being ``count`` image tokens."""
+        frame, tile = "<fake_token_around_image>", self.image_token * count
+        tiles = "".join(
+            "".join(f"{frame}<row_{row}_col_{column}>{tile}" for column in range(1, columns + 1))
+            + "\n"
+            for row in range(1, rows + 1)
+        )
+        return f"{tiles}\n" * bool(tiles) + f"{frame}<global-img>{tile}{frame}"
+
+
+class QwenVl(ChatModel):
+    """Qwen2-VL, Qwen2.5-VL and Qwen3-VL: as many image tokens as the image has patches."""
+
+    default_template = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% for message in messages %}"
+        "<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+        "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    fewest, most = 64, 1024
+    """Image tokens: a 64 px image would get four, a whole scene tens of thousands."""
+
+    def prepare(self, image: Image.Image, question: str) -> Inputs:
+        """Tokens, ``pixel_values`` (patches, D), ``image_grid_thw`` (1, 3) and, where the model
+        takes it, ``mm_token_type_ids`` (1, L), which is 1 at the image."""
+        processor = self.image_processor
+        area = (processor.patch_size * processor.merge_size) ** 2
+        size = {"shortest_edge": self.fewest * area, "longest_edge": self.most * area}
+        found = processor(images=image, size=size, return_tensors="pt")
+        grid = found["image_grid_thw"]
+        count = int(grid[0].prod()) // processor.merge_size**2
+        inputs = {
+            **self.tokens(question, self.image_token * count),
+            "pixel_values": found["pixel_values"],
+            "image_grid_thw": grid,
+        }
+        if "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
+            at_image = inputs["input_ids"] == self.model.config.image_token_id
+            inputs["mm_token_type_ids"] = at_image.int()
+        return inputs
+
+
+FAMILIES: dict[str, type[CaptionModel]] = {
+    "blip": Blip,
+    "idefics3": SmolVlm,
+    "smolvlm": SmolVlm,
+    "qwen2_vl": QwenVl,
+    "qwen2_5_vl": QwenVl,
+    "qwen3_vl": QwenVl,
+}
+"""Family by the ``model_type`` of a model's config."""
+
+
+def load_model(folder: Path, weights: Path | str, kind: str, hardware: Hardware) -> CaptionModel:
+    """Load a model's parts from a folder in the transformers format.
+
+    Args:
+        folder: Config, image processor and tokenizer.
+        weights: Folder or Hub id of the safetensors weights.
+        kind: The config's ``model_type``, a key of :data:`FAMILIES`.
+        hardware: Device and number format.
+
+    Raises:
+        OSError, ValueError: a part is missing, or the weights are not all there.
+    """
+    family = FAMILIES[kind]
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        weights, dtype=torch.float32 if family is Blip else hardware.dtype,
+        use_safetensors=True, trust_remote_code=False, output_loading_info=True,
+    )  # fmt: skip
+    lacking = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
+    if lacking:
+        # transformers fills them with random numbers and only warns.
+        raise ValueError(f"{len(lacking)} weights are missing or misshapen, such as {lacking[0]}")
+    # Pillow everywhere: torchvision's resizing gives other pixels, so other words.
+    images = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = model.to(hardware.device).requires_grad_(False).eval()
+    return family(model, images, tokenizer, _own_template(folder))
+
+
+def _own_template(folder: Path) -> str | None:
+    """The chat template of the joint processor, which older models keep in its own file."""
+    file = folder / "chat_template.json"
+    if not file.exists():
+        return None
+    template = json.loads(file.read_text(encoding="utf-8")).get("chat_template")
+    return template if isinstance(template, str) else None

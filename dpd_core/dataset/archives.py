@@ -1,0 +1,234 @@
+"""Opening zip and tar archives from anyone without trusting them.
+
+Only ordinary image files are written, only below the folder meant for them, and never more
+than the limits. Every other member is listed with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from dpd_core import storage
+from dpd_core.dataset.found import Refusal
+from dpd_core.errors import DatasetError
+from dpd_core.events import Emit, Progress
+from dpd_core.images import IMAGE_SUFFIXES, MAX_FILE_BYTES
+from dpd_core.project import Project
+
+MAX_TOTAL_BYTES = 64 << 30
+"""Most that is unpacked from one archive."""
+
+MAX_MEMBERS = 2_000_000
+"""Most members of one archive."""
+
+MAX_RATIO = 200
+"""Compression ratio above which a large member is taken for a bomb. Images hardly shrink;
+only blank ones do, and those are small."""
+
+RATIO_FROM_BYTES = 32 << 20
+
+_MAX_NAME_BYTES = 255
+_BLOCK = 1 << 20
+
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
+
+
+def extract(project: Project, archive: Path, emit: Emit) -> tuple[Path, list[Refusal]]:
+    """Unpack the images of an archive into the project, once.
+
+    Returns:
+        The folder of the images, and the members that were refused.
+
+    Raises:
+        DatasetError: not an archive, damaged, or larger than the limits.
+    """
+    kind = _kind(archive)
+    key = storage.file_digest(archive)[:16]
+    target = project.path("dataset", "archive", key)
+    report = target / "refused.json"
+    if not report.exists():
+        with storage.atomic_folder(target) as folder:
+            writer = _Writer(folder / "files", archive, emit)
+            (folder / "files").mkdir()
+            try:
+                with contextlib.closing(_members(archive, kind)) as members:
+                    for member in members:
+                        writer.take(member)
+            except _DAMAGE as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                raise DatasetError(
+                    f"the archive is damaged ({error}).", where=archive, fix="Get it again."
+                ) from error
+            storage.write_json(folder / report.name, [asdict(entry) for entry in writer.refused])
+    entries = storage.read_json(report, fix=f"Delete the folder {target} and start again.")
+    return target / "files", [Refusal(**entry) for entry in entries]
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One member: ``open`` gives its content, ``fault`` says why it must not be read."""
+
+    name: str
+    size: int
+    packed_size: int | None
+    fault: str | None
+    open: Any
+
+
+class _Writer:
+    """Writes acceptable members and lists the others."""
+
+    def __init__(self, folder: Path, archive: Path, emit: Emit):
+        self.folder, self.archive, self.emit = folder, archive, emit
+        self.refused: list[Refusal] = []
+        self.total = self.count = 0
+        self._names: set[str] = set()
+
+    def take(self, member: _Member) -> None:
+        self.count += 1
+        if self.count > MAX_MEMBERS:
+            raise self._too_large(f"more than {MAX_MEMBERS} members")
+        if self.count % 200 == 1:  # also lets a stop request in
+            self.emit(Progress("dataset", 0, 1, None, f"unpacking, {self.count} files"))
+        parts = _parts(member.name)
+        if any(_hidden(part) for part in parts):
+            return
+        fault = member.fault or self._fault(member, parts)
+        if fault is None:
+            fault = self._write(member, self.folder.joinpath(*parts))
+        if fault is not None:
+            self.refused.append(Refusal(_display(member.name), fault))
+
+    def _fault(self, member: _Member, parts: tuple[str, ...]) -> str | None:
+        name = member.name.replace("\\", "/")
+        if name.startswith("/") or ".." in parts or (parts and parts[0].endswith(":")):
+            return "its name leads out of the archive's folder."
+        if not parts or "\0" in name or any(_too_long(part) for part in parts):
+            return "its name cannot be a file name."
+        suffix = PurePosixPath(parts[-1]).suffix.lower()
+        if suffix not in IMAGE_SUFFIXES:
+            return f"not an image but a {suffix or 'nameless'} file."
+        if "/".join(parts).casefold() in self._names:
+            return "the archive holds a file of this name already."
+        self._names.add("/".join(parts).casefold())
+        if member.size > MAX_FILE_BYTES:
+            return f"it has {member.size} bytes unpacked; the limit is {MAX_FILE_BYTES}."
+        packed = member.packed_size
+        if packed is not None and member.size > max(RATIO_FROM_BYTES, MAX_RATIO * packed):
+            return f"it unpacks to {member.size / max(packed, 1):.0f} times its size."
+        return None
+
+    def _write(self, member: _Member, path: Path) -> str | None:
+        """Copy at most the declared size; the reason if it cannot be had."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            return "its folder has the name of a file in the archive."
+        written = 0
+        try:
+            with member.open() as source, path.open("xb") as file:
+                while block := source.read(_BLOCK):
+                    written += len(block)
+                    self.total += len(block)
+                    if written > member.size:
+                        raise zipfile.BadZipFile("larger than it says")
+                    if self.total > MAX_TOTAL_BYTES:
+                        raise self._too_large(f"more than {MAX_TOTAL_BYTES / 2**30:g} GiB")
+                    file.write(block)
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
+                NotImplementedError) as error:  # fmt: skip
+            path.unlink(missing_ok=True)
+            return f"damaged in the archive ({error})."
+        except FileExistsError:
+            return "the archive holds a file of this name already."
+        return None
+
+    def _too_large(self, what: str) -> DatasetError:
+        return DatasetError(
+            f"the archive unpacks to {what}.", where=self.archive,
+            fix="Unpack it yourself if you trust it, and give the folder.",
+        )  # fmt: skip
+
+
+def _kind(archive: Path) -> str:
+    try:
+        if zipfile.is_zipfile(archive):
+            return "zip"
+        if tarfile.is_tarfile(archive):
+            return "tar"
+    except OSError as error:
+        raise DatasetError(f"cannot be read ({error.strerror}).", where=archive) from error
+    except _DAMAGE:
+        pass
+    raise DatasetError(
+        "this file is no zip or tar archive.", where=archive,
+        fix="Give a folder, a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive, or a Hub id.",
+    )  # fmt: skip
+
+
+def _members(archive: Path, kind: str) -> Generator[_Member]:
+    return _zip_members(archive) if kind == "zip" else _tar_members(archive)
+
+
+def _zip_members(archive: Path) -> Generator[_Member]:
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            if info.is_dir():
+                continue
+            mode = info.external_attr >> 16
+            fault = None
+            if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                fault = "it is a link or a device, not a file."
+            elif info.flag_bits & 1:
+                fault = "it is encrypted."
+            yield _Member(
+                info.filename, info.file_size, info.compress_size, fault,
+                lambda info=info: file.open(info),
+            )  # fmt: skip
+
+
+def _tar_members(archive: Path) -> Generator[_Member]:
+    # A stream is read once from front to back: no seeking back through a compressed file.
+    with tarfile.open(archive, "r|*") as file:
+        for info in file:
+            if info.isdir():
+                continue
+            fault = None if info.isreg() else "it is a link or a device, not a file."
+            yield _Member(info.name, info.size, None, fault, lambda info=info: _opened(file, info))
+
+
+def _opened(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    source = file.extractfile(info)
+    if source is None:
+        raise EOFError("no content")
+    return source
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Folders and file of a member's name; archives made on Windows may use backslashes."""
+    return tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _hidden(part: str) -> bool:
+    return part == "__MACOSX" or (part.startswith(".") and part != "..")
+
+
+def _too_long(part: str) -> bool:
+    try:
+        return len(part.encode()) > _MAX_NAME_BYTES
+    except UnicodeEncodeError:  # bytes that are not UTF-8
+        return True
+
+
+def _display(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

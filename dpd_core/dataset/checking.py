@@ -1,0 +1,105 @@
+"""Decoding every image once, to know which can be used, and remembering it.
+
+The result is kept by path, size and time of change: a second run with other settings, or one
+after a crash, decodes only what is new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpd_core import images, storage
+from dpd_core.dataset.found import Item
+from dpd_core.errors import ImageRefused, ProjectError
+from dpd_core.events import Emit, Meter
+from dpd_core.project import Project
+
+_VERSION = 1
+"""Raise it when :mod:`dpd_core.images` accepts or refuses other images than before."""
+
+_BATCH = 256
+_LARGEST_MEMORY = 256 << 20
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of one file: digest of its bytes and decoded size, or why it is refused."""
+
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    reason: str | None = None
+
+
+def check(
+    project: Project, items: Sequence[Item], bands: tuple[int, ...], emit: Emit
+) -> list[Checked]:
+    """Decode each file completely; results in the order of ``items``."""
+    memory = _Memory(project, bands)
+    results: list[Checked] = []
+    meter = Meter(emit, "dataset", len(items), message="checking images")
+    try:
+        for item in meter.over(items):
+            stamp = _stamp(item.path)
+            known = memory.get(stamp) if stamp else None
+            if known is None:
+                known = _check_file(item.path, bands)
+                if stamp:
+                    memory.put(stamp, known)
+            results.append(known)
+    finally:
+        memory.flush()
+    return results
+
+
+def _check_file(path: Path, bands: tuple[int, ...]) -> Checked:
+    try:
+        data = images.read_file(path)
+        width, height = images.open_rgb(data, bands=bands).size
+    except ImageRefused as refused:
+        return Checked(reason=" ".join(filter(None, (refused.what, refused.fix))))
+    return Checked(hashlib.sha256(data).hexdigest(), width, height)
+
+
+def _stamp(path: Path) -> str | None:
+    """What a file's state is recognised by; ``None`` if there is no such file."""
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return f"{path}|{status.st_size}|{status.st_mtime_ns}"
+    return None
+
+
+class _Memory:
+    """Results of earlier runs: an append-only file that may be deleted at any time."""
+
+    def __init__(self, project: Project, bands: tuple[int, ...]):
+        key = storage.digest(_VERSION, images.MAX_PIXELS, images.MAX_FILE_BYTES, bands)
+        self._path = project.path("cache", "checked", f"{key}.jsonl")
+        self._known: dict[str, list] = {}
+        self._fresh: dict[str, list] = {}
+        try:
+            if self._path.exists() and self._path.stat().st_size > _LARGEST_MEMORY:
+                self._path.unlink()
+            for batch in storage.read_json_lines(self._path):
+                self._known.update(batch)
+        except ProjectError:  # a line cut by a crash, with others after it
+            self._path.unlink()
+            self._known.clear()
+
+    def get(self, stamp: str) -> Checked | None:
+        known = self._known.get(stamp)
+        return Checked(*known) if known else None
+
+    def put(self, stamp: str, checked: Checked) -> None:
+        self._fresh[stamp] = [checked.sha256, checked.width, checked.height, checked.reason]
+        if len(self._fresh) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._fresh:
+            storage.append_json_line(self._path, self._fresh)
+            self._fresh = {}

@@ -1,0 +1,231 @@
+"""The index of a project's images, ``dataset/index.json``, and its readable class names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from dpd_core import storage
+from dpd_core.dataset.found import Refusal
+from dpd_core.errors import DatasetError, ProjectError, StageMissing
+from dpd_core.project import Project
+
+_LONGEST_NAME = 100
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """A class: its name in words and its numbers of images."""
+
+    readable: str
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One usable image.
+
+    Attributes:
+        id: ``<class>/<name>``, the same in every file of the project.
+        class_name, split: Its class, and ``"train"`` or ``"test"``.
+        path: Absolute path of the file.
+        sha256: Digest of the file's bytes.
+        width, height: Size in px once decoded.
+        caption: A true description known from the source (demo scenes), or ``None``.
+        bands: Which bands of the file are red, green and blue; see
+            :func:`dpd_core.images.open_rgb`.
+    """
+
+    id: str
+    class_name: str
+    split: str
+    path: Path
+    sha256: str
+    width: int
+    height: int
+    caption: str | None = None
+    bands: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """All usable images of a project, sorted by id, and what was refused.
+
+    Attributes:
+        classes: By class name, sorted.
+        images: Sorted by id.
+        refused: Files that are not used, with the reason.
+        duplicates: Groups of ids of images with identical bytes; never across the split.
+        source: Where the images come from, as in the file.
+    """
+
+    classes: dict[str, ClassInfo]
+    images: list[ImageRecord]
+    refused: list[Refusal]
+    duplicates: list[list[str]]
+    source: dict[str, Any]
+
+    def select(self, split: str | None = None, class_name: str | None = None) -> list[ImageRecord]:
+        """The images of a split and class (``None``: all), sorted by id."""
+        return [
+            record
+            for record in self.images
+            if split in (None, record.split) and class_name in (None, record.class_name)
+        ]
+
+    def readable(self, class_name: str) -> str:
+        """The class in words.
+
+        Raises:
+            DatasetError: there is no such class.
+        """
+        try:
+            return self.classes[class_name].readable
+        except KeyError:
+            raise _no_class(class_name, self.classes) from None
+
+
+def write_index(
+    project: Project,
+    *,
+    source: Mapping[str, Any],
+    classes: Mapping[str, ClassInfo],
+    images: Sequence[Mapping[str, Any]],
+    refused: Iterable[Refusal],
+    duplicates: Sequence[Sequence[str]],
+) -> None:
+    """Write the index; ``images`` are as in the file."""
+    storage.write_json(
+        _index_path(project),
+        {
+            "source": dict(source),
+            "classes": {name: asdict(info) for name, info in sorted(classes.items())},
+            "images": sorted(images, key=lambda image: image["id"]),
+            "refused": [asdict(entry) for entry in refused],
+            "duplicates": list(duplicates),
+        },
+    )
+
+
+def load_index(project: Project) -> DatasetIndex:
+    """Read the index.
+
+    Raises:
+        StageMissing: the stage ``dataset`` has not been run.
+        DatasetError: the folder of the images is gone.
+        ProjectError: the file is damaged.
+    """
+    path = _index_path(project)
+    try:
+        status = path.stat()
+    except OSError:
+        raise StageMissing(
+            "the stage 'dataset' has not been run yet.", where=project.root,
+            fix=f"Run `python -m dpd_core dataset --project {project.root} --data FOLDER` first.",
+        ) from None  # fmt: skip
+    index = _load(project.root, status.st_mtime_ns, status.st_ino)
+    _check_roots(index, project)
+    names = _names(project)
+    classes = {
+        name: replace(info, readable=names.get(name, info.readable))
+        for name, info in index.classes.items()
+    }
+    return replace(index, classes=classes)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
+    """Parse the file; its time of change and inode are there for the cache to notice a new one."""
+    path = _index_path(Project(root))
+    content = storage.read_json(path, fix="Run the stage 'dataset' again.")
+    try:
+        source = content["source"]
+        classes = {name: ClassInfo(**info) for name, info in content["classes"].items()}
+        base = Path(source["root"] or root)
+        test_base = Path(source["test_root"] or root) if source["test_data"] else base
+        bands = tuple(source["bands"])
+        images = [
+            ImageRecord(
+                id=image["id"], class_name=image["class"], split=image["split"],
+                path=(test_base if image["split"] == "test" else base) / image["file"],
+                sha256=image["sha256"], width=image["width"], height=image["height"],
+                caption=image.get("caption"), bands=bands,
+            )
+            for image in content["images"]
+        ]  # fmt: skip
+        refused = [Refusal(**entry) for entry in content["refused"]]
+        return DatasetIndex(classes, images, refused, content["duplicates"], source)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ProjectError(
+            f"not an index of images ({error}).", where=path, fix="Run the stage 'dataset' again."
+        ) from error
+
+
+def _check_roots(index: DatasetIndex, project: Project) -> None:
+    for key, setting in (("root", "--data"), ("test_root", "--test-data")):
+        folder = index.source[key]
+        if folder and not Path(folder).is_dir():
+            raise DatasetError(
+                "the folder of the images is gone.", where=folder,
+                fix="Move it back, or run `python -m dpd_core dataset --project "
+                f"{project.root} {setting} FOLDER` with its new place.",
+            )  # fmt: skip
+
+
+def rename_class(project: Project, class_name: str, readable: str) -> None:
+    """Set the name in words of a class; an empty one brings the automatic name back.
+
+    It is kept in ``dataset/names.json`` and survives running the stage again.
+
+    Raises:
+        DatasetError: no such class, or not a name that fits into a sentence.
+        StageMissing: there is no index yet.
+    """
+    index = load_index(project)
+    if class_name not in index.classes:
+        raise _no_class(class_name, index.classes)
+    text = " ".join(readable.split())
+    if len(text) > _LONGEST_NAME or not text.isprintable():
+        raise DatasetError(
+            "this is no name for a class.", where=class_name,
+            fix=f"Use at most {_LONGEST_NAME} ordinary characters.",
+        )  # fmt: skip
+    path = _names_path(project)
+    with FileLock(path.with_name(".names.lock")):
+        names = _names(project)
+        if text:
+            names[class_name] = text
+        else:
+            names.pop(class_name, None)
+        storage.write_json(path, names)
+
+
+def _names(project: Project) -> dict[str, str]:
+    path = _names_path(project)
+    if not path.exists():
+        return {}
+    fix = f"Delete {path}; the automatic names come back."
+    names = storage.read_json(path, fix=fix)
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ProjectError("not a list of class names.", where=path, fix=fix)
+    return names
+
+
+def _no_class(class_name: str, classes: Iterable[str]) -> DatasetError:
+    return DatasetError(
+        "there is no such class.", where=class_name, fix=f"Known classes: {', '.join(classes)}."
+    )
+
+
+def _index_path(project: Project) -> Path:
+    return project.path("dataset", "index.json")
+
+
+def _names_path(project: Project) -> Path:
+    return project.path("dataset", "names.json")

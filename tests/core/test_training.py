@@ -1,0 +1,180 @@
+"""LoRA training: the losses, the record, and that a stop or a kill costs nothing."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from models import save_model
+from safetensors.torch import load_file
+
+from dpd_core.adapters import WEIGHTS
+from dpd_core.backbone import Backbone, Posterior
+from dpd_core.classifier import LatentClassifier
+from dpd_core.config import ProjectConfig, TrainConfig
+from dpd_core.errors import JobStopped
+from dpd_core.events import Event, Metric, Progress
+from dpd_core.hardware import choose_hardware
+from dpd_core.training import Batch, Examples, Trainer, learning_rate, min_snr_weights
+
+CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
+QUICK = TrainConfig(steps=4, batch_size=3, rank=2, warmup_steps=2, checkpoint_steps=100,
+                    preview_steps=0, targets="all", consistency_max_noise=1.0)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("tiny"), prediction_type="v_prediction")
+
+
+def trainer(model: Path, folder: Path, config: TrainConfig = QUICK) -> Trainer:
+    backbone = Backbone.load(str(model), hardware=CPU, image_size=32)
+    torch.manual_seed(5)
+    classifier = LatentClassifier(["forest", "harbor"], 4)
+    mean = torch.randn(7, *backbone.latent_shape, generator=torch.Generator().manual_seed(1))
+    examples = Examples(
+        Posterior(mean, torch.full_like(mean, 0.1)), torch.tensor([0, 1] * 3 + [0]),
+        [0, 1] * 3 + [0], backbone.encode_prompts(["a forest", "a harbor"]),
+    )  # fmt: skip
+    return Trainer(backbone, classifier, examples, config, folder=folder, seed=3)
+
+
+def stop_after(steps: int):
+    """An emitter that asks for a stop once so many steps are counted."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Progress) and event.done >= steps:
+            raise JobStopped("stopped")
+
+    return emit
+
+
+def test_a_stopped_and_resumed_training_is_the_uninterrupted_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer(model, tmp_path / "whole")
+    expected = whole.fit()
+    monkeypatch.setattr("dpd_core.events.time.monotonic", iter(range(10**6)).__next__)
+    interrupted = trainer(model, tmp_path / "parts")
+    with pytest.raises(JobStopped):
+        interrupted.fit(stop_after(2))
+    assert interrupted.checkpoint.exists()
+    assert not (tmp_path / "parts" / WEIGHTS).exists()
+    resumed = trainer(model, tmp_path / "parts")
+    counted: list[int] = []
+    result = resumed.fit(lambda e: counted.append(e.done) if isinstance(e, Progress) else None)
+    assert counted[0] == 2, "it must go on from the checkpoint"
+    one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert result == expected
+
+
+def test_without_weight_it_is_plain_diffusion_training(model: Path, tmp_path: Path) -> None:
+    plain = trainer(model, tmp_path / "plain", QUICK.replace(consistency_weight=0.0))
+    plain.classifier = SimpleNamespace()  # must not be called
+    values = plain.step(0)
+    assert set(values) == {"diffusion", "loss"}
+    assert values["loss"] == values["diffusion"]
+
+
+def test_the_consistency_loss_makes_the_clean_latent_more_of_its_class(
+    model: Path, tmp_path: Path
+) -> None:
+    strong = trainer(
+        model, tmp_path / "strong",
+        QUICK.replace(consistency_weight=20.0, learning_rate=2e-2, batch_size=7, warmup_steps=0),
+    )  # fmt: skip
+    batch = strong.draw(0)
+    with torch.no_grad():
+        before = strong.losses(batch)[1]["consistency"]
+    for _ in range(40):
+        loss, _values = strong.losses(batch)
+        loss.backward()
+        strong.optimizer.step()
+        strong.optimizer.zero_grad()
+    with torch.no_grad():
+        after = strong.losses(batch)[1]["consistency"]
+    assert after < 0.8 * before
+
+
+def test_consistency_is_asked_only_where_the_prediction_means_something(
+    model: Path, tmp_path: Path
+) -> None:
+    picky = trainer(model, tmp_path / "picky", QUICK.replace(consistency_max_noise=0.3))
+    batch = picky.draw(0)
+    noisy = Batch(batch.clean, batch.noise, torch.full_like(batch.timesteps, 900),
+                  batch.embeddings, batch.labels)  # fmt: skip
+    assert "consistency" not in picky.losses(noisy)[1]
+    clear = Batch(batch.clean, batch.noise, torch.full_like(batch.timesteps, 100),
+                  batch.embeddings, batch.labels)  # fmt: skip
+    assert picky.losses(clear)[1]["consistency"] > 0
+
+
+def test_the_frozen_networks_stay_as_they_are(model: Path, tmp_path: Path) -> None:
+    one = trainer(model, tmp_path / "one")
+    frozen = {
+        name: value.clone()
+        for name, value in one.lora_unet.named_parameters()
+        if not value.requires_grad
+    }
+    weights = {name: value.clone() for name, value in one.classifier.state_dict().items()}
+    one.fit()
+    now = dict(one.lora_unet.named_parameters())
+    assert all(torch.equal(value, now[name]) for name, value in frozen.items())
+    assert all(torch.equal(value, weights[name])
+               for name, value in one.classifier.state_dict().items())  # fmt: skip
+
+
+def test_every_image_is_seen_once_an_epoch(model: Path, tmp_path: Path) -> None:
+    one = trainer(model, tmp_path / "one", QUICK.replace(batch_size=7))
+    assert sorted(one._rows(0)) == list(range(7))
+    assert sorted(one._rows(1)) == list(range(7))
+    assert one._rows(0) != one._rows(1)
+
+
+def test_two_processes_share_the_batch_of_one(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = trainer(model, tmp_path / "one", QUICK.replace(batch_size=4))
+    whole = one.draw(5)
+    parts = []
+    for index in range(2):
+        one.accelerator = SimpleNamespace(
+            process_index=index, num_processes=2, device=torch.device("cpu")
+        )
+        parts.append(one.draw(5))
+    for name in ("clean", "noise", "timesteps", "labels"):
+        merged = torch.stack([getattr(part, name) for part in parts], 1).flatten(0, 1)
+        assert torch.equal(merged, getattr(whole, name)), name
+
+
+def test_the_record_says_what_was_measured(model: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    trainer(model, tmp_path / "one").fit(events.append)
+    metrics = [event for event in events if isinstance(event, Metric)]
+    assert metrics[-1].step == QUICK.steps
+    assert {"diffusion", "consistency", "classifier_accuracy", "loss"} <= set(metrics[-1].values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("epsilon", [1.0, 5 / 9]), ("v_prediction", [0.5, 0.5]), ("sample", [1.0, 5.0])],
+)
+def test_min_snr_weights_follow_the_paper(kind: str, expected: list[float]) -> None:
+    alphas = torch.tensor([0.5, 0.9])  # signal-to-noise ratios 1 and 9
+    weights = min_snr_weights(alphas, gamma=5.0, prediction_type=kind)
+    assert weights.tolist() == pytest.approx(expected, rel=1e-4)
+    assert min_snr_weights(alphas, gamma=0.0, prediction_type=kind).tolist() == [1.0, 1.0]
+    ends = min_snr_weights(torch.tensor([0.0, 0.9999]), gamma=5.0, prediction_type=kind)
+    assert torch.isfinite(ends).all()
+
+
+def test_the_learning_rate_warms_up_and_then_keeps_or_falls() -> None:
+    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1.0)
+    assert learning_rate(config, 0) == pytest.approx(0.1)
+    assert learning_rate(config, 9) == learning_rate(config, 99) == 1.0
+    cosine = config.replace(schedule="cosine")
+    assert learning_rate(cosine, 10) == 1.0
+    assert learning_rate(cosine, 55) == pytest.approx(0.5)
+    assert learning_rate(cosine, 99) < 0.01
