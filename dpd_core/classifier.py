@@ -101,8 +101,9 @@ def train_classifier(
         emit(Log(stage, f"the latent classifier trains {planned} of {epochs} epochs, "
                         f"which is {max_steps} steps."))  # fmt: skip
     trainer = ClassifierTrainer(
-        latents, labels, classes, train, validation, planned, seed, hardware
-    )
+        latents, labels, classes=classes, train=train, validation=validation, epochs=planned,
+        seed=seed, hardware=hardware,
+    )  # fmt: skip
     accuracy, epoch = trainer.fit(path / "checkpoint.safetensors", emit, stage)
     classifier = trainer.best_classifier()
     classifier.metadata = {

@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 a :class:`DPDError`, 2 unusable arguments, 130 stopped.
     """
+    # Loading bars and notices of the libraries would break through our own line.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     as_json = options.pop("json")

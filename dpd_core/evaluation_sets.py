@@ -157,7 +157,7 @@ def _split(
     records = index.select(split=split)
     number = {name: place for place, name in enumerate(sorted(index.classes))}
     labels = np.array([number[record.class_name] for record in records], dtype=np.int64)
-    images = pixels(project, records, config.student_size, emit=emit)
+    images = pixels(project, records, config.student_size, emit=emit, stage="evaluate")
     return LabelledImages(images, labels, [record.id for record in records])
 
 

@@ -33,20 +33,10 @@ PARQUET_ROWS = 1000
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 # Words that make `datasets` take a folder for a split of its own.
-_SPLIT_WORDS = frozenset(
-    [
-        "train",
-        "training",
-        "validation",
-        "valid",
-        "dev",
-        "val",
-        "test",
-        "testing",
-        "eval",
-        "evaluation",
-    ]
-)
+_SPLIT_WORDS = {
+    "train", "training", "validation", "valid", "dev", "val", "test", "testing", "eval",
+    "evaluation",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

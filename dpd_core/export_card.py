@@ -111,11 +111,16 @@ def _front_matter(facts: CardFacts) -> str:
         annotations_creators=["machine-generated"],
         language=["en"],
         tags=["dataset-distillation", "remote-sensing", "synthetic", "dpd-studio"],
-        configs=[{"config_name": "default",
-                  "data_files": [{"split": "train", "path": "train/**"}]}],
-        dataset_info={"features": features},
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "train/**"}],
+                # Here, not under dataset_info: only so do image folders get class labels.
+                "features": features,
+            }
+        ],
         **extra,
-    )  # fmt: skip
+    )
     return data.to_yaml()
 
 

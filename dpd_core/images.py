@@ -16,6 +16,7 @@ How values become 8-bit:
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,9 @@ IMAGE_SUFFIXES = frozenset((
 # Only these decoders meet foreign bytes. Not among them, on purpose: EPS (runs Ghostscript),
 # and formats without a signature.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM", "MPO", "AVIF")
+
+# Pillow tells the console about damaged metadata; the image, or its refusal, says enough.
+warnings.filterwarnings("ignore", module=r"PIL\..*")
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -131,8 +135,10 @@ def stretch(values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
         is one value everywhere becomes middle grey, or black if the value is 0.
     """
     result = np.zeros(values.shape, np.uint8)
+    # float32 holds 16-bit numbers exactly, in half the memory
+    precision = np.result_type(values.dtype, np.float32)
     for index in range(values.shape[2]):
-        band = values[..., index].astype(np.float64)
+        band = values[..., index].astype(precision)
         good = np.isfinite(band)
         if valid is not None:
             good &= valid[..., min(index, valid.shape[2] - 1)]
@@ -168,7 +174,9 @@ def _stretch_band(band: np.ndarray, good: np.ndarray) -> np.ndarray:
             scaled = (np.where(good, band, low) - low) / (high - low)
         else:
             scaled = np.full(band.shape, 0.5 if low else 0.0)
-    return np.where(good, np.clip(scaled * 255, 0, 255).round(), 0).astype(np.uint8)
+    # nan_to_num: the span of extreme floats can overflow
+    levels = np.clip(np.nan_to_num(scaled * 255), 0, 255).round()
+    return np.where(good, levels, 0).astype(np.uint8)
 
 
 def _decode(data: bytes, bands: tuple[int, ...]) -> Image.Image:
@@ -187,6 +195,7 @@ def _decode(data: bytes, bands: tuple[int, ...]) -> Image.Image:
             alpha = values[..., 3:] > 0 if values.shape[2] == 4 else None
             chosen = _choose_bands(3 if alpha is not None else values.shape[2], bands)
             rgb = _from_array(values[..., chosen], alpha)
+            rgb.info["exif"] = image.info.get("exif", b"")
             return ImageOps.exif_transpose(rgb)
         image.load()
         upright = ImageOps.exif_transpose(image)

@@ -13,7 +13,6 @@ differ from a cached one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zlib
@@ -155,9 +154,8 @@ def _latents(
             f"there are no images in the split {' and '.join(splits)}.", where=project.root,
             fix="Run the stage 'dataset' with another test fraction.",
         )  # fmt: skip
-    bands = _bands(project)
     table = _Table(records)
-    shards = _Shards(project.path("latents"), fingerprint, bands, emit, stage)
+    shards = _Shards(project.path("latents"), fingerprint, records[0].bands, emit, stage)
     for shas, mean, std in shards.read(table.missing):
         table.put(shas, mean, std)
     todo = [record for record in _unique(records) if record.sha256 in table.missing]
@@ -169,12 +167,14 @@ def _latents(
         )  # fmt: skip
         for start in range(0, len(todo), SHARD):
             part = todo[start : start + SHARD]
-            mean, std = _encode(part, encoder, bands, meter)
+            mean, std = _encode(part, encoder, meter)
             shas = [record.sha256 for record in part]
             shards.write(shas, mean, std)
             table.put(shas, mean, std)
     ids = [record.id for record in records]
-    key = storage.digest(fingerprint, bands, [[record.id, record.sha256] for record in records])
+    key = storage.digest(
+        fingerprint, records[0].bands, [[record.id, record.sha256] for record in records]
+    )
     return Latents(ids, *table.tensors(), key)
 
 
@@ -270,7 +270,7 @@ class _Shards:
 
 
 def _encode(
-    records: Sequence[ImageRecord], encoder: Encoder, bands: Sequence[int], meter: Meter
+    records: Sequence[ImageRecord], encoder: Encoder, meter: Meter
 ) -> tuple[Tensor, Tensor]:
     """Posteriors of one shard, float16 (M, C, h, w). Images are decoded a shard ahead at most,
     in threads, because decoding would otherwise be what a GPU waits for."""
@@ -279,8 +279,8 @@ def _encode(
     size = encoder.image_size
     batch = max(1, min(64, _BATCH_PIXELS // size**2))
     means, stds = [], []
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        decoded = pool.map(lambda record: _pixels(record, size, bands), records)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        decoded = pool.map(lambda record: _pixels(record, size), records)
         for start in range(0, len(records), batch):
             count = min(batch, len(records) - start)
             pixels = np.stack([next(decoded) for _ in range(count)])
@@ -299,29 +299,14 @@ def _encode(
     return mean, std
 
 
-def _pixels(record: ImageRecord, size: int, bands: Sequence[int]) -> np.ndarray:
-    """uint8 (size, size, 3), after checking that the file is still the one in the index."""
+def _pixels(record: ImageRecord, size: int) -> np.ndarray:
+    """uint8 (size, size, 3) of a file that is still the one in the index."""
     import numpy as np
 
-    from dpd_core.images import open_rgb, to_square
+    from dpd_core.dataset import open_record
+    from dpd_core.images import to_square
 
-    fix = "Run the stage 'dataset' again."
-    try:
-        data = record.path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"the image cannot be read ({error.strerror}).", where=record.path,
-                           fix=fix) from error  # fmt: skip
-    if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise DatasetError(
-            "the image has changed since the data set was read.", where=record.path, fix=fix
-        )
-    # A copy, because Pillow's own memory is read-only and torch wants to be able to write.
-    return np.array(to_square(open_rgb(data, bands=tuple(bands)), size), dtype=np.uint8)
-
-
-def _bands(project: Project) -> tuple[int, ...]:
-    record = project.record("dataset")
-    return tuple(record["settings"].get("bands", ())) if record else ()
+    return np.asarray(to_square(open_record(record), size), dtype=np.uint8)
 
 
 def _unique(records: Sequence[ImageRecord]) -> list[ImageRecord]:

@@ -7,6 +7,7 @@ class numbers (N,). Nothing here reads the project or knows which set is which.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,9 +125,12 @@ def kid(real: np.ndarray, generated: np.ndarray, *, seed: int) -> Distance:
 
     _check_features(real, generated)
     size = min(len(real), len(generated), KID_SUBSET_SIZE)
-    metric = KernelInceptionDistance(
-        feature=_Identity(real.shape[1]), subsets=KID_SUBSETS, subset_size=size
-    )
+    with warnings.catch_warnings():
+        # It warns that it keeps all features; they are small and in memory already.
+        warnings.simplefilter("ignore", UserWarning)
+        metric = KernelInceptionDistance(
+            feature=_Identity(real.shape[1]), subsets=KID_SUBSETS, subset_size=size
+        )
     metric.update(torch.from_numpy(real).float(), real=True)
     metric.update(torch.from_numpy(generated).float(), real=False)
     with torch.random.fork_rng(devices=[]):
@@ -236,7 +240,7 @@ def collect_nearest(found: Iterator[tuple[int, float, float, int]]) -> NearestIm
 def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Structural similarity of image pairs (Wang et al., 2004), float (N,).
 
-    Mean over the three channels and over the pixels whose whole window lies in the image.
+    Mean over the three channels and all pixels, with mirrored borders like torchmetrics.
 
     Args:
         first: uint8 (1, S, S, 3) or (N, S, S, 3).
@@ -247,7 +251,7 @@ def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Moments:
-    """An image batch (N, 3, S, S) in [0, 1] with its local means and variances (N, 3, V, V).
+    """An image batch (N, 3, S, S) in [0, 1] with its local means and variances, of the same shape.
 
     Kept because they depend on one image only: of the five filterings of a pair, one is left.
     That and filtering by matrix products make all pairs about thirty times faster here than
@@ -277,15 +281,17 @@ def _ssim(one: _Moments, many: _Moments) -> Tensor:
 
 
 def _smooth(images: Tensor) -> Tensor:
-    """The Gaussian window's weighted mean at each place where it fits: (…, S, S) → (…, V, V)."""
-    size = images.shape[-1]
-    offsets = torch.arange(SSIM_WINDOW, device=images.device) - SSIM_WINDOW // 2
+    """The Gaussian window's weighted mean around each pixel, (…, S, S); beyond the border the
+    image is mirrored."""
+    size, half = images.shape[-1], SSIM_WINDOW // 2
+    offsets = torch.arange(-half, half + 1)
     weights = torch.exp(-(offsets.float() ** 2) / (2 * SSIM_SIGMA**2))
-    weights = weights / weights.sum()
-    valid = size - SSIM_WINDOW + 1
-    band = torch.zeros(valid, size, device=images.device)
-    rows = torch.arange(valid, device=images.device)[:, None]
-    band[rows, rows + torch.arange(SSIM_WINDOW, device=images.device)] = weights
+    rows = torch.arange(size)[:, None].expand(size, SSIM_WINDOW)
+    columns = (rows + offsets).abs()
+    columns = size - 1 - (size - 1 - columns).abs()
+    band = torch.zeros(size, size)
+    band.index_put_((rows, columns), (weights / weights.sum()).expand(size, -1), accumulate=True)
+    band = band.to(images.device)
     return band @ images @ band.T
 
 

@@ -29,7 +29,6 @@ MAX_BYTES = 2 << 30
 
 _LZW = 5
 _NODATA_TAG = 42113
-_JPEG_COMPRESSIONS = (6, 7)
 
 # Damage is reported by the exception; tifffile would also log it to the console.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -104,14 +103,14 @@ def _band_pages(tiff: tifffile.TiffFile) -> list[Any]:
 
 def _page_values(page: Any) -> np.ndarray:
     """One page as (H, W, samples)."""
-    packing = f"{page.compression.name}, predictor {page.predictor.name}"
+    packing = getattr(page.compression, "name", page.compression)
     try:
         values = _lzw_page(page) if page.compression == _LZW else page.asarray()
     except (ValueError, ImportError) as error:
         if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
             raise
         raise ImageRefused(
-            f"the TIFF compression {packing} is not supported.",
+            f"the TIFF compression {packing} is not supported (predictor {int(page.predictor)}).",
             fix="Install the package imagecodecs, or save it with Deflate and predictor 2.",
         ) from error
     if page.axes == "SYX":

@@ -230,10 +230,13 @@ def _outlier_factors(vectors: np.ndarray) -> np.ndarray:
 
     if len(vectors) < 3:
         return np.ones(len(vectors))
+    # 20 is scikit-learn's default. In a class of fewer than 100 images it would reach beyond the
+    # image's own cluster, from where everything looks equally far.
+    neighbors = min(20, max(2, len(vectors) // 5))
     with warnings.catch_warnings():
         # Many equal images make the factors large, which is what a person should see.
         warnings.simplefilter("ignore")
-        model = LocalOutlierFactor(n_neighbors=min(20, len(vectors) - 1)).fit(vectors)
+        model = LocalOutlierFactor(n_neighbors=neighbors).fit(vectors)
     return -model.negative_outlier_factor_
 
 

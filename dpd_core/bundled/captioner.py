@@ -66,9 +66,7 @@ def build_tokenizer(texts: Sequence[str], vocabulary: int) -> BertTokenizer:
     )
 
 
-def build_captioner(
-    tokenizer: BertTokenizer, size: CaptionerSize
-) -> BlipForConditionalGeneration:
+def build_captioner(tokenizer: BertTokenizer, size: CaptionerSize) -> BlipForConditionalGeneration:
     """Return an untrained BLIP whose special token ids are those of ``tokenizer``."""
     from transformers import (
         BlipConfig,

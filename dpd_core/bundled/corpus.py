@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 from dpd_core.bundled.training_loop import write_json
+from dpd_core.dataset.class_names import readable_name
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +66,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.captions)
-
-
-def readable_class(folder_name: str) -> str:
-    """Turn a class folder name into words: ``AnnualCrop`` becomes ``annual crop``."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", folder_name)
-    return re.sub(r"[\s_-]+", " ", words).strip().lower()
 
 
 def describe_patch(image: np.ndarray) -> list[str]:
@@ -207,7 +201,7 @@ def build_corpus(work: Path, eurosat: Path, recipe: CorpusRecipe | None = None) 
                 if not base.with_name(slug + ".json").exists():
                     pending.append(pool.submit(_build_scene_part, base, name, first, count))
         for folder_name, (train, test) in eurosat_files(eurosat, recipe).items():
-            name = readable_class(folder_name)
+            name = readable_name(folder_name)
             slug = name.replace(" ", "_")
             for split, files in (("eurosat-train", train), ("eurosat-test", test)):
                 base = root / split / slug

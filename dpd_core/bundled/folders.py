@@ -50,6 +50,7 @@ def save_half_precision(folder: Path) -> None:
             for key, value in tensors.items()
         }
         save_file(halved, path, metadata=metadata)
+        path.chmod(0o644)  # safetensors writes for the owner only
     for path in folder.rglob("config.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
         for declared in (config, *(v for v in config.values() if isinstance(v, dict))):

@@ -32,17 +32,17 @@ class PretrainRecipe:
     corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
     vae: LoopRecipe = field(
         default_factory=lambda: LoopRecipe(
-            steps=4600, batch_size=32, learning_rate=2e-3, warmup=100, ema_decay=0.998
+            steps=3000, batch_size=32, learning_rate=2e-3, warmup=100, ema_decay=0.998
         )
     )
     base: LoopRecipe = field(
         default_factory=lambda: LoopRecipe(
-            steps=3000, batch_size=48, learning_rate=1e-3, warmup=150, ema_decay=0.997
+            steps=2800, batch_size=32, learning_rate=8e-4, warmup=150, ema_decay=0.997
         )
     )
     captioner: LoopRecipe = field(
         default_factory=lambda: LoopRecipe(
-            steps=2400, batch_size=64, learning_rate=1e-3, warmup=150, ema_decay=0.997
+            steps=2200, batch_size=48, learning_rate=1e-3, warmup=150, ema_decay=0.997
         )
     )
     scene_share: float = 0.55

@@ -169,9 +169,7 @@ class PromptedLatents:
     class_ids: torch.Tensor
 
     @classmethod
-    def of(
-        cls, split: Split, latents: torch.Tensor, tokenizer: CLIPTokenizer
-    ) -> PromptedLatents:
+    def of(cls, split: Split, latents: torch.Tensor, tokenizer: CLIPTokenizer) -> PromptedLatents:
         """Tokenize a split; ``class_ids`` is (classes, prompts, 77)."""
         import torch
 
@@ -179,9 +177,7 @@ class PromptedLatents:
             tokenize(tokenizer, [short.format(name) for short in SHORT_PROMPTS])
             for name in split.class_names
         ]
-        return cls(
-            latents, tokenize(tokenizer, split.captions), split.labels, torch.stack(prompts)
-        )
+        return cls(latents, tokenize(tokenizer, split.captions), split.labels, torch.stack(prompts))
 
     def draw(
         self, count: int, rng: np.random.Generator, empty: torch.Tensor

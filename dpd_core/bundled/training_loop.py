@@ -126,7 +126,9 @@ class Trainer:
 
     def run(
         self,
-        loss_of: Callable[[np.random.Generator, torch.Generator, int], tuple[Any, dict[str, float]]],
+        loss_of: Callable[
+            [np.random.Generator, torch.Generator, int], tuple[Any, dict[str, float]]
+        ],
         *,
         stop_at: int | None = None,
         on_checkpoint: Callable[[int], None] | None = None,
@@ -217,9 +219,7 @@ class Trainer:
         # Early weights are far from where they will be: average over a growing window.
         decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.ema.values()), list(self.parameters.values()), 1 - decay
-            )
+            torch._foreach_lerp_(list(self.ema.values()), list(self.parameters.values()), 1 - decay)
 
     def _log_progress(self, averages: dict[str, float], first: int, started: float) -> None:
         seconds = (time.monotonic() - started) / max(1, self.step - first)

@@ -217,10 +217,11 @@ def load_model(folder: Path, weights: Path | str, kind: str, hardware: Hardware)
         OSError, ValueError: a part is missing, or the weights are not all there.
     """
     family = FAMILIES[kind]
-    model, report = AutoModelForImageTextToText.from_pretrained(
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
         weights, dtype=torch.float32 if family is Blip else hardware.dtype,
         use_safetensors=True, trust_remote_code=False, output_loading_info=True,
     )  # fmt: skip
+    model, report = loaded
     lacking = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
     if lacking:
         # transformers fills them with random numbers and only warns.

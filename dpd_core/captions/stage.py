@@ -13,7 +13,7 @@ from dpd_core.captions.log import Draft, LogWriter, State, writing
 from dpd_core.captions.targets import Member, Target, load_members, load_targets
 from dpd_core.captions.text import template_caption
 from dpd_core.config import CaptionsConfig
-from dpd_core.errors import ImageRefused, ProjectError, StageMissing
+from dpd_core.errors import DatasetError, ProjectError, StageMissing
 from dpd_core.events import Emit, Log, Meter, ignore
 from dpd_core.hardware import choose_hardware
 from dpd_core.project import Project
@@ -72,9 +72,9 @@ def run(
         by_id = {record.id: record for record in index.images}
         records = [by_id[image_id] for ids in shown for image_id in ids if image_id in by_id]
         identity, load = captioner or _captioner(project, config, emit)
-        cache = _RawCache(project, f"{identity}/{config.max_words}/{list(index.bands)}", emit)
-        unreadable = _caption_images(cache, records, load, config, index.bands, emit)
-        raw = {one.id: cache.texts[one.sha256] for one in records if one.sha256 in cache.texts}
+        cache = _RawCache(project, f"{identity}/{config.max_words}", emit)
+        unreadable = _caption_images(cache, records, load, config, emit)
+        raw = {one.id: cache.texts[_content(one)] for one in records if one in cache}
     words = [[raw[image_id] for image_id in ids if image_id in raw] for ids in shown]
     texts = _texts(targets, words, readable, config)
     with writing(project) as log:
@@ -167,15 +167,15 @@ def _captioner(
 
 def _caption_images(
     cache: _RawCache, records: list[ImageRecord], load: Callable[[], Captioner],
-    config: CaptionsConfig, bands: tuple[int, ...], emit: Emit,
+    config: CaptionsConfig, emit: Emit,
 ) -> list[str]:  # fmt: skip
     """Fill the cache for these images; return the ids of those that cannot be read."""
     # One caption for each content. The batches are those of the whole list, so that a run that
     # was interrupted goes on with the very batches it would have had.
-    wanted = list({record.sha256: record for record in records}.values())
+    wanted = list({_content(record): record for record in records}.values())
     size = config.batch_size
     batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-    batches = [batch for batch in batches if any(one.sha256 not in cache.texts for one in batch)]
+    batches = [batch for batch in batches if any(one not in cache for one in batch)]
     if not batches:
         return []
     model = load()
@@ -186,14 +186,14 @@ def _caption_images(
         images, readable = [], []
         for record in batch:
             try:
-                images.append(_square(record, bands))
+                images.append(_square(record))
                 readable.append(record)
-            except (ImageRefused, OSError) as error:
+            except DatasetError as error:
                 unreadable.append(record.id)
                 emit(Log(STAGE, f"not captioned: {record.id}: {error}", "warning"))
         if images:
             texts = model.caption(images, config.max_words)
-            cache.add({one.sha256: text for one, text in zip(readable, texts, strict=True)})
+            cache.add({_content(one): text for one, text in zip(readable, texts, strict=True)})
         meter.advance(len(batch))
     return sorted(unreadable)
 
@@ -259,7 +259,7 @@ def _report(emit: Emit, kept: int, lost: list[tuple[str, str]], unreadable: Sequ
 
 
 class _RawCache:
-    """``captions/raw.json``: image captions by captioner, length and bands, then by content."""
+    """``captions/raw.json``: image captions by captioner and length, then by content."""
 
     def __init__(self, project: Project, key: str, emit: Emit):
         self._path = project.path("captions", "raw.json")
@@ -282,18 +282,27 @@ class _RawCache:
             return value
         raise ValueError("not captions by image")
 
+    def __contains__(self, record: ImageRecord) -> bool:
+        return _content(record) in self.texts
+
     def add(self, texts: dict[str, str]) -> None:
         """Take new texts up, on disk too."""
         self.texts.update(texts)
         storage.write_json(self._path, self._all)
 
 
-def _square(record: ImageRecord, bands: tuple[int, ...]) -> Image.Image:
+def _square(record: ImageRecord) -> Image.Image:
     """The square of the image that the diffusion model sees too, in its own resolution."""
-    from dpd_core.images import open_rgb, to_square
+    from dpd_core.dataset.pixels import open_record
+    from dpd_core.images import to_square
 
-    image = open_rgb(record.path, bands=bands)
+    image = open_record(record)
     return to_square(image, min(*image.size, _LARGEST_SIDE))
+
+
+def _content(record: ImageRecord) -> str:
+    """What the captioner sees of an image: the file's bytes and the bands taken from them."""
+    return "-".join([record.sha256, *map(str, record.bands)])
 
 
 def _readable(project: Project) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -44,6 +45,8 @@ PRESETS: dict[str, Preset] = {
 
 _ALIASES = {"ucm": "ucmerced", "nwpu": "nwpuresisc45", "resisc45": "nwpuresisc45",
             "eurosatrgb": "eurosat", "ucmercedlanduse": "ucmerced"}  # fmt: skip
+
+_REPORT = "rows.json"
 
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "cls", "target", "scene")
 
@@ -81,8 +84,11 @@ def load(project: Project, name: str, *, emit: Emit) -> Found:
                 where=name, fix="Check the id and the network, or give a local folder or archive "
                 "(there is no local one of this name).",
             ) from error  # fmt: skip
-        licence = known.licence if known else None
-        return _write(project, tables, data=name, licence=licence, emit=emit)
+        target = project.path("dataset", "hub", storage.digest(hub_id, _origin(tables)))
+        if not (target / _REPORT).exists():
+            _write(target, tables, data=name, emit=emit)
+    licence = known.licence if known else next(iter(tables.values())).info.license
+    return _found(target, data=name, licence=licence or None)
 
 
 def load_parquet(project: Project, files: Sequence[Path], *, data: str, emit: Emit) -> Found:
@@ -96,17 +102,50 @@ def load_parquet(project: Project, files: Sequence[Path], *, data: str, emit: Em
         split = re.split(r"[-_.]", file.stem.lower())[0]
         split = split if split in ("test", "val", "validation", "valid") else "train"
         parts.setdefault(split, []).append(str(file))
-    with _quiet() as library:
-        try:
-            tables = library.load_dataset(
-                "parquet", data_files=parts, cache_dir=str(project.path("cache", "datasets"))
-            )
-        except Exception as error:
-            raise DatasetError(
-                f"the Parquet files cannot be read: {_first_line(error)}", where=data,
-                fix="Write them with the datasets library, images inside.",
-            ) from error  # fmt: skip
-        return _write(project, tables, data=data, licence=None, emit=emit)
+    contents = {
+        split: [storage.file_digest(Path(file)) for file in parts[split]] for split in parts
+    }
+    target = project.path("dataset", "hub", storage.digest(contents))
+    if not (target / _REPORT).exists():
+        # The library's own copy in its Arrow format is needed only until the files are written.
+        with tempfile.TemporaryDirectory(dir=project.root, prefix=".part-") as copy:
+            with _quiet() as library:
+                try:
+                    tables = library.load_dataset("parquet", data_files=parts, cache_dir=copy)
+                except Exception as error:
+                    raise DatasetError(
+                        f"the Parquet files cannot be read: {_first_line(error)}", where=data,
+                        fix="Write them with the datasets library, images inside.",
+                    ) from error  # fmt: skip
+                _write(target, tables, data=data, emit=emit)
+    return _found(target, data=data, licence=None)
+
+
+def _write(target: Path, tables: datasets.DatasetDict, *, data: str, emit: Emit) -> None:
+    """Write the rows as ``<class>/<split>/<name>`` files and their list, whole or not at all."""
+    meter = Meter(emit, "dataset", sum(map(len, tables.values())), message="writing images")
+    with storage.atomic_folder(target) as folder:
+        writer = _Writer(folder, sides=_sides(list(tables)))
+        for name, table in tables.items():
+            for _ in meter.over(writer.rows(name, table, data)):
+                pass
+        storage.write_json(folder / _REPORT, {
+            "items": writer.items, "refused": [asdict(entry) for entry in writer.refused],
+        })  # fmt: skip
+
+
+def _found(target: Path, *, data: str, licence: str | None) -> Found:
+    rows = storage.read_json(target / _REPORT, fix=f"Delete the folder {target} and start again.")
+    if not rows["items"]:
+        raise DatasetError("the data set has no labelled images.", where=data)
+    return Found(
+        kind="hub", data=data, root=None, licence=licence, copy=target,
+        items=[
+            Item(entry["class"], entry["name"], target / entry["file"], entry["side"])
+            for entry in rows["items"]
+        ],
+        refused=[Refusal(**entry) for entry in rows["refused"]],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -278,15 +317,12 @@ def _sides(splits: list[str]) -> dict[str, str | None]:
     return {name: "test" if name in held_out else "train" for name in splits}
 
 
-def _origin(table: datasets.Dataset) -> list[str]:
-    """What tells one state of a data set from another: the sources with their commits."""
-    checksums = table.info.download_checksums or {}
-    size = table.info.dataset_size
-    return [*sorted(map(str, checksums)), str(size), str(table.info.version)]
-
-
-def _licence(tables: datasets.DatasetDict) -> str | None:
-    return next(iter(tables.values())).info.license or None
+def _origin(tables: datasets.DatasetDict) -> dict[str, list[str]]:
+    """What tells one state of a Hub data set from another: its files, with their commits."""
+    return {
+        name: [str(len(table)), *sorted(table.info.download_checksums or {})]
+        for name, table in tables.items()
+    }
 
 
 def _head(path: Path) -> bytes:

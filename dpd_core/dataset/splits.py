@@ -73,7 +73,7 @@ def divide(entries: Sequence[Entry], *, seed: int, fraction: float) -> dict[str,
     sides = {entry.id: entry.side or "train" for entry in entries}
     for members in by_class(entries).values():
         free = [entry for entry in members if entry.side is None]
-        wanted = round(fraction * len(free))
+        wanted = int(fraction * len(free) + 0.5)
         if fraction > 0:
             wanted = max(1, wanted)
         groups: dict[str, list[Entry]] = defaultdict(list)
