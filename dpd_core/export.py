@@ -69,7 +69,10 @@ def run(
     """
     token = _token(token) if config.push else None
     distilled = DistilledSet.load(project, config.set_name)
-    rows = [_row(slot, distilled) for slot in distilled.slots]
+    rows = [
+        _row(slot, record, distilled)
+        for slot, record in zip(distilled.slots, distilled.manifest["slots"], strict=True)
+    ]
     _check_rows(rows)
     parent = Path(config.output).expanduser().resolve() if config.output else project.path(STAGE)
     folder = parent / storage.safe_name(distilled.name)
@@ -118,9 +121,9 @@ def push(folder: Path, repository: str, *, token: str) -> None:
         message = str(error).replace(token, "…").splitlines()[0] if str(error) else ""
         raise DPDError(f"the push failed ({type(error).__name__}: {message}).",
                        where=repository, fix=fix) from None  # fmt: skip
-    except Exception as error:
+    except Exception as error:  # told apart below
         # The HTTP library's own errors differ between versions of huggingface_hub.
-        if type(error).__module__.split(".")[0] not in ("httpx", "httpcore", "requests"):
+        if not type(error).__module__.startswith(("http", "requests", "urllib3")):
             raise
         raise DPDError(f"the Hub cannot be reached ({type(error).__name__}).",
                        where=repository, fix=fix) from None  # fmt: skip
@@ -150,20 +153,19 @@ def class_folder(folder: str) -> str:
     return "class" + "".join(words) + storage.digest(folder, length=6)
 
 
-def _row(slot: Slot, distilled: DistilledSet) -> Row:
+def _row(slot: Slot, record: dict[str, Any], distilled: DistilledSet) -> Row:
     parts = slot.path.resolve().relative_to(distilled.root.resolve()).parts
     if len(parts) != 2 or not slot.path.is_file():
         what = "is missing" if len(parts) == 2 else "has no class folder"
         raise ProjectError(f"an image of the distilled set {what}.", where=slot.path,
                            fix="Run the synthesize stage again.")  # fmt: skip
-    chosen = next((c for c in slot.candidates if c["score"] == slot.score), {})
     metadata = {
         "file_name": f"{class_folder(parts[0])}/{parts[1]}",
         "label": slot.class_name,
         "caption": slot.caption,
         "prototype_id": slot.prototype_id,
         "slot": slot.slot,
-        "seed": chosen.get("seed", 0),
+        "seed": slot.candidates[record["chosen"]].get("seed", 0),
         "score": float(slot.score),
         "strategy": str(distilled.manifest.get("strategy", "")),
     }

@@ -78,8 +78,12 @@ def escape(text: Any) -> str:
     """Plain text for one line of Markdown, also inside a table: nothing in it is markup."""
     line = re.sub(r"[\x00-\x1f\x7f\u2028\u2029\s]+", " ", str(text)).strip()
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # A dot or a closing bracket after digits would start a list; a URL would become a link.
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:@$=])", r"\\\1", line)
+    # Addresses would become links by themselves.
+    line = line.replace("://", "&#58;//").replace("@", "&#64;")
+    line = re.sub(r"(?i)\bwww\.", lambda found: found[0][:-1] + "&#46;", line)
+    line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
+    # Signs that begin a heading, a list or a rule do so only at the beginning.
+    return re.sub(r"^(\d*)([#+\-=.)])", r"\1\\\2", line)
 
 
 def code_block(text: str, language: str = "") -> str:

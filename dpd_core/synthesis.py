@@ -81,7 +81,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     name = config.set_name or f"{config.strategy}-{identity[:8]}"
     folder = set_folder(project, name)
     _claim(folder, name, identity, recipe)
-    missing = [task for task in tasks if not _record_path(folder, task).exists()]
+    missing = [task for task in tasks if not _is_filled(folder, task)]
     processes = PartialState(cpu=project.config.device == "cpu")
     if missing:
         backbone = load_backbone(project, adapter=adapter.folder if adapter else None)
@@ -232,6 +232,10 @@ def _claim(folder: Path, name: str, identity: str, recipe: dict[str, Any]) -> No
 
 def _record_path(folder: Path, task: Task) -> Path:
     return folder / "slots" / f"{storage.safe_name(task.class_name)}-{task.slot:03d}.json"
+
+
+def _is_filled(folder: Path, task: Task) -> bool:
+    return _record_path(folder, task).exists() and (folder / task.file).exists()
 
 
 def _save_slot(folder: Path, task: Task, record: dict[str, Any], images: Tensor) -> None:

@@ -183,7 +183,7 @@ def train_captioner(
     ]
 
     def draw(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        counts = rng.multinomial(recipe.batch_size, shares)
+        counts = rng.multinomial(recipe.part_size, shares)
         images, labels, ids = [], [], []
         for part, (count, (_, split)) in enumerate(zip(counts, splits, strict=True)):
             rows = rng.integers(len(split), size=count)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 STAGES = ("vae", "base", "captioner", "measure")
 TRAIN_SPLITS = ("scenes-train", "eurosat-train")
 # Before this many steps samples are mush and not worth showing.
-PREVIEW_FROM = 600
+PREVIEW_FROM = 400
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PretrainRecipe:
     )
     base: LoopRecipe = field(
         default_factory=lambda: LoopRecipe(
-            steps=2800, batch_size=32, learning_rate=8e-4, warmup=150, ema_decay=0.997
+            steps=2200, batch_size=32, learning_rate=8e-4, warmup=150, ema_decay=0.997
         )
     )
     captioner: LoopRecipe = field(

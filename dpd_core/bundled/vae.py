@@ -146,7 +146,7 @@ def train_vae(
     def loss_of(
         rng: np.random.Generator, generator: torch.Generator, step: int
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        stacks = rng.integers(len(images), size=recipe.batch_size)
+        stacks = rng.integers(len(images), size=recipe.part_size)
         batch = np.stack([images[s][rng.integers(len(images[s]))] for s in stacks])
         tensor = augment(to_tensor(batch), generator)
         if step < CROPPED_SHARE * recipe.steps:

@@ -158,11 +158,12 @@ def _common_words(
 def _best(cluster: Sequence[Description], dropped: set[str]) -> str:
     """The description that covers the cluster's most frequent informative words.
 
-    Score: sum over its distinct words of the number of captions that have the word, divided by
-    ½ + ½ · length / mean length of the cluster's captions (pivoted length normalisation, Singhal
-    et al. 1996), so that a long caption does not win by rambling, nor a short one by being short.
-    The first of equals wins: it is the nearest to the centre. Distrusted captions only count
-    where there is no other.
+    Score: sum over its distinct words of the number of *other* captions that have the word,
+    because a word of one caption alone speaks for one image, not for the cluster (if the captions
+    share no word, every word counts one); divided by ½ + ½ · length / mean length (pivoted length
+    normalisation, Singhal et al. 1996), so that neither a long caption wins by rambling nor a
+    short one by being short. The first of equals wins: it is the nearest to the centre.
+    Distrusted captions only count where there is no other.
     """
     informative = [set(words_of(one.text)) - STOP_WORDS - dropped for one in cluster]
     usable = [k for k, one in enumerate(cluster) if informative[k] and one.trusted]
@@ -170,11 +171,12 @@ def _best(cluster: Sequence[Description], dropped: set[str]) -> str:
     if not usable:
         return ""
     frequency = Counter(word for k in usable for word in informative[k])
+    shared = any(count > 1 for count in frequency.values())
     length = {k: len(words_of(cluster[k].text)) for k in usable}
     mean = sum(length.values()) / len(length)
 
     def score(k: int) -> float:
-        covered = sum(frequency[word] for word in informative[k])
+        covered = sum(frequency[word] - shared for word in informative[k])
         return covered / (0.5 + 0.5 * length[k] / mean)
 
     return cluster[max(usable, key=lambda k: (score(k), -k))].text

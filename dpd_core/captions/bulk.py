@@ -24,7 +24,7 @@ from dpd_core.project import Project
 MAX_PATTERN = 500
 """Longest pattern or replacement in characters."""
 
-_SEARCH_SECONDS = 2.0
+_SEARCH_SECONDS = 1.0
 _MAX_REPEATS = 10_000
 _MAX_FILE_BYTES = 50_000_000
 _COLUMNS = ("class", "cluster_id", "prototype", "caption", "author", "version")
@@ -56,8 +56,8 @@ def find_replace(
         pattern: Text to find, at most :data:`MAX_PATTERN` characters.
         replacement: Text to put there; with ``regex`` it may name groups (``\\\\1``,
             ``\\\\g<name>``).
-        regex: Take the pattern for a regular expression. A search that takes longer than two
-            seconds is ended with an error.
+        regex: Take the pattern for a regular expression. A search that computes for longer
+            than a second is ended with an error.
         ignore_case: Find capital and small letters alike.
         whole_words: Find only what is not part of a longer word.
         scope: Class names and cluster numbers to look at; ``None``: all.
@@ -190,13 +190,13 @@ def _search(
     state: State, targets: list[Target], pattern: regular_expressions.Pattern[str], template: str
 ) -> Replacement:
     changes, matches = [], 0
-    end = time.monotonic() + _SEARCH_SECONDS
+    end = time.process_time() + _SEARCH_SECONDS  # the matcher's clock too
     for target in targets:
         caption = state.captions.get(target.key)
         if caption is None:
             continue
         try:
-            left = max(end - time.monotonic(), 0.001)
+            left = max(end - time.process_time(), 0.001)
             text, count = pattern.subn(template, caption.text, timeout=left)
         except TimeoutError:
             raise CaptionError(
@@ -308,10 +308,10 @@ def _row_target(
                            fix=f"Classes here: {', '.join(sorted(classes))}.")  # fmt: skip
     prototype = row.get("prototype") or row.get("id")
     if prototype:
-        if (name, prototype) not in by_key:
+        if (name, str(prototype)) not in by_key:
             raise CaptionError(f"{prototype!r} is not a prototype of this project.", where=where,
                                fix="Leave the row out; it describes another image.")  # fmt: skip
-        return by_key[name, prototype]
+        return by_key[name, str(prototype)]
     try:
         return by_cluster[name, int(row["cluster_id"])]
     except (KeyError, TypeError, ValueError):

@@ -86,7 +86,7 @@ def load(project: Project, name: str, *, emit: Emit) -> Found:
             ) from error  # fmt: skip
         target = project.path("dataset", "hub", storage.digest(hub_id, _origin(tables)))
         if not (target / _REPORT).exists():
-            _write(target, tables, data=name, emit=emit)
+            _write(target, tables, data=name, emit=emit, downloads=_download_folders())
     licence = known.licence if known else next(iter(tables.values())).info.license
     return _found(target, data=name, licence=licence or None)
 
@@ -108,24 +108,35 @@ def load_parquet(project: Project, files: Sequence[Path], *, data: str, emit: Em
     target = project.path("dataset", "hub", storage.digest(contents))
     if not (target / _REPORT).exists():
         # The library's own copy in its Arrow format is needed only until the files are written.
-        with tempfile.TemporaryDirectory(dir=project.root, prefix=".part-") as copy:
-            with _quiet() as library:
-                try:
-                    tables = library.load_dataset("parquet", data_files=parts, cache_dir=copy)
-                except Exception as error:
-                    raise DatasetError(
-                        f"the Parquet files cannot be read: {_first_line(error)}", where=data,
-                        fix="Write them with the datasets library, images inside.",
-                    ) from error  # fmt: skip
-                _write(target, tables, data=data, emit=emit)
+        hidden = tempfile.TemporaryDirectory(dir=project.root, prefix=".part-")
+        with hidden as copy, _quiet() as library:
+            try:
+                tables = library.load_dataset("parquet", data_files=parts, cache_dir=copy)
+            except Exception as error:
+                raise DatasetError(
+                    f"the Parquet files cannot be read: {_first_line(error)}", where=data,
+                    fix="Write them with the datasets library, images inside.",
+                ) from error  # fmt: skip
+            _write(target, tables, data=data, emit=emit, downloads=())
     return _found(target, data=data, licence=None)
 
 
-def _write(target: Path, tables: datasets.DatasetDict, *, data: str, emit: Emit) -> None:
-    """Write the rows as ``<class>/<split>/<name>`` files and their list, whole or not at all."""
+def _write(
+    target: Path,
+    tables: datasets.DatasetDict,
+    *,
+    data: str,
+    emit: Emit,
+    downloads: Sequence[Path],
+) -> None:
+    """Write the rows as ``<class>/<split>/<name>`` files and their list, whole or not at all.
+
+    Rows may hold a path instead of bytes. Only files below ``downloads`` are read: a foreign
+    data set must not pick up files of this machine.
+    """
     meter = Meter(emit, "dataset", sum(map(len, tables.values())), message="writing images")
     with storage.atomic_folder(target) as folder:
-        writer = _Writer(folder, sides=_sides(list(tables)))
+        writer = _Writer(folder, sides=_sides(list(tables)), downloads=downloads)
         for name, table in tables.items():
             for _ in meter.over(writer.rows(name, table, data)):
                 pass
@@ -155,45 +166,11 @@ class _Columns:
     names: list[str] | None
 
 
-def _write(
-    project: Project, tables: datasets.DatasetDict, *, data: str, licence: str | None, emit: Emit
-) -> Found:
-    """Write the rows as ``<class>/<split>/<name>`` files, whole or not at all; once."""
-    key = storage.digest(
-        data, {name: [len(table), table.column_names, _origin(table)]
-               for name, table in tables.items()},
-    )  # fmt: skip
-    target = project.path("dataset", "hub", key)
-    report = target / "rows.json"
-    if not report.exists():
-        meter = Meter(emit, "dataset", sum(map(len, tables.values())), message="writing images")
-        with storage.atomic_folder(target) as folder:
-            writer = _Writer(folder, sides=_sides(list(tables)))
-            for name, table in tables.items():
-                for _ in meter.over(writer.rows(name, table, data)):
-                    pass
-            storage.write_json(folder / report.name, {
-                "items": writer.items, "refused": [asdict(entry) for entry in writer.refused],
-            })  # fmt: skip
-    rows = storage.read_json(report, fix=f"Delete the folder {target} and start again.")
-    items = [
-        Item(entry["class"], entry["name"], target / entry["file"], entry["side"])
-        for entry in rows["items"]
-    ]
-    if not items:
-        raise DatasetError("the data set has no labelled images.", where=data)
-    return Found(
-        kind="hub", data=data, root=None, items=items, copy=target,
-        refused=[Refusal(**entry) for entry in rows["refused"]],
-        licence=licence or _licence(tables),
-    )  # fmt: skip
-
-
 class _Writer:
     """Writes rows as files; ``items`` and ``refused`` grow with them."""
 
-    def __init__(self, folder: Path, *, sides: dict[str, str | None]):
-        self.folder, self.sides = folder, sides
+    def __init__(self, folder: Path, *, sides: dict[str, str | None], downloads: Sequence[Path]):
+        self.folder, self.sides, self.downloads = folder, sides, downloads
         self.items: list[dict[str, Any]] = []
         self.refused: list[Refusal] = []
         self._folders: dict[str, str] = {}
@@ -215,8 +192,10 @@ class _Writer:
             return "it has no class."
         image = row[columns.image] or {}
         content, path = image.get("bytes"), image.get("path") or ""
-        if content is None and not Path(path).is_file():
-            return "it has no image."
+        if content is None:
+            fault = self._path_fault(path)
+            if fault is not None:
+                return fault
         head = _head(Path(path)) if content is None else content[:12]
         name = self._name(class_name, split, number, path, head)
         file = self.folder / self._folder(class_name) / name
@@ -230,6 +209,14 @@ class _Writer:
             "file": file.relative_to(self.folder).as_posix(),
         })  # fmt: skip
         return None
+
+    def _path_fault(self, path: str) -> str | None:
+        if not path:
+            return "it has no image."
+        place = Path(path).resolve()
+        if not any(place.is_relative_to(folder) for folder in self.downloads):
+            return "it holds no image but the path of a file outside the data set."
+        return None if place.is_file() else "its image file is missing."
 
     def _name(self, class_name: str, split: str, number: int, path: str, head: bytes) -> str:
         """``<split>/<name>``: the original file name if there is one, else the row's number."""
@@ -323,6 +310,15 @@ def _origin(tables: datasets.DatasetDict) -> dict[str, list[str]]:
         name: [str(len(table)), *sorted(table.info.download_checksums or {})]
         for name, table in tables.items()
     }
+
+
+def _download_folders() -> tuple[Path, ...]:
+    """Where the Hub's libraries keep what they download."""
+    import datasets
+    from huggingface_hub import constants
+
+    caches = (datasets.config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE)
+    return tuple(Path(cache).resolve() for cache in caches)
 
 
 def _head(path: Path) -> bytes:

@@ -582,6 +582,25 @@ def test_rows_without_image_or_class_are_listed(project: Project, tmp_path: Path
     assert "not an image" in found["River/train/x.png"]
 
 
+def test_rows_cannot_pick_up_files_of_this_machine(project: Project, tmp_path: Path) -> None:
+    import datasets
+
+    (tmp_path / "private.png").write_bytes(picture(666))
+    good = table(8)
+    rows = {
+        "image": [*good.cast_column("image", datasets.Image(decode=False))["image"],
+                  {"bytes": None, "path": str(tmp_path / "private.png")}],
+        "label": [*good["label"], 0],
+    }  # fmt: skip
+    features = {"image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+                "label": good.features["label"]}  # fmt: skip
+    plain = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    plain.to_parquet(tmp_path / "a.parquet")
+    index = prepare(project, tmp_path / "a.parquet")
+    assert "outside the data set" in reasons(index)["train row 8"]
+    assert len(index.images) == 8 and not list(project.root.rglob("private*"))
+
+
 def test_class_names_of_rows_cannot_lead_out(project: Project, tmp_path: Path) -> None:
     table(8, names=("../../evil", "a/b")).to_parquet(tmp_path / "a.parquet")
     index = prepare(project, tmp_path / "a.parquet")
@@ -619,6 +638,7 @@ def test_presets_load_from_the_hub(
         return load("imagefolder", data_dir=str(root), cache_dir=str(tmp_path / "cache"))
 
     monkeypatch.setattr(datasets, "load_dataset", from_folder)
+    monkeypatch.setattr(hub, "_download_folders", lambda: (root,))
     index = prepare(project, name)
     assert asked == [hub_id]
     assert index.readable("Center") == "city center" and len(index.images) == 8
@@ -816,9 +836,12 @@ def test_classes_can_be_renamed(project: Project, folder: Path) -> None:
 @pytest.mark.shared_data
 def test_uc_merced(project: Project, shared_data: Path) -> None:
     root = shared_data / "UCMerced_LandUse"
-    result = run(project, DatasetConfig(data=str(root), max_per_class=6))
-    assert (result["classes"], result["refused"]) == (21, 0)
-    assert (result["train"], result["test"]) == (84, 42)
+    classes = ("airplane", "mobilehomepark")
+    result = run(project, DatasetConfig(data=str(root), classes=classes, max_per_class=20))
+    assert {**result, "content": ""} == {
+        "source": "folder", "classes": 2, "train": 30, "test": 10, "refused": 0,
+        "duplicates": 0, "left_out": 1470 - 40, "content": "",
+    }  # fmt: skip
     index = load_index(project)
     assert index.readable("mobilehomepark") == "mobile home park"
     assert pixels(project, index.select("test"), 64).std() > 30

@@ -261,7 +261,36 @@ def test_split_words_do_not_name_folders(name):
     assert export.class_folder("river") == "river"
 
 
-def test_text_is_escaped_for_one_line_of_markdown():
-    assert escape("a|b\n# c <i>") == r"a\|b \# c &lt;i&gt;"
-    assert code_block("a ``` b").startswith("````")
-    assert escape("\x00a\u2028b") == "a b"
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a|b\n# c <i>", r"a\|b # c &lt;i&gt;"),
+        ("# no heading", r"\# no heading"),
+        ("1. no list", r"1\. no list"),
+        ("see http://x.y or www.x.y", "see http&#58;//x.y or www&#46;x.y"),
+        ("\x00a\u2028b", "a b"),
+        ("A field, seen from above.", "A field, seen from above."),
+    ],
+)
+def test_text_is_escaped_for_one_line_of_markdown(text, expected):
+    assert escape(text) == expected
+
+
+def test_a_code_block_cannot_be_closed_from_within():
+    assert code_block("a ``` b").startswith("````\n")
+
+
+def test_a_host_that_does_not_answer_is_told(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    class ConnectError(Exception):
+        """As the HTTP library of huggingface_hub raises it."""
+
+    ConnectError.__module__ = "httpx2._exceptions"
+
+    def fail(*arguments, **options):
+        raise ConnectError("[Errno 111] Connection refused")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", fail)
+    with pytest.raises(DPDError, match="cannot be reached"):
+        export.push(tmp_path, "me/set", token="hf_secret")

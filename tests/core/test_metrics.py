@@ -51,8 +51,8 @@ def test_fid_survives_fewer_images_than_dimensions():
 
 def test_kid_is_unbiased_where_fid_is_not():
     values = [metrics.kid(gaussian(400, seed=s), gaussian(20, seed=s + 100), seed=0).value
-              for s in range(30)]  # fmt: skip
-    assert abs(np.mean(values)) < 3 * np.std(values) / 30**0.5
+              for s in range(16)]  # fmt: skip
+    assert abs(np.mean(values)) < 3 * np.std(values) / 16**0.5
     assert metrics.kid(gaussian(400), gaussian(20, mean=2.0, seed=1), seed=0).value > 1
 
 

@@ -39,7 +39,7 @@ def test_a_student_learns_what_generalises(trained):
 
 
 def test_probabilities_belong_to_the_images(trained):
-    images, labels = stripes(30, seed=9)
+    images, _ = stripes(30, seed=9)
     whole = students.predict_proba(trained, images, hardware=HARDWARE)
     parts = students.predict_proba(trained, images, hardware=HARDWARE, batch_size=7)
     assert whole.shape == (30, 2)
@@ -106,7 +106,7 @@ def test_augmentation_crops_and_mirrors_each_image_its_own_way():
     assert widths.std() > 0.02
     assert made.min() >= 0
     assert made.max() <= 1
-    torch.testing.assert_close(made[:, :, :16], made[:, :, 16:].flip(2)), "rows were constant"
+    torch.testing.assert_close(made, made[:, :, :1].expand_as(made), atol=1e-4, rtol=0)
 
 
 def test_resnet18_is_built_offline_and_trains():
@@ -146,8 +146,9 @@ def test_an_unknown_student_is_refused(tmp_path):
 def test_pickled_weights_are_refused(tmp_path):
     from transformers import ResNetConfig, ViTImageProcessor
 
-    ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=2,
-                 architectures=["ResNetForImageClassification"]).save_pretrained(tmp_path)  # fmt: skip
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=2)
+    config.architectures = ["ResNetForImageClassification"]
+    config.save_pretrained(tmp_path)
     ViTImageProcessor().save_pretrained(tmp_path)
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="safetensors"):
