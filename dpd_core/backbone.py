@@ -206,7 +206,7 @@ class Backbone:
     def encode_prompts(self, texts: list[str]) -> Prompts:
         """Encode texts of any length; see :class:`Prompts`."""
         chunks = [self.token_chunks(text) for text in texts]
-        flat = [[]] + [chunk for text in chunks for chunk in text]
+        flat: list[list[int]] = [[]] + [chunk for text in chunks for chunk in text]
         encoded = torch.cat(
             [self._encode_windows(flat[start : start + 64]) for start in range(0, len(flat), 64)]
         )
@@ -269,7 +269,7 @@ class Backbone:
         """
         import diffusers
 
-        kinds = {
+        kinds: dict[str, tuple[Any, dict[str, Any]]] = {
             "ddim": (diffusers.DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": True}),
             "dpm++": (
                 diffusers.DPMSolverMultistepScheduler,

@@ -121,9 +121,7 @@ def _start(project: Any, stage: str, config: StageConfig, terminal: Terminal) ->
             signal.signal(number, handler)
 
 
-def _settings(
-    project: Any, stage: str, preset: str | None, given: dict[str, Any]
-) -> StageConfig:
+def _settings(project: Any, stage: str, preset: str | None, given: dict[str, Any]) -> StageConfig:
     """Flags over the preset; without a preset, over what the stage was last run with."""
     record = project.record(stage)
     if preset is None and record is not None:

@@ -243,9 +243,7 @@ class TrainConfig(StageConfig):
     batch_size: int = setting(8, "Samples a step, over all processes.", low=1, high=4096)
     learning_rate: float = setting(5e-4, "Peak learning rate of AdamW.", low=0.0, high=1.0)
     rank: int = setting(4, "LoRA rank.", low=1, high=512)
-    lora_alpha: int = setting(
-        0, "LoRA alpha; 0 takes the rank.", low=0, high=1024, advanced=True
-    )
+    lora_alpha: int = setting(0, "LoRA alpha; 0 takes the rank.", low=0, high=1024, advanced=True)
     targets: str = setting(
         "attention", "What LoRA adapts: the attention projections (as published), or all linear "
         "and convolution layers of the UNet.", choices=("attention", "all"), advanced=True,

@@ -89,7 +89,8 @@ def set_folder(project: Project, name: str) -> Path:
 def list_sets(project: Project) -> list[str]:
     """Names of the finished sets, in alphabetical order."""
     return sorted(
-        storage.read_json(path)["name"] for path in project.path("distilled").glob("*/manifest.json")
+        storage.read_json(path)["name"]
+        for path in project.path("distilled").glob("*/manifest.json")
     )
 
 

@@ -7,6 +7,7 @@ show its text as it is. Any other exception is a bug in this project.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class DPDError(Exception):
@@ -28,7 +29,7 @@ class DPDError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text} {self.fix}" if self.fix else text
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions with keyword-only arguments do not survive a process boundary by default.
         return (_rebuild, (type(self), self.what, self.where, self.fix))
 

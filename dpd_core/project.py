@@ -80,9 +80,7 @@ class Project:
         return project
 
     @classmethod
-    def open_or_create(
-        cls, root: str | Path, *, config: ProjectConfig | None = None
-    ) -> Project:
+    def open_or_create(cls, root: str | Path, *, config: ProjectConfig | None = None) -> Project:
         """Open the project at ``root``, or make it with ``config``."""
         if (Path(root).expanduser() / "project.json").exists():
             return cls.open(root)

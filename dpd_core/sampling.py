@@ -100,4 +100,5 @@ def _predict(
     both = backbone.predict(
         torch.cat([z_t, z_t]), t.expand(2 * len(z_t)), torch.cat([unconditional, embeddings])
     )
-    return guidance.classifier_free(*both.chunk(2), cfg)
+    unguided, guided = both.chunk(2)
+    return guidance.classifier_free(unguided, guided, cfg)

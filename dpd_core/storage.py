@@ -54,7 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -70,8 +70,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.chmod(0o755)
             old = temporary.with_name(temporary.name + "-old")
             if path.exists():
-                os.replace(path, old)
-            os.replace(temporary, path)
+                path.replace(old)
+            temporary.replace(path)
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

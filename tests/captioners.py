@@ -18,8 +18,10 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
-WORDS = """a an the of with and on two four white green brown grey dense small large airplane harbor
-    forest boats trees houses runway water roofs road grass sand satellite image""".split()
+WORDS = (
+    "a an the of with and on two four white green brown grey dense small large airplane harbor "
+    "forest boats trees houses runway water roofs road grass sand satellite image"
+).split()
 TILE = 32
 """Side of SmolVLM's tiles in px: 4 × 4 patches of 8 px, merged 2 × 2 to 4 tokens."""
 
@@ -53,8 +55,14 @@ def save_blip(folder: Path, *, seed: int = 0) -> Path:
 def save_smolvlm(folder: Path) -> Path:
     """A SmolVLM chat model that answers with random bytes."""
     torch.manual_seed(0)
-    marks = ["<|im_start|>", "<end_of_utterance>", "<image>", "<fake_token_around_image>",
-             "<global-img>", *(f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5))]
+    marks = [
+        "<|im_start|>",
+        "<end_of_utterance>",
+        "<image>",
+        "<fake_token_around_image>",
+        "<global-img>",
+        *(f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)),
+    ]
     tokenizer = _byte_tokenizer(folder, marks, end="<end_of_utterance>")
     ids = tokenizer.convert_tokens_to_ids
     config = SmolVLMConfig(
@@ -76,8 +84,15 @@ def save_smolvlm(folder: Path) -> Path:
 def save_qwen(folder: Path, *, version: str = "2") -> Path:
     """A Qwen2-VL (or ``"2.5"``) chat model that answers with random bytes."""
     torch.manual_seed(0)
-    marks = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
-             "<|video_pad|>", "<|endoftext|>"]
+    marks = [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+        "<|endoftext|>",
+    ]
     tokenizer = _byte_tokenizer(folder, marks, end="<|im_end|>")
     ids = tokenizer.convert_tokens_to_ids
     tokens = {

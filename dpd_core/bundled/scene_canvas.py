@@ -31,8 +31,14 @@ SEASONS: dict[str, dict[str, Colour]] = {
     "winter": {"grass": (142, 136, 108), "tree": (92, 86, 68), "soil": (136, 122, 104)},
     "dry season": {"grass": (168, 150, 106), "tree": (92, 98, 60), "soil": (182, 154, 118)},
 }
-CARS: tuple[Colour, ...] = ((214, 214, 212), (182, 184, 186), (72, 76, 82), (148, 66, 60),
-                            (66, 90, 132), (128, 130, 132))
+CARS: tuple[Colour, ...] = (
+    (214, 214, 212),
+    (182, 184, 186),
+    (72, 76, 82),
+    (148, 66, 60),
+    (66, 90, 132),
+    (128, 130, 132),
+)
 WHITE: Colour = (232, 232, 226)
 ROOFS: dict[str, tuple[Colour, ...]] = {
     "red": ((172, 96, 74), (158, 84, 66), (184, 110, 84)),
@@ -45,16 +51,17 @@ LIGHTS = ("clear", "hazy", "dim", "warm")
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """Blend two RGB colours; `share` is the weight of `b` in 0..1."""
-    return tuple(int(round(p + (q - p) * share)) for p, q in zip(a, b))  # type: ignore[return-value]
+    return tuple(round(p + (q - p) * share) for p, q in zip(a, b, strict=False))  # type: ignore[return-value]
 
 
 def shade(colour: Colour, factor: float) -> Colour:
     """Multiply an RGB colour by `factor`, clipped to 0..255."""
-    return tuple(max(0, min(255, int(round(v * factor)))) for v in colour)  # type: ignore[return-value]
+    return tuple(max(0, min(255, round(v * factor))) for v in colour)  # type: ignore[return-value]
 
 
-def place(points: Iterable[Point], x: float, y: float, *, angle: float = 0.0,
-          scale: float = 1.0) -> list[Point]:
+def place(
+    points: Iterable[Point], x: float, y: float, *, angle: float = 0.0, scale: float = 1.0
+) -> list[Point]:
     """Scale a shape drawn around (0, 0), turn it by `angle` radians and move it to (x, y)."""
     cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
     return [(x + px * cos - py * sin, y + px * sin + py * cos) for px, py in points]
@@ -76,12 +83,15 @@ def ribbon(line: Sequence[Point], width: float | Sequence[float] | np.ndarray) -
     return [tuple(p) for p in np.concatenate([pts + side, (pts - side)[::-1]]).tolist()]
 
 
-def sector(x: float, y: float, radius: float, start: float, end: float,
-           steps: int = 20) -> list[Point]:
+def sector(
+    x: float, y: float, radius: float, start: float, end: float, steps: int = 20
+) -> list[Point]:
     """Pie slice around (x, y) from angle `start` to `end` in radians (clockwise on screen)."""
     span = (end - start) / steps
-    arc = [(x + radius * math.cos(start + i * span), y + radius * math.sin(start + i * span))
-           for i in range(steps + 1)]
+    arc = [
+        (x + radius * math.cos(start + i * span), y + radius * math.sin(start + i * span))
+        for i in range(steps + 1)
+    ]
     return [(x, y), *arc]
 
 
@@ -100,8 +110,10 @@ def _hull(points: list[Point]) -> list[Point]:
     for sequence in (ordered, ordered[::-1]):
         chain: list[Point] = []
         for p in sequence:
-            while len(chain) > 1 and ((chain[-1][0] - chain[-2][0]) * (p[1] - chain[-2][1])
-                                      <= (chain[-1][1] - chain[-2][1]) * (p[0] - chain[-2][0])):
+            while len(chain) > 1 and (
+                (chain[-1][0] - chain[-2][0]) * (p[1] - chain[-2][1])
+                <= (chain[-1][1] - chain[-2][1]) * (p[0] - chain[-2][0])
+            ):
                 chain.pop()
             chain.append(p)
         chains += chain[:-1]
@@ -147,7 +159,7 @@ class Canvas:
         if weights is None:
             return options[int(self.rng.random() * len(options))]
         mark = float(self.rng.random()) * sum(weights)
-        for option, weight in zip(options, weights):
+        for option, weight in zip(options, weights, strict=False):
             mark -= weight
             if mark < 0:
                 return option
@@ -156,8 +168,9 @@ class Canvas:
     def vary(self, colour: Colour, spread: float = 6.0) -> Colour:
         """`colour` with a random brightness and a smaller random hue change (+-spread)."""
         common = self.u(-spread, spread)
-        return tuple(max(0, min(255, int(v + common + self.u(-spread, spread) * 0.4)))
-                     for v in colour)  # type: ignore[return-value]
+        return tuple(
+            max(0, min(255, int(v + common + self.u(-spread, spread) * 0.4))) for v in colour
+        )  # type: ignore[return-value]
 
     def ground_colour(self, kind: str) -> Colour:
         """Colour of 'grass', 'tree' or 'soil' in this scene's season."""
@@ -196,11 +209,17 @@ class Canvas:
     def _pixels(self, points: Iterable[Point], shift: Point = (0.0, 0.0)) -> list[Point]:
         cos, sin, px = self._cos, self._sin, self._px
         ox, oy = (0.5 + shift[0]) * px - 0.5, (0.5 + shift[1]) * px - 0.5
-        return [(ox + ((x - 0.5) * cos - (y - 0.5) * sin) * px,
-                 oy + ((x - 0.5) * sin + (y - 0.5) * cos) * px) for x, y in points]
+        return [
+            (
+                ox + ((x - 0.5) * cos - (y - 0.5) * sin) * px,
+                oy + ((x - 0.5) * sin + (y - 0.5) * cos) * px,
+            )
+            for x, y in points
+        ]
 
-    def polygon(self, points: Iterable[Point], colour: Colour, alpha: float = 1.0,
-                shift: Point = (0.0, 0.0)) -> None:
+    def polygon(
+        self, points: Iterable[Point], colour: Colour, alpha: float = 1.0, shift: Point = (0.0, 0.0)
+    ) -> None:
         """Fill a polygon; `alpha` in 0..1, `shift` moves it in image axes."""
         self._draw.polygon(self._pixels(points, shift), fill=(*colour, int(alpha * 255)))
 
@@ -210,42 +229,76 @@ class Canvas:
         swept = _hull(self._pixels(points) + self._pixels(points, shift))
         self._draw.polygon(swept, fill=(18, 24, 34, int(alpha * 255)))
 
-    def block(self, x: float, y: float, width: float, height: float, colour: Colour, *,
-              angle: float = 0.0, shadow: float = 0.0, alpha: float = 1.0) -> None:
+    def block(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        colour: Colour,
+        *,
+        angle: float = 0.0,
+        shadow: float = 0.0,
+        alpha: float = 1.0,
+    ) -> None:
         """A rectangle centred on (x, y), optionally with the shadow of a standing object."""
         corners = box(x, y, width, height, angle)
         if shadow:
             self.shadow(corners, shadow)
         self.polygon(corners, colour, alpha)
 
-    def disc(self, x: float, y: float, radius: float, colour: Colour, alpha: float = 1.0,
-             shift: Point = (0.0, 0.0)) -> None:
+    def disc(
+        self,
+        x: float,
+        y: float,
+        radius: float,
+        colour: Colour,
+        alpha: float = 1.0,
+        shift: Point = (0.0, 0.0),
+    ) -> None:
         """A disc; `shift` moves it in image axes (for shadows and highlights)."""
-        (cx, cy), = self._pixels([(x, y)], shift)
+        ((cx, cy),) = self._pixels([(x, y)], shift)
         r = radius * self._px
         self._draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=(*colour, int(alpha * 255)))
 
-    def stroke(self, line: Sequence[Point], width: float, colour: Colour,
-               alpha: float = 1.0) -> None:
+    def stroke(
+        self, line: Sequence[Point], width: float, colour: Colour, alpha: float = 1.0
+    ) -> None:
         """A band along a polyline."""
         if len(line) == 2:
             (x0, y0), (x1, y1) = line
             length = math.hypot(x1 - x0, y1 - y0) or 1e-9
             nx, ny = (y1 - y0) / length * width / 2, (x0 - x1) / length * width / 2
-            self.polygon([(x0 + nx, y0 + ny), (x1 + nx, y1 + ny),
-                          (x1 - nx, y1 - ny), (x0 - nx, y0 - ny)], colour, alpha)
+            self.polygon(
+                [(x0 + nx, y0 + ny), (x1 + nx, y1 + ny), (x1 - nx, y1 - ny), (x0 - nx, y0 - ny)],
+                colour,
+                alpha,
+            )
         else:
             self.polygon(ribbon(line, width), colour, alpha)
 
-    def dashes(self, start: Point, end: Point, width: float, colour: Colour, *,
-               period: float, fill: float = 0.5, alpha: float = 1.0) -> None:
+    def dashes(
+        self,
+        start: Point,
+        end: Point,
+        width: float,
+        colour: Colour,
+        *,
+        period: float,
+        fill: float = 0.5,
+        alpha: float = 1.0,
+    ) -> None:
         """A dashed straight line; `fill` is the painted share of each period."""
         length = math.hypot(end[0] - start[0], end[1] - start[1])
         dx, dy = (end[0] - start[0]) / length, (end[1] - start[1]) / length
         for i in range(int(length / period)):
             a, b = i * period, (i + fill) * period
-            self.stroke([(start[0] + dx * a, start[1] + dy * a),
-                         (start[0] + dx * b, start[1] + dy * b)], width, colour, alpha)
+            self.stroke(
+                [(start[0] + dx * a, start[1] + dy * a), (start[0] + dx * b, start[1] + dy * b)],
+                width,
+                colour,
+                alpha,
+            )
 
     # ---- textures -------------------------------------------------------------------
     def noise(self, cells: Sequence[int | tuple[int, int]] = (3, 8, 20)) -> np.ndarray:
@@ -256,23 +309,26 @@ class Canvas:
         for cell in cells:
             rows, columns = cell if isinstance(cell, tuple) else (cell, cell)
             lattice = self.rng.random((rows + 1, columns + 1), dtype=np.float32) * 2 - 1
-            grid = Image.fromarray(lattice).resize((_TEXTURE_CELLS, _TEXTURE_CELLS),
-                                                   Image.Resampling.BICUBIC)
+            grid = Image.fromarray(lattice).resize(
+                (_TEXTURE_CELLS, _TEXTURE_CELLS), Image.Resampling.BICUBIC
+            )
             total += gain * np.asarray(grid)
             power += gain
             gain *= 0.65
         return total * (1.5 / power)
 
-    def texture(self, a: Colour, b: Colour,
-                cells: Sequence[int | tuple[int, int]] = (3, 8, 20)) -> Image.Image:
+    def texture(
+        self, a: Colour, b: Colour, cells: Sequence[int | tuple[int, int]] = (3, 8, 20)
+    ) -> Image.Image:
         """Smooth mixture of two colours at drawing resolution."""
         share = np.clip(self.noise(cells) * 0.5 + 0.5, 0, 1)[..., None]
         low, high = np.asarray(a, np.float32), np.asarray(b, np.float32)
         rgb = (low + (high - low) * share + 0.5).astype(np.uint8)
         return Image.fromarray(rgb).resize((self._px, self._px), Image.Resampling.BILINEAR)
 
-    def ground(self, a: Colour, b: Colour,
-               cells: Sequence[int | tuple[int, int]] = (3, 8, 20)) -> None:
+    def ground(
+        self, a: Colour, b: Colour, cells: Sequence[int | tuple[int, int]] = (3, 8, 20)
+    ) -> None:
         """Cover the whole image with a texture."""
         self.image.paste(self.texture(a, b, cells))
 
@@ -281,23 +337,34 @@ class Canvas:
         colour = self.ground_colour(kind)
         self.ground(shade(colour, 1 - contrast), shade(colour, 1 + contrast * 0.7))
 
-    def patch(self, points: Iterable[Point], a: Colour, b: Colour,
-              cells: Sequence[int | tuple[int, int]] = (3, 8, 20)) -> None:
+    def patch(
+        self,
+        points: Iterable[Point],
+        a: Colour,
+        b: Colour,
+        cells: Sequence[int | tuple[int, int]] = (3, 8, 20),
+    ) -> None:
         """Fill a polygon with a texture."""
         mask = Image.new("L", (self._px, self._px))
         ImageDraw.Draw(mask).polygon(self._pixels(points), fill=255)
         self.image.paste(self.texture(a, b, cells), (0, 0), mask)
 
     # ---- shapes shared by many scenes -------------------------------------------------
-    def blob(self, x: float, y: float, rx: float, ry: float, rough: float = 0.2,
-             steps: int = 40) -> list[Point]:
+    def blob(
+        self, x: float, y: float, rx: float, ry: float, rough: float = 0.2, steps: int = 40
+    ) -> list[Point]:
         """Irregular smooth closed outline around (x, y)."""
         t = np.arange(steps) * (2 * math.pi / steps)
         radius = np.ones(steps)
         for k in (2, 3, 5):
             radius += rough / (k - 1) * self.u(0.4, 1) * np.cos(k * t + self.u(0, 6.28))
-        return list(zip((x + rx * radius * np.cos(t)).tolist(),
-                        (y + ry * radius * np.sin(t)).tolist()))
+        return list(
+            zip(
+                (x + rx * radius * np.cos(t)).tolist(),
+                (y + ry * radius * np.sin(t)).tolist(),
+                strict=True,
+            )
+        )
 
     def curve(self, *, bend: float, steps: int = 28) -> list[Point]:
         """Wavy line from left of the image to right of it around y = 0.5."""
@@ -305,7 +372,7 @@ class Canvas:
         y = np.full(steps, 0.5)
         for waves, weight in ((0.8, 0.7), (1.6, 0.45)):
             y += bend * weight * np.sin(2 * math.pi * waves * t + self.u(0, 6.28))
-        return list(zip(t.tolist(), y.tolist()))
+        return list(zip(t.tolist(), y.tolist(), strict=False))
 
     def tree(self, x: float, y: float, radius: float, colour: Colour | None = None) -> None:
         """A tree crown with its shadow and a sunlit side."""
@@ -313,17 +380,31 @@ class Canvas:
         sx, sy = self.sun
         self.disc(x, y, radius, (16, 24, 24), 0.45, (sx * radius * 0.6, sy * radius * 0.6))
         self.disc(x, y, radius, base)
-        self.disc(x, y, radius * 0.6, shade(base, 1.16), 1.0,
-                  (-sx * radius * 0.22, -sy * radius * 0.22))
+        self.disc(
+            x, y, radius * 0.6, shade(base, 1.16), 1.0, (-sx * radius * 0.22, -sy * radius * 0.22)
+        )
 
-    def trees(self, count: int, *, radius: tuple[float, float] = (0.025, 0.045),
-              area: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)) -> None:
+    def trees(
+        self,
+        count: int,
+        *,
+        radius: tuple[float, float] = (0.025, 0.045),
+        area: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+    ) -> None:
         """Trees at random places of the local rectangle (x0, y0, x1, y1)."""
         for _ in range(count):
             self.tree(self.u(area[0], area[2]), self.u(area[1], area[3]), self.u(*radius))
 
-    def house(self, x: float, y: float, width: float, depth: float, colour: Colour,
-              angle: float = 0.0, height: float = 0.03) -> None:
+    def house(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        depth: float,
+        colour: Colour,
+        angle: float = 0.0,
+        height: float = 0.03,
+    ) -> None:
         """A gabled house: shadow, one sunlit and one shaded roof half."""
         self.shadow(box(x, y, width, depth, angle), height)
         # the ridge runs along the longer side
@@ -334,12 +415,14 @@ class Canvas:
         dx, dy = ridge[1][0] - x, ridge[1][1] - y
         ix, iy = dx * self._cos - dy * self._sin, dx * self._sin + dy * self._cos
         lit = ix * self.sun[0] + iy * self.sun[1] < 0
-        for (hx, hy), bright in zip(ridge, (not lit, lit)):
-            self.polygon(box(hx, hy, width, depth / 2, angle),
-                         shade(colour, 1.1 if bright else 0.84))
+        for (hx, hy), bright in zip(ridge, (not lit, lit), strict=False):
+            self.polygon(
+                box(hx, hy, width, depth / 2, angle), shade(colour, 1.1 if bright else 0.84)
+            )
 
-    def car(self, x: float, y: float, colour: Colour, *, length: float = 0.045,
-            angle: float = 0.0) -> None:
+    def car(
+        self, x: float, y: float, colour: Colour, *, length: float = 0.045, angle: float = 0.0
+    ) -> None:
         """A car pointing along the local x axis turned by `angle`."""
         self.block(x, y, length, length * 0.5, colour, angle=angle, shadow=length * 0.15)
 
@@ -366,14 +449,23 @@ class Canvas:
         small = self.image.reduce(SUPERSAMPLING)
         rgb: np.ndarray = np.asarray(small, dtype=np.float32)
         relief = Image.fromarray(1 + 0.03 * self.noise((4, 10, 22))).resize(
-            (self.size, self.size), Image.Resampling.BICUBIC)
+            (self.size, self.size), Image.Resampling.BICUBIC
+        )
         axis = (np.arange(self.size, dtype=np.float32) + 0.5) / self.size - 0.5
         slope = 1 + self.u(-0.06, 0.06) * axis[:, None] + self.u(-0.06, 0.06) * axis[None, :]
-        gain = {"clear": self.u(1.0, 1.12), "hazy": self.u(0.95, 1.03),
-                "dim": self.u(0.7, 0.8), "warm": self.u(0.93, 1.03)}[self.light]
+        gain = {
+            "clear": self.u(1.0, 1.12),
+            "hazy": self.u(0.95, 1.03),
+            "dim": self.u(0.7, 0.8),
+            "warm": self.u(0.93, 1.03),
+        }[self.light]
         haze = self.u(0.16, 0.27) if self.light == "hazy" else self.u(0.0, 0.05)
-        cast = np.asarray((1.06, 1.0, 0.9) if self.light == "warm" else
-                          (self.u(0.98, 1.02), 1.0, self.u(0.98, 1.03)), np.float32)
+        cast = np.asarray(
+            (1.06, 1.0, 0.9)
+            if self.light == "warm"
+            else (self.u(0.98, 1.02), 1.0, self.u(0.98, 1.03)),
+            np.float32,
+        )
         rgb = rgb * (np.asarray(relief) * slope * (gain * (1 - haze)))[..., None] * cast
         rgb += np.asarray((190, 198, 206), np.float32) * haze
         return Image.fromarray(np.clip(rgb + 0.5, 0, 255).astype(np.uint8))

@@ -6,6 +6,7 @@ the caption is made from.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -16,16 +17,27 @@ Attributes = dict[str, str | int | float]
 Plot = tuple[float, float, float, float]
 
 WATER: dict[str, Colour] = {
-    "deep blue": (42, 72, 104), "dark blue": (30, 50, 76), "turquoise": (62, 138, 142),
-    "green": (54, 98, 88), "brown": (112, 100, 70), "grey": (94, 110, 118),
+    "deep blue": (42, 72, 104),
+    "dark blue": (30, 50, 76),
+    "turquoise": (62, 138, 142),
+    "green": (54, 98, 88),
+    "brown": (112, 100, 70),
+    "grey": (94, 110, 118),
 }
 CROPS: dict[str, Colour] = {
-    "green": (86, 124, 58), "dark green": (56, 90, 50), "light green": (138, 160, 88),
-    "yellow": (194, 178, 88), "tan": (190, 166, 120), "brown": (130, 102, 76),
+    "green": (86, 124, 58),
+    "dark green": (56, 90, 50),
+    "light green": (138, 160, 88),
+    "yellow": (194, 178, 88),
+    "tan": (190, 166, 120),
+    "brown": (130, 102, 76),
 }
 SEASON_CROPS: dict[str, tuple[float, ...]] = {
-    "spring": (4, 2, 4, 2, 1, 2), "summer": (4, 4, 2, 2, 1, 1), "autumn": (1, 1, 1, 1, 4, 4),
-    "winter": (1, 1, 1, 0, 3, 5), "dry season": (1, 1, 1, 1, 5, 3),
+    "spring": (4, 2, 4, 2, 1, 2),
+    "summer": (4, 4, 2, 2, 1, 1),
+    "autumn": (1, 1, 1, 1, 4, 4),
+    "winter": (1, 1, 1, 0, 3, 5),
+    "dry season": (1, 1, 1, 1, 5, 3),
 }
 
 
@@ -57,8 +69,12 @@ def baseball_diamond(c: Canvas) -> Attributes:
     c.grass()
     c.trees(c.n(0, 10), radius=(0.03, 0.05))
     dirt_name = c.pick(("reddish brown", "tan", "brown"))
-    dirt = c.vary({"reddish brown": (172, 114, 80), "tan": (202, 172, 130),
-                   "brown": (146, 112, 82)}[dirt_name], 6)
+    dirt = c.vary(
+        {"reddish brown": (172, 114, 80), "tan": (202, 172, 130), "brown": (146, 112, 82)}[
+            dirt_name
+        ],
+        6,
+    )
     grass = mix(c.ground_colour("grass"), c.vary((88, 132, 62), 8), 0.65)
     count = c.pick((1, 2, 4), (6, 2, 1.5))
     base = math.radians(c.pick((0, 45, 90, 135, 180, 225, 270, 315)) + c.u(-10, 10))
@@ -67,19 +83,42 @@ def baseball_diamond(c: Canvas) -> Attributes:
     if count == 1:
         spots = [(0.5 - 0.36 * math.cos(base), 0.5 - 0.36 * math.sin(base), base, c.u(0.76, 0.9))]
     elif count == 2:
-        spots = [(0.5 - 0.44 * math.cos(base + k), 0.5 - 0.44 * math.sin(base + k), base + k,
-                  c.u(0.42, 0.46)) for k in (0.0, math.pi)]
+        spots = [
+            (
+                0.5 - 0.44 * math.cos(base + k),
+                0.5 - 0.44 * math.sin(base + k),
+                base + k,
+                c.u(0.42, 0.46),
+            )
+            for k in (0.0, math.pi)
+        ]
     else:
         # clover leaf: the home plates meet in the middle
-        spots = [(0.5 + 0.07 * math.cos(base + k), 0.5 + 0.07 * math.sin(base + k), base + k,
-                  c.u(0.38, 0.42)) for k in (0, math.pi / 2, math.pi, 1.5 * math.pi)]
+        spots = [
+            (
+                0.5 + 0.07 * math.cos(base + k),
+                0.5 + 0.07 * math.sin(base + k),
+                base + k,
+                c.u(0.38, 0.42),
+            )
+            for k in (0, math.pi / 2, math.pi, 1.5 * math.pi)
+        ]
     for x, y, angle, reach in spots:
         _ball_field(c, x, y, angle, reach, dirt, grass, track, skinned)
     return {"count": count, "dirt": dirt_name, "track": "yes" if track else "no"}
 
 
-def _ball_field(c: Canvas, x: float, y: float, angle: float, reach: float, dirt: Colour,
-                grass: Colour, track: bool, skinned: bool) -> None:
+def _ball_field(
+    c: Canvas,
+    x: float,
+    y: float,
+    angle: float,
+    reach: float,
+    dirt: Colour,
+    grass: Colour,
+    track: bool,
+    skinned: bool,
+) -> None:
     """A field with home plate at (x, y), opening towards `angle`, `reach` deep."""
     q = math.pi / 4
     if track:
@@ -94,11 +133,19 @@ def _ball_field(c: Canvas, x: float, y: float, angle: float, reach: float, dirt:
         inner = [(0.13, 0), (0.71, -0.58), (1.29, 0), (0.71, 0.58)]
         c.polygon(place(inner, x, y, angle=angle, scale=side), shade(grass, 1.02))
     c.disc(x, y, reach * 0.085, dirt)
-    c.disc(x + side * 0.68 * math.cos(angle), y + side * 0.68 * math.sin(angle), reach * 0.045,
-           dirt if not skinned else shade(dirt, 0.86))
+    c.disc(
+        x + side * 0.68 * math.cos(angle),
+        y + side * 0.68 * math.sin(angle),
+        reach * 0.045,
+        dirt if not skinned else shade(dirt, 0.86),
+    )
     for edge in (angle - q, angle + q):
-        c.stroke([(x, y), (x + reach * 0.93 * math.cos(edge), y + reach * 0.93 * math.sin(edge))],
-                 0.010, (236, 234, 226), 0.8)
+        c.stroke(
+            [(x, y), (x + reach * 0.93 * math.cos(edge), y + reach * 0.93 * math.sin(edge))],
+            0.010,
+            (236, 234, 226),
+            0.8,
+        )
 
 
 def beach(c: Canvas) -> Attributes:
@@ -106,8 +153,9 @@ def beach(c: Canvas) -> Attributes:
     sea_name = c.pick(("turquoise", "deep blue", "green", "grey"), (3, 3, 1.2, 1.2))
     sea = c.vary(WATER[sea_name], 8)
     sand_name = c.pick(("white", "golden", "grey"), (2, 3, 1))
-    sand = c.vary({"white": (228, 218, 198), "golden": (214, 188, 144),
-                   "grey": (176, 166, 150)}[sand_name], 5)
+    sand = c.vary(
+        {"white": (228, 218, 198), "golden": (214, 188, 144), "grey": (176, 166, 150)}[sand_name], 5
+    )
     backing = c.pick(("trees", "houses", "dunes", "a road"), (3, 2, 1.5, 1.5))
     side = c.turn_to_side(28)
     shore = c.curve(bend=c.u(0.03, 0.1))
@@ -133,8 +181,13 @@ def beach(c: Canvas) -> Attributes:
     if backing == "houses":
         for i in range(11):
             for row in (0.11, 0.27):
-                c.house(-0.2 + i * 0.14 + c.u(-0.01, 0.01), road + row, c.u(0.08, 0.11), 0.085,
-                        c.vary(c.pick(((178, 104, 80), (190, 186, 180), (150, 140, 130))), 8))
+                c.house(
+                    -0.2 + i * 0.14 + c.u(-0.01, 0.01),
+                    road + row,
+                    c.u(0.08, 0.11),
+                    0.085,
+                    c.vary(c.pick(((178, 104, 80), (190, 186, 180), (150, 140, 130))), 8),
+                )
     c.polygon(below(0.035), shade(sand, 0.82))
     foam = (236, 240, 238)
     c.polygon(below(0.0), foam)
@@ -145,25 +198,37 @@ def beach(c: Canvas) -> Attributes:
     for k in range(waves):
         lift = -0.08 - 0.075 * k - c.u(0, 0.02)
         start = c.n(0, 12)
-        part = [(x, y + level + lift) for x, y in shore[start:start + c.n(9, 16)]]
+        part = [(x, y + level + lift) for x, y in shore[start : start + c.n(9, 16)]]
         taper = 0.022 * np.sin(np.linspace(0.05, 3.09, len(part)))
         c.polygon(ribbon(part, taper), foam, 0.75)
     umbrellas = c.n(8, 24) if c.chance(0.3) else 0
     for _ in range(umbrellas):
         x = c.u(-0.1, 1.1)
         y = float(np.interp(x, [p[0] for p in shore], [p[1] for p in shore])) + level
-        c.disc(x, y + width * c.u(0.4, 0.85), 0.014,
-               c.pick(((206, 76, 66), (240, 240, 236), (70, 110, 170))))
-    return {"sea": sea_name, "sand": sand_name, "backing": backing, "sea_side": side,
-            "waves": "breaking waves" if waves else "calm water",
-            "umbrellas": "yes" if umbrellas else "no"}
+        c.disc(
+            x,
+            y + width * c.u(0.4, 0.85),
+            0.014,
+            c.pick(((206, 76, 66), (240, 240, 236), (70, 110, 170))),
+        )
+    return {
+        "sea": sea_name,
+        "sand": sand_name,
+        "backing": backing,
+        "sea_side": side,
+        "waves": "breaking waves" if waves else "calm water",
+        "umbrellas": "yes" if umbrellas else "no",
+    }
 
 
 def circular_fields(c: Canvas) -> Attributes:
     """Center-pivot irrigation circles in a grid on dry land."""
     land = c.pick(("desert", "dry grass", "soil"), (3, 2, 2))
-    colour = {"desert": (206, 180, 138), "dry grass": (170, 158, 112),
-              "soil": c.ground_colour("soil")}[land]
+    colour = {
+        "desert": (206, 180, 138),
+        "dry grass": (170, 158, 112),
+        "soil": c.ground_colour("soil"),
+    }[land]
     colour = c.vary(colour, 8)
     c.ground(shade(colour, 0.9), shade(colour, 1.06))
     columns, rows = c.pick(((2, 2), (3, 3), (2, 1), (3, 2), (4, 4), (2, 3)), (4, 3, 1.5, 2, 1.5, 1))
@@ -187,10 +252,15 @@ def circular_fields(c: Canvas) -> Attributes:
                 c.disc(x, y, radius * ring, shade(crop, c.u(0.93, 1.08)))
             start = c.u(0, 6.28)
             if c.chance(0.35):
-                c.polygon(sector(x, y, radius, start, start + c.u(0.8, 3)),
-                          c.vary(CROPS[c.pick(tuple(CROPS))], 9))
-            c.stroke([(x, y), (x + radius * math.cos(start), y + radius * math.sin(start))],
-                     0.010, shade(crop, 0.7))
+                c.polygon(
+                    sector(x, y, radius, start, start + c.u(0.8, 3)),
+                    c.vary(CROPS[c.pick(tuple(CROPS))], 9),
+                )
+            c.stroke(
+                [(x, y), (x + radius * math.cos(start), y + radius * math.sin(start))],
+                0.010,
+                shade(crop, 0.7),
+            )
     main = max(sorted(set(names)), key=names.count)
     return {"count": columns * rows, "columns": columns, "rows": rows, "colour": main, "land": land}
 
@@ -209,17 +279,19 @@ def farmland(c: Canvas) -> Attributes:
             return [(x0, y0, x1, y1)]
         cut = c.u(0.36, 0.64)
         if w > h:
-            return (split(x0, y0, x0 + w * cut, y1, depth - 1)
-                    + split(x0 + w * cut, y0, x1, y1, depth - 1))
-        return (split(x0, y0, x1, y0 + h * cut, depth - 1)
-                + split(x0, y0 + h * cut, x1, y1, depth - 1))
+            return split(x0, y0, x0 + w * cut, y1, depth - 1) + split(
+                x0 + w * cut, y0, x1, y1, depth - 1
+            )
+        return split(x0, y0, x1, y0 + h * cut, depth - 1) + split(
+            x0, y0 + h * cut, x1, y1, depth - 1
+        )
 
     if strips:
         edges = [-0.3]
         while edges[-1] < 1.3:
             edges.append(edges[-1] + c.u(0.07, 0.2))
         plots = []
-        for y0, y1 in zip(edges, edges[1:]):
+        for y0, y1 in itertools.pairwise(edges):
             cut = c.u(0.1, 0.9)
             plots += [(-0.3, y0, cut, y1), (cut, y0, 1.3, y1)]
     else:
@@ -253,18 +325,26 @@ def farmland(c: Canvas) -> Attributes:
         c.house(x - 0.04, y, 0.09, 0.06, (168, 90, 74))
         c.house(x + 0.05, y + 0.01, 0.05, 0.09, (190, 190, 186))
     ranked = sorted(area, key=lambda k: (-area[k], k))
-    return {"layout": "long strips" if strips else "patchwork", "orientation": word,
-            "fields": fields, "colour": ranked[0],
-            "second_colour": ranked[1] if len(ranked) > 1 else ranked[0],
-            "hedges": "yes" if hedges else "no", "farmhouse": "yes" if farm else "no"}
+    return {
+        "layout": "long strips" if strips else "patchwork",
+        "orientation": word,
+        "fields": fields,
+        "colour": ranked[0],
+        "second_colour": ranked[1] if len(ranked) > 1 else ranked[0],
+        "hedges": "yes" if hedges else "no",
+        "farmhouse": "yes" if farm else "no",
+    }
 
 
 def forest(c: Canvas) -> Attributes:
     """Closed tree canopy, sometimes with a track or a clearing."""
     kind = c.pick(("broadleaf", "conifer", "mixed"))
     leaf, needle = c.ground_colour("tree"), c.vary((40, 66, 50), 6)
-    tones = {"broadleaf": [leaf, shade(leaf, 1.15)], "conifer": [needle, shade(needle, 0.85)],
-             "mixed": [leaf, needle]}[kind]
+    tones = {
+        "broadleaf": [leaf, shade(leaf, 1.15)],
+        "conifer": [needle, shade(needle, 0.85)],
+        "mixed": [leaf, needle],
+    }[kind]
     if c.season == "autumn" and kind != "conifer":
         tones += [(168, 118, 52), (146, 78, 46), (112, 108, 58)]
     feature = c.pick(("closed canopy", "track", "clearing"), (5, 2, 2))
@@ -291,8 +371,11 @@ def forest(c: Canvas) -> Attributes:
         c.stroke(open_line, 0.05, shade(c.ground_colour("soil"), 1.1))
     elif feature == "clearing":
         grass = c.ground_colour("grass")
-        c.patch(c.blob(spot[0], spot[1], spot[2], spot[2] * c.u(0.7, 1.0)), shade(grass, 0.95),
-                shade(grass, 1.2))
+        c.patch(
+            c.blob(spot[0], spot[1], spot[2], spot[2] * c.u(0.7, 1.0)),
+            shade(grass, 0.95),
+            shade(grass, 1.2),
+        )
     return {"kind": kind, "feature": feature}
 
 
@@ -313,12 +396,15 @@ def golf_course(c: Canvas) -> Attributes:
         line = [(x, y + offset) for x, y in c.curve(bend=c.u(0.06, 0.13))][7:22]
         width = c.u(0.15, 0.24) / (1 + 0.18 * (fairways - 1))
         t = np.linspace(0, 1, len(line))
-        shape = width * np.sqrt(np.clip(1 - (2 * t - 1) ** 4, 0.02, 1)) * (
-            1 + 0.2 * np.sin(t * c.u(4, 9) + c.u(0, 6)))
+        shape = (
+            width
+            * np.sqrt(np.clip(1 - (2 * t - 1) ** 4, 0.02, 1))
+            * (1 + 0.2 * np.sin(t * c.u(4, 9) + c.u(0, 6)))
+        )
         c.polygon(ribbon(line, shape * 1.25), mix(rough, fairway, 0.4))
         c.polygon(ribbon(line, shape), fairway)
         for k in range(2, len(line) - 2, 2):
-            c.stroke(line[k:k + 2], float(shape[k]) * 0.96, shade(fairway, 1.05))
+            c.stroke(line[k : k + 2], float(shape[k]) * 0.96, shade(fairway, 1.05))
         greens.append(line[c.pick((1, -2))])
     if pond:
         x = c.u(0.3, 0.7)
@@ -351,8 +437,11 @@ def lake(c: Canvas) -> Attributes:
     ry = rx * c.u(0.6, 1.0)
     outline = c.blob(x, y, rx, ry, c.u(0.12, 0.3))
     around = [(px - x, py - y) for px, py in outline]
-    bank = shade(c.ground_colour("soil"), 1.1) if c.chance(0.6) else shade(
-        c.ground_colour("tree"), 0.8)
+    bank = (
+        shade(c.ground_colour("soil"), 1.1)
+        if c.chance(0.6)
+        else shade(c.ground_colour("tree"), 0.8)
+    )
     c.polygon(place(around, x, y, scale=1.09), bank)
     c.patch(outline, shade(water, 0.94), mix(water, (110, 150, 150), 0.2), (2, 5))
     c.polygon(place(around, x, y, scale=0.82), water, 0.5)
@@ -378,8 +467,11 @@ def river(c: Canvas) -> Attributes:
     base = c.u(0.1, 0.25)
     width = base * (1 + 0.2 * np.sin(6 * t + c.u(0, 6)) + 0.12 * np.sin(13 * t + c.u(0, 6)))
     banks = c.pick(("sandy", "green"), (1, 1))
-    bank = (shade(c.ground_colour("soil"), 1.18) if banks == "sandy"
-            else shade(c.ground_colour("tree"), 0.85))
+    bank = (
+        shade(c.ground_colour("soil"), 1.18)
+        if banks == "sandy"
+        else shade(c.ground_colour("tree"), 0.85)
+    )
     c.polygon(ribbon(line, width + c.u(0.04, 0.08)), bank)
     c.patch(ribbon(line, width), shade(water, 0.92), mix(water, (120, 140, 140), 0.15), (2, 5))
     c.polygon(ribbon(line, width * 0.5), shade(water, 0.9), 0.4)
@@ -392,9 +484,15 @@ def river(c: Canvas) -> Attributes:
         c.shadow(box(x0, y0, base * 1.6, 0.05, along), 0.03)
         c.block(x0, y0, 3.0, 0.05, road, angle=along)
         c.block(x0, y0, 3.0, 0.008, (214, 210, 196), angle=along)
-    return {"water": name, "surroundings": cover, "orientation": word, "banks": banks,
-            "course": "winding" if bend > 0.1 else "gently curving",
-            "width": "wide" if base > 0.18 else "narrow", "bridge": "yes" if bridge else "no"}
+    return {
+        "water": name,
+        "surroundings": cover,
+        "orientation": word,
+        "banks": banks,
+        "course": "winding" if bend > 0.1 else "gently curving",
+        "width": "wide" if base > 0.18 else "narrow",
+        "bridge": "yes" if bridge else "no",
+    }
 
 
 def tennis_court(c: Canvas) -> Attributes:
@@ -402,10 +500,24 @@ def tennis_court(c: Canvas) -> Attributes:
     c.grass()
     inner_name = c.pick(("green", "blue", "red clay", "purple"), (3, 3, 2.5, 1))
     outer_name = c.pick(("green", "dark green", "red", "grey"), (2.5, 2, 1.5, 1.5))
-    inner = c.vary({"green": (84, 128, 92), "blue": (64, 104, 150), "red clay": (184, 106, 76),
-                    "purple": (110, 90, 140)}[inner_name], 7)
-    outer = c.vary({"green": (112, 142, 104), "dark green": (58, 92, 70), "red": (160, 92, 78),
-                    "grey": (142, 144, 142)}[outer_name], 6)
+    inner = c.vary(
+        {
+            "green": (84, 128, 92),
+            "blue": (64, 104, 150),
+            "red clay": (184, 106, 76),
+            "purple": (110, 90, 140),
+        }[inner_name],
+        7,
+    )
+    outer = c.vary(
+        {
+            "green": (112, 142, 104),
+            "dark green": (58, 92, 70),
+            "red": (160, 92, 78),
+            "grey": (142, 144, 142),
+        }[outer_name],
+        6,
+    )
     if inner_name == outer_name:
         outer = shade(outer, 1.15)
     if inner_name == "red clay":
@@ -434,5 +546,9 @@ def tennis_court(c: Canvas) -> Attributes:
             c.block(x, y, line, h * 0.54, white)
             c.block(x, y + line * 0.6, w * 1.12, line, (40, 46, 46), alpha=0.6)
             c.block(x, y, w * 1.12, line * 0.8, (200, 204, 204))
-    return {"count": columns * rows, "surface": inner_name, "surround": outer_name,
-            "orientation": {"horizontal": "vertical", "vertical": "horizontal"}.get(word, word)}
+    return {
+        "count": columns * rows,
+        "surface": inner_name,
+        "surround": outer_name,
+        "orientation": {"horizontal": "vertical", "vertical": "horizontal"}.get(word, word),
+    }

@@ -27,20 +27,31 @@ Attributes = dict[str, str | int | float]
 YELLOW: Colour = (206, 172, 84)
 
 # A jet seen from above: nose at (0, -0.5), total length 1.
-_FUSELAGE = [(0, -0.5), (0.035, -0.46), (0.055, -0.38), (0.055, 0.25), (0.02, 0.5),
-             (-0.02, 0.5), (-0.055, 0.25), (-0.055, -0.38), (-0.035, -0.46)]
+_FUSELAGE = [
+    (0, -0.5),
+    (0.035, -0.46),
+    (0.055, -0.38),
+    (0.055, 0.25),
+    (0.02, 0.5),
+    (-0.02, 0.5),
+    (-0.055, 0.25),
+    (-0.055, -0.38),
+    (-0.035, -0.46),
+]
 _WINGS = [(0, -0.14), (0.47, 0.16), (0.47, 0.23), (0, 0.1), (-0.47, 0.23), (-0.47, 0.16)]
 _TAIL = [(0, 0.32), (0.19, 0.45), (0.19, 0.5), (0, 0.46), (-0.19, 0.5), (-0.19, 0.45)]
 
 
-def _jet(c: Canvas, x: float, y: float, length: float, angle: float, body: Colour,
-         accent: Colour) -> None:
+def _jet(
+    c: Canvas, x: float, y: float, length: float, angle: float, body: Colour, accent: Colour
+) -> None:
     shift = (c.sun[0] * 0.05 * length, c.sun[1] * 0.05 * length)
     for part in (_FUSELAGE, _WINGS, _TAIL):
         c.polygon(place(part, x, y, angle=angle, scale=length), (30, 34, 42), 0.4, shift)
     for side in (-0.19, 0.19):
-        c.polygon(place(box(side, -0.06, 0.055, 0.12), x, y, angle=angle, scale=length),
-                  shade(body, 0.62))
+        c.polygon(
+            place(box(side, -0.06, 0.055, 0.12), x, y, angle=angle, scale=length), shade(body, 0.62)
+        )
     c.polygon(place(_WINGS, x, y, angle=angle, scale=length), shade(body, 0.93))
     c.polygon(place(_TAIL, x, y, angle=angle, scale=length), mix(body, accent, 0.5))
     c.polygon(place(_FUSELAGE, x, y, angle=angle, scale=length), body)
@@ -62,8 +73,13 @@ def airplane(c: Canvas) -> Attributes:
             c.block(0.5, 0.5 + edge, 1.8, 0.012, WHITE)
         c.dashes((-0.3, 0.5), (1.3, 0.5), 0.018, WHITE, period=0.16)
         _jet(c, c.u(0.35, 0.65), 0.5, c.u(0.36, 0.5), c.pick((1, -1)) * math.pi / 2, body, accent)
-        return {"count": 1, "colour": body_name, "place": "runway", "orientation": word,
-                "terminal": "no"}
+        return {
+            "count": 1,
+            "colour": body_name,
+            "place": "runway",
+            "orientation": word,
+            "terminal": "no",
+        }
     concrete = c.vary(c.pick(((158, 156, 152), (136, 138, 140), (176, 170, 158))), 6)
     c.ground(shade(concrete, 0.96), shade(concrete, 1.04))
     word = c.turn_randomly()
@@ -90,10 +106,22 @@ def airplane(c: Canvas) -> Attributes:
     for x, y in spots:
         c.stroke([(x, y), (x, y + 0.34 * (1 if heading == 0 else -1))], 0.010, YELLOW)
         y += 0.04 if terminal else 0.0
-        _jet(c, x + c.u(-0.02, 0.02), y + c.u(-0.02, 0.02), length,
-             heading + c.u(-0.08, 0.08), body, accent)
-    return {"count": count, "colour": body_name, "place": "apron",
-            "orientation": word if count == 3 else "none", "terminal": "yes" if terminal else "no"}
+        _jet(
+            c,
+            x + c.u(-0.02, 0.02),
+            y + c.u(-0.02, 0.02),
+            length,
+            heading + c.u(-0.08, 0.08),
+            body,
+            accent,
+        )
+    return {
+        "count": count,
+        "colour": body_name,
+        "place": "apron",
+        "orientation": word if count == 3 else "none",
+        "terminal": "yes" if terminal else "no",
+    }
 
 
 def freeway(c: Canvas) -> Attributes:
@@ -131,18 +159,35 @@ def freeway(c: Canvas) -> Attributes:
         c.block(at, 0.5, 2.0, 0.13, c.vary((152, 150, 146), 6), angle=tilt)
         for edge in (-0.058, 0.058):
             c.block(at + edge, 0.5, 2.0, 0.012, (196, 194, 190), angle=tilt)
-    return {"lanes": 2 * lanes, "orientation": word, "cars": cars,
-            "median": ("concrete barrier" if median < 0.07 else
-                       "grassy median" if verge == "grass" else "bare median"),
-            "verge": verge, "trees": "yes" if trees else "no",
-            "overpass": "yes" if overpass else "no"}
+    return {
+        "lanes": 2 * lanes,
+        "orientation": word,
+        "cars": cars,
+        "median": (
+            "concrete barrier"
+            if median < 0.07
+            else "grassy median"
+            if verge == "grass"
+            else "bare median"
+        ),
+        "verge": verge,
+        "trees": "yes" if trees else "no",
+        "overpass": "yes" if overpass else "no",
+    }
 
 
 def harbor(c: Canvas) -> Attributes:
     """Boats moored along piers that reach into the water from a quay."""
     name = c.pick(("dark blue", "deep blue", "teal", "grey green"), (3, 2, 1.5, 1.5))
-    water = c.vary({"dark blue": (40, 60, 86), "deep blue": (44, 76, 106), "teal": (46, 94, 100),
-                    "grey green": (78, 98, 94)}[name], 6)
+    water = c.vary(
+        {
+            "dark blue": (40, 60, 86),
+            "deep blue": (44, 76, 106),
+            "teal": (46, 94, 100),
+            "grey green": (78, 98, 94),
+        }[name],
+        6,
+    )
     c.ground(shade(water, 0.92), shade(water, 1.1), (2, (4, 12)))
     side = c.turn_to_side(8)
     quay = c.u(0.1, 0.2)
@@ -169,8 +214,14 @@ def harbor(c: Canvas) -> Attributes:
                     continue
                 bx, by = x + hand * (0.026 + boat / 2), quay + 0.05 + (j + 0.4) * step
                 is_blue = colour != "white" and c.chance(0.35)
-                _boat(c, bx, by, boat * c.u(0.88, 1.0), 0.0 if hand > 0 else math.pi,
-                      (76, 110, 160) if is_blue else (212, 214, 214))
+                _boat(
+                    c,
+                    bx,
+                    by,
+                    boat * c.u(0.88, 1.0),
+                    0.0 if hand > 0 else math.pi,
+                    (76, 110, 160) if is_blue else (212, 214, 214),
+                )
                 boats += 1
                 blue += is_blue
     if boats == 0:
@@ -205,17 +256,23 @@ def intersection(c: Canvas) -> Attributes:
             if corner == "buildings":
                 c.block(x, y, 0.5, 0.5, c.vary((158, 154, 146), 8))
                 roof = c.vary(c.pick(ROOFS["mixed"] + ((206, 204, 198),)), 8)
-                c.block(x - sx * 0.06, y - sy * 0.06, c.u(0.2, 0.3), c.u(0.2, 0.3), roof,
-                        shadow=0.05)
+                c.block(
+                    x - sx * 0.06, y - sy * 0.06, c.u(0.2, 0.3), c.u(0.2, 0.3), roof, shadow=0.05
+                )
             elif corner == "trees":
-                c.trees(9, radius=(0.035, 0.055),
-                        area=(x - 0.19, y - 0.19, x + 0.22, y + 0.22))
+                c.trees(9, radius=(0.035, 0.055), area=(x - 0.19, y - 0.19, x + 0.22, y + 0.22))
     pavement = shade(road, 1.3)
     arms = [0.0, math.pi / 2, math.pi] + ([1.5 * math.pi] if kind == "four-way" else [])
     for extra, colour in ((0.05, pavement), (0.0, road)):
         for arm in arms:
-            c.block(0.5 + math.cos(arm) * 0.5, 0.5 + math.sin(arm) * 0.5, 1.0 + width + extra,
-                    width + extra, colour, angle=arm)
+            c.block(
+                0.5 + math.cos(arm) * 0.5,
+                0.5 + math.sin(arm) * 0.5,
+                1.0 + width + extra,
+                width + extra,
+                colour,
+                angle=arm,
+            )
     crosswalks = c.chance(0.7)
     cars = 0
     for arm in arms:
@@ -225,11 +282,20 @@ def intersection(c: Canvas) -> Attributes:
             stripes = 5
             for k in range(stripes):
                 off = (k - (stripes - 1) / 2) * width / stripes
-                c.block(0.5 + ux * at - uy * off, 0.5 + uy * at + ux * off, 0.05,
-                        width / stripes * 0.5, WHITE, angle=arm)
+                c.block(
+                    0.5 + ux * at - uy * off,
+                    0.5 + uy * at + ux * off,
+                    0.05,
+                    width / stripes * 0.5,
+                    WHITE,
+                    angle=arm,
+                )
         begin = half + (0.1 if crosswalks else 0.04)
-        c.stroke([(0.5 + ux * begin, 0.5 + uy * begin), (0.5 + ux * 0.95, 0.5 + uy * 0.95)],
-                 0.012, YELLOW)
+        c.stroke(
+            [(0.5 + ux * begin, 0.5 + uy * begin), (0.5 + ux * 0.95, 0.5 + uy * 0.95)],
+            0.012,
+            YELLOW,
+        )
         for lane in (-0.25, 0.25):
             if c.chance(0.45):
                 far = half + c.u(0.14, 0.3)
@@ -237,9 +303,13 @@ def intersection(c: Canvas) -> Attributes:
                 y = 0.5 + uy * far + ux * lane * width
                 c.car(x, y, c.pick(CARS), length=0.07, angle=arm)
                 cars += c.visible(x, y)
-    return {"kind": kind, "corners": corner, "cars": cars,
-            "orientation": "diagonal" if orientation_word(angle) == "diagonal" else "upright",
-            "crosswalks": "yes" if crosswalks else "no"}
+    return {
+        "kind": kind,
+        "corners": corner,
+        "cars": cars,
+        "orientation": "diagonal" if orientation_word(angle) == "diagonal" else "upright",
+        "crosswalks": "yes" if crosswalks else "no",
+    }
 
 
 def parking_lot(c: Canvas) -> Attributes:
@@ -271,15 +341,24 @@ def parking_lot(c: Canvas) -> Attributes:
                 c.block(x - stall / 2, row, 0.008, length * 1.1, WHITE, alpha=0.45)
                 stalls += c.visible(x, row)
                 if c.chance(fill):
-                    c.car(x, row, c.pick(CARS, (4, 3, 2.5, 1.2, 1.2, 2)), length=length * 0.92,
-                          angle=math.pi / 2)
+                    c.car(
+                        x,
+                        row,
+                        c.pick(CARS, (4, 3, 2.5, 1.2, 1.2, 2)),
+                        length=length * 0.92,
+                        angle=math.pi / 2,
+                    )
                     cars += c.visible(x, row)
             if islands and i % 6 == 2:
                 c.tree(x, y, 0.035)
     share = cars / max(stalls, 1)
-    busy = ("nearly full" if share > 0.8 else "half full" if share > 0.45 else "mostly empty")
-    return {"cars": cars, "occupancy": busy, "orientation": word,
-            "trees": "yes" if islands else "no"}
+    busy = "nearly full" if share > 0.8 else "half full" if share > 0.45 else "mostly empty"
+    return {
+        "cars": cars,
+        "occupancy": busy,
+        "orientation": word,
+        "trees": "yes" if islands else "no",
+    }
 
 
 def railway(c: Canvas) -> Attributes:
@@ -297,16 +376,26 @@ def railway(c: Canvas) -> Attributes:
     elif setting == "warehouses":
         for side in (-1, 1):
             for k in range(4):
-                c.block(-0.15 + k * 0.42, 0.5 + side * (bed / 2 + 0.16), 0.36, 0.2,
-                        c.vary(c.pick(((176, 174, 170), (150, 110, 92), (200, 198, 194))), 8),
-                        shadow=0.03)
+                c.block(
+                    -0.15 + k * 0.42,
+                    0.5 + side * (bed / 2 + 0.16),
+                    0.36,
+                    0.2,
+                    c.vary(c.pick(((176, 174, 170), (150, 110, 92), (200, 198, 194))), 8),
+                    shadow=0.03,
+                )
     ballast = c.vary(c.pick(((128, 112, 98), (120, 108, 100), (142, 126, 110))), 6)
     c.patch(box(0.5, 0.5, 1.9, bed), shade(ballast, 0.9), shade(ballast, 1.06))
     sleeper, rail = shade(ballast, 0.74), c.vary((178, 174, 168), 8)
     occupied = [c.chance(0.26) for _ in range(tracks)]
     paint_name = c.pick(("red", "blue", "white", "grey", "green"))
-    paint = {"red": (160, 62, 54), "blue": (62, 94, 144), "white": (218, 218, 214),
-             "grey": (96, 100, 106), "green": (70, 112, 84)}[paint_name]
+    paint = {
+        "red": (160, 62, 54),
+        "blue": (62, 94, 144),
+        "white": (218, 218, 214),
+        "grey": (96, 100, 106),
+        "green": (70, 112, 84),
+    }[paint_name]
     gauge = 0.052
     for k in range(tracks):
         y = 0.5 + (k - (tracks - 1) / 2) * gap
@@ -325,8 +414,13 @@ def railway(c: Canvas) -> Attributes:
             c.block(x, y, coach, 0.078, colour, shadow=0.025)
             c.block(x, y, coach * 0.9, 0.024, shade(colour, 1.18))
     trains = sum(occupied)
-    return {"tracks": tracks, "trains": trains, "train_colour": paint_name if trains else "none",
-            "orientation": word, "setting": setting}
+    return {
+        "tracks": tracks,
+        "trains": trains,
+        "train_colour": paint_name if trains else "none",
+        "orientation": word,
+        "setting": setting,
+    }
 
 
 def roundabout(c: Canvas) -> Attributes:
@@ -341,7 +435,7 @@ def roundabout(c: Canvas) -> Attributes:
     width = c.u(0.12, 0.16)
     angles = [2 * math.pi * k / arms + c.u(-0.1, 0.1) for k in range(arms)]
     if setting != "lawns":
-        for a, b in zip(angles, [*angles[1:], angles[0] + 2 * math.pi]):
+        for a, b in zip(angles, [*angles[1:], angles[0] + 2 * math.pi], strict=False):
             middle = (a + b) / 2
             for _ in range(7 if setting == "trees" else 3):
                 turn, far = middle + c.u(-0.35, 0.35), outer + c.u(0.13, 0.4)
@@ -353,22 +447,54 @@ def roundabout(c: Canvas) -> Attributes:
     pavement = shade(road, 1.28)
     for edge, colour in ((0.022, pavement), (0.0, road)):
         for a in angles:
-            c.block(0.5 + 0.55 * math.cos(a), 0.5 + 0.55 * math.sin(a), 1.0, width + 2 * edge,
-                    colour, angle=a)
-            c.polygon(place([(outer * 0.8, -width * 0.95), (outer + 0.13, -width / 2),
-                             (outer + 0.13, width / 2), (outer * 0.8, width * 0.95)],
-                            0.5, 0.5, angle=a, scale=1.0 + edge), colour)
+            c.block(
+                0.5 + 0.55 * math.cos(a),
+                0.5 + 0.55 * math.sin(a),
+                1.0,
+                width + 2 * edge,
+                colour,
+                angle=a,
+            )
+            c.polygon(
+                place(
+                    [
+                        (outer * 0.8, -width * 0.95),
+                        (outer + 0.13, -width / 2),
+                        (outer + 0.13, width / 2),
+                        (outer * 0.8, width * 0.95),
+                    ],
+                    0.5,
+                    0.5,
+                    angle=a,
+                    scale=1.0 + edge,
+                ),
+                colour,
+            )
         c.disc(0.5, 0.5, outer + edge, colour)
     for a in angles:
-        c.polygon(place([(outer + 0.01, -0.022), (outer + 0.14, 0), (outer + 0.01, 0.022)],
-                        0.5, 0.5, angle=a), c.ground_colour("grass"))
-        c.stroke([(0.5 + t * math.cos(a), 0.5 + t * math.sin(a)) for t in (outer + 0.15, 0.95)],
-                 0.010, WHITE)
+        c.polygon(
+            place(
+                [(outer + 0.01, -0.022), (outer + 0.14, 0), (outer + 0.01, 0.022)],
+                0.5,
+                0.5,
+                angle=a,
+            ),
+            c.ground_colour("grass"),
+        )
+        c.stroke(
+            [(0.5 + t * math.cos(a), 0.5 + t * math.sin(a)) for t in (outer + 0.15, 0.95)],
+            0.010,
+            WHITE,
+        )
     island = outer - lane
     centre = c.pick(("grass", "trees", "paved"), (3, 2, 1.2))
     c.disc(0.5, 0.5, island + 0.012, WHITE)
-    c.disc(0.5, 0.5, island, (176, 150, 130) if centre == "paved" else
-           shade(c.ground_colour("grass"), 1.06))
+    c.disc(
+        0.5,
+        0.5,
+        island,
+        (176, 150, 130) if centre == "paved" else shade(c.ground_colour("grass"), 1.06),
+    )
     if centre == "trees":
         for _ in range(5):
             c.tree(0.5 + c.u(-0.5, 0.5) * island, 0.5 + c.u(-0.5, 0.5) * island, 0.035)
@@ -380,7 +506,12 @@ def roundabout(c: Canvas) -> Attributes:
         if not c.chance(busy):
             continue
         a, r = (slot + c.u(0.25, 0.75)) * 2 * math.pi / 7, outer - lane * 0.5
-        c.car(0.5 + r * math.cos(a), 0.5 + r * math.sin(a), c.pick(CARS), length=0.062,
-              angle=a + math.pi / 2)
+        c.car(
+            0.5 + r * math.cos(a),
+            0.5 + r * math.sin(a),
+            c.pick(CARS),
+            length=0.062,
+            angle=a + math.pi / 2,
+        )
         cars += 1
     return {"arms": arms, "island": centre, "surroundings": setting, "cars": cars}

@@ -63,6 +63,5 @@ def render_scene(class_name: str, *, seed: int, size: int = 64) -> Scene:
     attributes = painter(canvas)
     attributes |= {"season": canvas.season, "light": canvas.light}
     # the wording has its own source so that editing a phrase never changes a picture
-    caption = compose_caption(class_name, attributes,
-                              _generator("caption", class_name, int(seed)))
+    caption = compose_caption(class_name, attributes, _generator("caption", class_name, int(seed)))
     return Scene(canvas.finish(), class_name, attributes, caption)

@@ -74,9 +74,7 @@ def test_a_long_prompt_is_encoded_in_windows_not_cut(folder: Path) -> None:
 
 
 def test_class_labels_are_supplied_where_the_model_wants_them(tmp_path: Path) -> None:
-    backbone = Backbone.load(
-        str(save_model(tmp_path, class_labels=3)), hardware=CPU, image_size=32
-    )
+    backbone = Backbone.load(str(save_model(tmp_path, class_labels=3)), hardware=CPU, image_size=32)
     prompts = backbone.encode_prompts(["river"]).batch([0])
     output = backbone.predict(torch.randn(1, *backbone.latent_shape), torch.tensor([5]), prompts)
     assert output.shape == (1, *backbone.latent_shape)
@@ -147,4 +145,3 @@ def test_missing_models_and_sizes_say_what_to_do(folder: Path, tmp_path: Path) -
         Backbone.load(str(tmp_path), hardware=CPU)
     with pytest.raises(ModelError, match="multiple of 8"):
         Backbone.load(str(folder), hardware=CPU, image_size=33)
-

@@ -176,9 +176,15 @@ def test_any_captions_give_acceptable_texts_that_name_the_class(clusters):
         ("boats<|im_end|>", "boats"),
         ("bad\x00 and \x1b[31m red", "bad and [31m red"),
         ('"a quoted road"', "a quoted road"),
-        ("one two three four five six seven eight of the", "one two three four five six seven eight"),
+        (
+            "one two three four five six seven eight of the",
+            "one two three four five six seven eight",
+        ),
         ("one two three four five. Six seven eight nine ten", "one two three four five."),
-        ("one two three four five six seven with the nine ten", "one two three four five six seven"),
+        (
+            "one two three four five six seven with the nine ten",
+            "one two three four five six seven",
+        ),
         ("", ""),
     ],
 )

@@ -91,7 +91,9 @@ def test_smolvlm_inputs_are_those_of_the_joint_processor(folders):
         assert found["input_ids"].tolist() == wanted["input_ids"].tolist()
         assert torch.equal(found["pixel_values"], wanted["pixel_values"])
         assert torch.equal(found["pixel_attention_mask"], wanted["pixel_attention_mask"])
-        assert found["pixel_values"].shape[1] == (1 if not split else found["pixel_values"].shape[1])
+        assert found["pixel_values"].shape[1] == (
+            1 if not split else found["pixel_values"].shape[1]
+        )
         assert ("<row_1_col_1>" in model.tokenizer.decode(found["input_ids"][0])) is split
 
 
@@ -109,10 +111,10 @@ def test_qwen_sees_small_images_enlarged_and_large_ones_reduced(folders, kind):
 def test_chat_models_are_asked_in_their_own_format(folders, tmp_path):
     folder = shutil.copytree(folders["smolvlm"], tmp_path / "own")
     model = load_model(folder, folder, "smolvlm", CPU)
-    assert model.prompt("What?") == (
-        "<|im_start|>User:<image>What?<end_of_utterance>\nAssistant:"
+    assert model.prompt("What?") == ("<|im_start|>User:<image>What?<end_of_utterance>\nAssistant:")
+    template = (
+        "Q:{% for part in messages[0]['content'] %}{{ part.get('text', '<image>') }}{% endfor %}"
     )
-    template = "Q:{% for part in messages[0]['content'] %}{{ part.get('text', '<image>') }}{% endfor %}"
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     assert load_model(folder, folder, "smolvlm", CPU).prompt("What?") == "Q:<image>What?"
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": "no image"}))

@@ -20,7 +20,7 @@ from dpd_core.project import Project
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "--demo", "--classes", "beach,forest,harbor", "--ipc", "2", "--max-per-class", "16",
-    "--set", "captions.mode=template", "--set", "prototypes.project_map=false", "--set", "captions.nearest=2",
+    "--set", "captions.mode=template", "--set", "prototypes.project_map=false",
     "--set", "train.steps=4", "--set", "train.batch_size=4", "--set", "train.targets=all",
     "--set", "train.classifier_epochs=2", "--set", "train.preview_steps=2",
     "--set", "synthesize.steps=3", "--set", "synthesize.candidates=2",

@@ -59,9 +59,7 @@ def test_a_full_size_model_is_trained_and_sampled(folder: Path, tmp_path: Path) 
     del trainer, backbone
     gc.collect()
 
-    adapted = Backbone.load(
-        str(folder), hardware=hardware, image_size=256, adapter=tmp_path / "a"
-    )
+    adapted = Backbone.load(str(folder), hardware=hardware, image_size=256, adapter=tmp_path / "a")
     embeddings = prompts.batch([0])
     latents = sample(
         adapted, noise=torch.randn(1, 4, 32, 32), embeddings=embeddings,

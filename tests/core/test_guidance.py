@@ -21,9 +21,7 @@ def test_the_pull_raises_closeness_to_the_prototype() -> None:
         return z / alpha_bar.sqrt()  # the prediction of a model that expects no noise
 
     before = (prototype - clean(z_t)).flatten(1).norm(dim=1)
-    pulled = guidance.prototype_pull(
-        z_t, clean(z_t), prototype, alpha_bar=alpha_bar, scale=1.0
-    )
+    pulled = guidance.prototype_pull(z_t, clean(z_t), prototype, alpha_bar=alpha_bar, scale=1.0)
     after = (prototype - clean(pulled)).flatten(1).norm(dim=1)
     assert (after < before).all()
 
@@ -41,9 +39,7 @@ def test_the_pull_has_the_published_length_and_direction() -> None:
 def test_a_pull_that_is_not_finite_leaves_that_sample_alone() -> None:
     z_t, clean, prototype = latents(0), latents(1), latents(2)
     clean[1] = prototype[1]  # zero distance: 0/0
-    pulled = guidance.prototype_pull(
-        z_t, clean, prototype, alpha_bar=torch.tensor(0.5), scale=1.0
-    )
+    pulled = guidance.prototype_pull(z_t, clean, prototype, alpha_bar=torch.tensor(0.5), scale=1.0)
     assert torch.equal(pulled[1], z_t[1])
     assert torch.isfinite(pulled).all()
     assert not torch.equal(pulled[0], z_t[0])

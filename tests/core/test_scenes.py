@@ -13,12 +13,18 @@ from dpd_core.bundled.scenes import SCENE_CLASSES, Scene, render_scene
 
 # class -> (attribute, noun in the caption)
 COUNTED = {
-    "airplane": ("count", "airplane"), "baseball diamond": ("count", "baseball diamond"),
-    "circular fields": ("count", "circular fields"), "golf course": ("bunkers", "sand bunker"),
-    "harbor": ("piers", "pier"), "industrial area": ("halls", "large hall"),
-    "intersection": ("cars", "car"), "lake": ("islands", "island"),
-    "railway": ("tracks", "track"), "roundabout": ("arms", "arms"),
-    "sparse residential": ("houses", "detached house"), "storage tanks": ("count", "storage tanks"),
+    "airplane": ("count", "airplane"),
+    "baseball diamond": ("count", "baseball diamond"),
+    "circular fields": ("count", "circular fields"),
+    "golf course": ("bunkers", "sand bunker"),
+    "harbor": ("piers", "pier"),
+    "industrial area": ("halls", "large hall"),
+    "intersection": ("cars", "car"),
+    "lake": ("islands", "island"),
+    "railway": ("tracks", "track"),
+    "roundabout": ("arms", "arms"),
+    "sparse residential": ("houses", "detached house"),
+    "storage tanks": ("count", "storage tanks"),
     "tennis court": ("count", "tennis court"),
 }
 
@@ -29,8 +35,9 @@ def pixels(scene: Scene) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def many() -> dict[str, list[Scene]]:
-    return {name: [render_scene(name, seed=s, size=16) for s in range(30)]
-            for name in SCENE_CLASSES}
+    return {
+        name: [render_scene(name, seed=s, size=16) for s in range(30)] for name in SCENE_CLASSES
+    }
 
 
 def test_there_are_twenty_classes_in_order() -> None:
@@ -69,7 +76,8 @@ def test_seeds_differ_and_use_the_tonal_range(name: str, many: dict[str, list[Sc
 
 @pytest.mark.parametrize("name", SCENE_CLASSES)
 def test_captions_are_plain_and_name_only_their_class(
-        name: str, many: dict[str, list[Scene]]) -> None:
+    name: str, many: dict[str, list[Scene]]
+) -> None:
     others = [c for c in SCENE_CLASSES if c != name]
     for scene in many[name]:
         caption = scene.caption
@@ -82,12 +90,12 @@ def test_captions_are_plain_and_name_only_their_class(
 
 
 @pytest.mark.parametrize("name", sorted(COUNTED))
-def test_counts_in_captions_agree_with_attributes(
-        name: str, many: dict[str, list[Scene]]) -> None:
+def test_counts_in_captions_agree_with_attributes(name: str, many: dict[str, list[Scene]]) -> None:
     attribute, noun = COUNTED[name]
     numbers = "|".join(number_word(n) for n in range(17))
-    adjectives = ("(?:parallel |white |silver |light grey |rust brown |green |blue |red clay "
-                  "|purple )?")
+    adjectives = (
+        "(?:parallel |white |silver |light grey |rust brown |green |blue |red clay |purple )?"
+    )
     found = 0
     for scene in many[name]:
         match = re.search(rf"\b({numbers}) {adjectives}{noun}", scene.caption)
@@ -102,8 +110,12 @@ def test_sea_lies_on_the_named_side() -> None:
         scene = render_scene("beach", seed=seed)
         image = pixels(scene)
         blueness = image[..., 2] - image[..., 0]
-        ends = {"top": blueness[:16], "bottom": blueness[-16:],
-                "left": blueness[:, :16], "right": blueness[:, -16:]}
+        ends = {
+            "top": blueness[:16],
+            "bottom": blueness[-16:],
+            "left": blueness[:, :16],
+            "right": blueness[:, -16:],
+        }
         assert max(ends, key=lambda side: ends[side].mean()) == scene.attributes["sea_side"]
 
 

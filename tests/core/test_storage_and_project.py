@@ -48,7 +48,8 @@ def test_harmless_names_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "CON", "a/b", "", ".", "..", "<img src=x>", "森林", "x" * 300, "a\x00b", "lpt1"]
+    "name",
+    ["../x", "CON", "a/b", "", ".", "..", "<img src=x>", "森林", "x" * 300, "a\x00b", "lpt1"],
 )
 def test_harmful_names_become_one_plain_unique_part(name: str) -> None:
     safe = storage.safe_name(name)
@@ -122,7 +123,9 @@ def test_a_second_process_is_told(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", other, str(project.root)]).returncode == 0
 
 
-def test_a_read_only_folder_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise OSError(30, "Read-only file system")
 
