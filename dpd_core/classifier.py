@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from dpd_core.project import Project
 
 __all__ = [
-    "CPU_STEPS",
     "RECIPE",
     "LatentClassifier",
     "load_classifier",
@@ -39,10 +38,6 @@ __all__ = [
     "read_classifier",
     "train_classifier",
 ]
-
-CPU_STEPS = 3000
-"""Most optimizer steps on a processor unless said otherwise: a collection of 20,000 images
-would take a day for 200 epochs there."""
 
 _CURRENT = "current.json"
 _FIX = "Delete the folder 'classifier' in the project; the stage 'train' makes it again."
@@ -58,7 +53,7 @@ def train_classifier(
     folder: Path,
     emit: Emit = ignore,
     stage: str = "train",
-    max_steps: int | None = None,
+    max_steps: int = 0,
 ) -> LatentClassifier:
     """Train a latent classifier, or find it trained.
 
@@ -73,8 +68,7 @@ def train_classifier(
         emit: Gets progress and, at each validation, loss and accuracy.
         stage: Stage name of the events.
         max_steps: Fewer epochs are trained if they would take more optimizer steps than this
-            (one epoch at least); 0: no limit; ``None``: 0 on accelerators, :data:`CPU_STEPS`
-            on processors.
+            (one epoch at least); 0: no limit.
 
     Returns:
         The classifier with its best weights, frozen, in evaluation mode, on the CPU.
@@ -88,8 +82,6 @@ def train_classifier(
     classes = sorted(set(labels))
     _check_classes(classes, labels)
     train, validation = split_rows(latents.ids, labels, seed)
-    if max_steps is None:
-        max_steps = CPU_STEPS if hardware.device.type == "cpu" else 0
     planned = _capped(epochs, len(train), max_steps)
     key = storage.digest(
         "latent classifier", RECIPE, latents.key, latents.ids, list(labels), planned, seed
@@ -117,7 +109,13 @@ def train_classifier(
 
 
 def project_classifier(
-    project: Project, latents: Latents, *, epochs: int, emit: Emit = ignore, stage: str = "train"
+    project: Project,
+    latents: Latents,
+    *,
+    epochs: int,
+    max_steps: int = 0,
+    emit: Emit = ignore,
+    stage: str = "train",
 ) -> tuple[LatentClassifier, dict[str, Any]]:
     """The classifier of a project's latents, trained if need be, and made the current one.
 
@@ -131,7 +129,7 @@ def project_classifier(
     folder = project.path("classifier")
     classifier = train_classifier(
         latents, [class_of[image_id] for image_id in latents.ids], epochs=epochs,
-        seed=project.config.seed, hardware=choose_hardware(project.config), folder=folder,
+        seed=project.config.seed, hardware=choose_hardware(project.config), max_steps=max_steps, folder=folder,
         emit=emit, stage=stage,
     )  # fmt: skip
     storage.write_json(folder / _CURRENT, {"key": classifier.metadata["key"]})

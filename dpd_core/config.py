@@ -272,6 +272,10 @@ class TrainConfig(StageConfig):
     flips: bool = setting(False, "Mirror latents at random while training.", advanced=True)
     classifier_epochs: int = setting(200, "Epochs of the latent classifier.", low=1, high=10_000,
                                      advanced=True)  # fmt: skip
+    classifier_steps: int = setting(
+        0, "Most optimizer steps of the latent classifier, whatever its epochs; 0: no limit.",
+        low=0, unit="steps", advanced=True,
+    )  # fmt: skip
     checkpoint_steps: int = setting(500, "Save a checkpoint this often.", low=1, unit="steps",
                                     advanced=True)  # fmt: skip
     preview_steps: int = setting(500, "Make preview images this often; 0: never.", low=0,
@@ -352,6 +356,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "train": {"steps": 300, "batch_size": 32, "rank": 16, "targets": "all", "warmup_steps": 20,
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
+                  "classifier_steps": 400, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 50, "preview_steps": 100},
         "synthesize": {"steps": 25, "scheduler": "dpm++", "cfg": 4.0},
         "evaluate": {"student_steps": 300, "feature_steps": 300, "seeds": 3},
@@ -359,6 +364,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "standard": {
         "train": {"steps": 1500, "batch_size": 32, "rank": 32, "targets": "all", "warmup_steps": 50,
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 100,
+                  "classifier_steps": 1500, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 100, "preview_steps": 300},
         "synthesize": {"steps": 25, "scheduler": "dpm++", "cfg": 4.0},
         "evaluate": {"student_steps": 600, "feature_steps": 600, "seeds": 3},

@@ -74,7 +74,12 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     captions = training_captions(project)
     latents = latents_for(project, ("train",), emit=emit, stage=STAGE)
     classifier, report = project_classifier(
-        project, latents, epochs=config.classifier_epochs, emit=emit, stage=STAGE
+        project,
+        latents,
+        epochs=config.classifier_epochs,
+        max_steps=config.classifier_steps,
+        emit=emit,
+        stage=STAGE,
     )
     classes = {record.id: record.class_name for record in index.images}
     recipe = {

@@ -37,7 +37,7 @@ class PretrainRecipe:
     )
     base: LoopRecipe = field(
         default_factory=lambda: LoopRecipe(
-            steps=2200, batch_size=32, learning_rate=8e-4, warmup=150, ema_decay=0.997
+            steps=2600, batch_size=48, learning_rate=8e-4, warmup=150, ema_decay=0.998, parts=2
         )
     )
     captioner: LoopRecipe = field(
