@@ -128,10 +128,16 @@ def project_classifier(
     class_of = {record.id: record.class_name for record in load_index(project).images}
     folder = project.path("classifier")
     classifier = train_classifier(
-        latents, [class_of[image_id] for image_id in latents.ids], epochs=epochs,
-        seed=project.config.seed, hardware=choose_hardware(project.config), max_steps=max_steps, folder=folder,
-        emit=emit, stage=stage,
-    )  # fmt: skip
+        latents,
+        [class_of[image_id] for image_id in latents.ids],
+        epochs=epochs,
+        max_steps=max_steps,
+        seed=project.config.seed,
+        hardware=choose_hardware(project.config),
+        folder=folder,
+        emit=emit,
+        stage=stage,
+    )
     storage.write_json(folder / _CURRENT, {"key": classifier.metadata["key"]})
     return classifier, dict(classifier.metadata)
 

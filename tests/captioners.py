@@ -18,7 +18,38 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
-WORDS = ["a", "an", "the", "of", "with", "and", "on", "two", "four", "white", "green", "brown", "grey", "dense", "small", "large", "airplane", "harbor", "forest", "boats", "trees", "houses", "runway", "water", "roofs", "road", "grass", "sand", "satellite", "image"]
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "of",
+    "with",
+    "and",
+    "on",
+    "two",
+    "four",
+    "white",
+    "green",
+    "brown",
+    "grey",
+    "dense",
+    "small",
+    "large",
+    "airplane",
+    "harbor",
+    "forest",
+    "boats",
+    "trees",
+    "houses",
+    "runway",
+    "water",
+    "roofs",
+    "road",
+    "grass",
+    "sand",
+    "satellite",
+    "image",
+]
 TILE = 32
 """Side of SmolVLM's tiles in px: 4 × 4 patches of 8 px, merged 2 × 2 to 4 tokens."""
 
