@@ -225,6 +225,10 @@ class CaptionsConfig(StageConfig):
     captioner: str = setting(
         "bundled", "Vision-language model: 'bundled', a Hub id or a local folder."
     )
+    name_class: bool = setting(
+        True, "Tell the captioner the class, so that it describes the image as what it is.",
+        advanced=True,
+    )  # fmt: skip
     nearest: int = setting(5, "Images nearest each centre that are captioned.", low=1, high=100)
     common: float = setting(
         0.7, "Words found in this share of the classes say nothing and are dropped.",

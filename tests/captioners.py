@@ -180,9 +180,9 @@ def _byte_tokenizer(folder: Path, marks: list[str], *, end: str) -> PreTrainedTo
 def _save(model: Any, folder: Path) -> None:
     # Larger than the usual first weights, so that the words depend on the image.
     with torch.no_grad():
-        for weight in model.parameters():
+        for name, weight in model.named_parameters():
             if weight.dim() > 1:
-                weight.mul_(10)
+                weight.mul_(100 if "crossattention" in name else 10)
     model.save_pretrained(folder)
 
 

@@ -7,6 +7,8 @@ and no code from a model repository is ever run.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dpd_core
 from dpd_core import storage
 from dpd_core.captions.text import tidy_generated
-from dpd_core.errors import ModelError
+from dpd_core.errors import ModelError, ProjectError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,14 +28,17 @@ BUNDLED = Path(dpd_core.__file__).parents[1] / "assets" / "captioner"
 """Folder of the captioner that comes with the program."""
 
 INSTRUCTION = (
-    "Describe this satellite image in one sentence of at most {max_words} words: what is seen, "
-    "how many, how it is laid out, its colors and its surroundings."
+    "Describe this satellite image{label} in one sentence of at most {max_words} words: what is "
+    "seen, how many, how it is laid out, its colors and its surroundings."
 )
-"""What a chat model is asked. BLIP models are not asked anything, they just begin."""
+"""What a chat model is asked."""
+
+OPENING = "a satellite image of {class}"
+"""What a BLIP model goes on from where the class is known; else it begins by itself."""
 
 # Part of every fingerprint: raise it when the same model would give other texts for the same
 # image, so that cached captions are made again.
-_RECIPE = 1
+_RECIPE = 2
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
@@ -46,8 +51,14 @@ class Captioner(Protocol):
 
     fingerprint: str
 
-    def caption(self, images: list[Image.Image], max_words: int) -> list[str]:
-        """One text of at most ``max_words`` words for each RGB image; may be empty."""
+    def caption(
+        self, images: list[Image.Image], max_words: int, class_names: Sequence[str] | None = None
+    ) -> list[str]:
+        """One text of at most ``max_words`` words for each RGB image; may be empty.
+
+        ``class_names`` are the readable names of the images' classes, for a captioner to
+        describe the image as what it is known to be.
+        """
 
 
 class ModelCaptioner:
@@ -61,7 +72,9 @@ class ModelCaptioner:
         self.fingerprint = fingerprint
         self._model, self._instruction, self._source = model, instruction, source
 
-    def caption(self, images: list[Image.Image], max_words: int) -> list[str]:
+    def caption(
+        self, images: list[Image.Image], max_words: int, class_names: Sequence[str] | None = None
+    ) -> list[str]:
         """See :class:`Captioner`.
 
         Raises:
@@ -69,12 +82,12 @@ class ModelCaptioner:
         """
         import torch
 
-        question = self._instruction.replace("{max_words}", str(max_words))
+        names = class_names or [""] * len(images)
         texts = [""] * len(images)
         try:
             groups: dict[tuple[Any, ...], list[tuple[int, dict[str, Any]]]] = {}
-            for index, image in enumerate(images):
-                inputs = self._model.prepare(image, question)
+            for index, (image, name) in enumerate(zip(images, names, strict=True)):
+                inputs = self._model.prepare(image, self._question(name, max_words), _opening(name))
                 shape = tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
                 groups.setdefault(shape, []).append((index, inputs))
             for group in groups.values():
@@ -92,6 +105,10 @@ class ModelCaptioner:
                 where=self._source, fix="Get the model again, or use another one.",
             ) from error  # fmt: skip
         return texts
+
+    def _question(self, name: str, max_words: int) -> str:
+        label = f", which shows {_plain(name)}," if name else ""
+        return self._instruction.replace("{max_words}", str(max_words)).replace("{label}", label)
 
     def _generate(self, inputs: list[dict[str, Any]], max_words: int) -> list[str]:
         import torch
@@ -119,7 +136,8 @@ def load_captioner(
             goes before the Hub.
         hardware: Device, and number format of the chat models; BLIP models are small and compute
             in float32, so that their words do not hang on rounding.
-        instruction: What a chat model is asked; ``{max_words}`` becomes the limit.
+        instruction: What a chat model is asked; ``{max_words}`` becomes the limit, ``{label}``
+            what is known of the class.
 
     Raises:
         ModelError: the model is missing, incomplete, of another kind, or would need its own code.
@@ -129,8 +147,7 @@ def load_captioner(
     from dpd_core.captions.captioner_models import FAMILIES, load_model
 
     folder = resolve_captioner(source)
-    config = storage.read_json(folder / "config.json", fix="The model folder is incomplete.")
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = _model_type(folder)
     if kind not in FAMILIES:
         raise ModelError(
             f"models of the type {kind!r} are not supported as captioners.", where=source,
@@ -190,6 +207,14 @@ def resolve_captioner(source: str) -> Path:
     return _snapshot(source)
 
 
+def _model_type(folder: Path) -> Any:
+    try:
+        config = storage.read_json(folder / "config.json")
+    except ProjectError as error:
+        raise ModelError(error.what, where=error.where, fix="Get the model again.") from error
+    return config.get("model_type") if isinstance(config, dict) else None
+
+
 @cache
 def _snapshot(source: str) -> Path:
     from huggingface_hub import snapshot_download
@@ -215,6 +240,15 @@ def _files_digest(folder: Path) -> str:
 @cache
 def _file_digest(path: Path, changed: int) -> str:
     return storage.file_digest(path)
+
+
+def _opening(name: str) -> str:
+    return OPENING.replace("{class}", _plain(name)) if name else ""
+
+
+def _plain(name: str) -> str:
+    # A class name must not be read as one of the model's own control words.
+    return re.sub(r"[<>|\[\]{}]", " ", name).strip()
 
 
 def _first_line(error: Exception) -> str:

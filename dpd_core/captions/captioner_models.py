@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from dpd_core.hardware import Hardware
 
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+
 Inputs = dict[str, Tensor]
 """The model's inputs for one image, each with a leading dimension to concatenate along."""
 
@@ -40,8 +42,14 @@ class CaptionModel:
         self.model, self.image_processor = model, image_processor
         self.tokenizer, self.template = tokenizer, template
 
-    def prepare(self, image: Image.Image, question: str) -> Inputs:
-        """The inputs for one RGB image."""
+    def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
+        """The inputs for one RGB image.
+
+        Args:
+            image: The image.
+            question: What a chat model is asked.
+            opening: First words of the caption, for a model that is not asked but goes on.
+        """
         raise NotImplementedError
 
     @torch.inference_mode()
@@ -54,8 +62,12 @@ class CaptionModel:
             # Off, because some models' own settings would make it depend on the prompt's padding.
             repetition_penalty=1.0, temperature=None, top_p=None, top_k=None,
         )  # fmt: skip
-        start = joined["input_ids"].shape[1] if "input_ids" in joined else 1
+        start = self._prompt_length(joined)
         return self.tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
+
+    def _prompt_length(self, inputs: Inputs) -> int:
+        """Tokens at the start of the output that are not the model's words."""
+        return inputs["input_ids"].shape[1]
 
     def _room(self, max_words: int) -> int:
         """Tokens for that many words: long ones take several, and punctuation counts too."""
@@ -69,10 +81,17 @@ class CaptionModel:
 class Blip(CaptionModel):
     """BLIP: pixels in, caption out; the decoder starts from its own first token."""
 
-    def prepare(self, image: Image.Image, question: str) -> Inputs:
-        """``pixel_values`` (1, 3, H, W)."""
-        pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
-        return {"pixel_values": pixels}
+    def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
+        """``pixel_values`` (1, 3, H, W), and ``input_ids`` (1, L) of the opening."""
+        inputs = {"pixel_values": self.image_processor(images=image, return_tensors="pt")[
+            "pixel_values"]}  # fmt: skip
+        if opening:
+            inputs["input_ids"] = self.tokenizer(opening, return_tensors="pt").input_ids
+        return inputs
+
+    def _prompt_length(self, inputs: Inputs) -> int:
+        # The opening is part of the caption; only the decoder's start token is not.
+        return 1
 
     def _room(self, max_words: int) -> int:
         limit = self.model.config.text_config.max_position_embeddings
@@ -127,7 +146,7 @@ class SmolVlm(ChatModel):
         "{% if add_generation_prompt %}Assistant:{% endif %}"
     )
 
-    def prepare(self, image: Image.Image, question: str) -> Inputs:
+    def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
         """Tokens, ``pixel_values`` (1, tiles, 3, H, W) and ``pixel_attention_mask``."""
         tile = self.image_processor.max_image_size["longest_edge"]
         # A smaller image would be enlarged only to be cut up: 17 times the work for no detail.
@@ -173,7 +192,7 @@ class QwenVl(ChatModel):
     fewest, most = 64, 1024
     """Image tokens: a 64 px image would get four, a whole scene tens of thousands."""
 
-    def prepare(self, image: Image.Image, question: str) -> Inputs:
+    def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
         """Tokens, ``pixel_values`` (patches, D), ``image_grid_thw`` (1, 3) and, where the model
         takes it, ``mm_token_type_ids`` (1, L), which is 1 at the image."""
         processor = self.image_processor
@@ -217,6 +236,9 @@ def load_model(folder: Path, weights: Path | str, kind: str, hardware: Hardware)
         OSError, ValueError: a part is missing, or the weights are not all there.
     """
     family = FAMILIES[kind]
+    if not any((folder / name).exists() for name in _VOCABULARIES):
+        # transformers makes an empty tokenizer then.
+        raise OSError(f"there is no tokenizer: none of {', '.join(_VOCABULARIES)}")
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
         weights, dtype=torch.float32 if family is Blip else hardware.dtype,
         use_safetensors=True, trust_remote_code=False, output_loading_info=True,

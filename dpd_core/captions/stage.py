@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
@@ -73,8 +74,9 @@ def run(
         records = [by_id[image_id] for ids in shown for image_id in ids if image_id in by_id]
         identity, load = captioner or _captioner(project, config, emit)
         cache = _RawCache(project, f"{identity}/{config.max_words}", emit)
-        unreadable = _caption_images(cache, records, load, config, emit)
-        raw = {one.id: cache.texts[_content(one)] for one in records if one in cache}
+        shows = [Shown(one, readable[one.class_name] * config.name_class) for one in records]
+        unreadable = _caption_images(cache, shows, load, config, emit)
+        raw = {one.record.id: cache.texts[one.key] for one in shows if one.key in cache.texts}
     words = [[raw[image_id] for image_id in ids if image_id in raw] for ids in shown]
     texts = _texts(targets, words, readable, config)
     with writing(project) as log:
@@ -90,6 +92,24 @@ def run(
         "captioner": "" if config.mode == "template" else config.captioner,
         "digest": captions_digest(project),
     }
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image as the captioner gets it.
+
+    Attributes:
+        record: The image.
+        class_name: Readable name that the captioner is told; empty where it is not told.
+    """
+
+    record: ImageRecord
+    class_name: str
+
+    @property
+    def key(self) -> str:
+        """Identity of what the captioner is shown: bytes, bands and name."""
+        return "-".join([self.record.sha256, *map(str, self.record.bands), self.class_name])
 
 
 def training_captions(project: Project) -> dict[str, str]:
@@ -166,16 +186,16 @@ def _captioner(
 
 
 def _caption_images(
-    cache: _RawCache, records: list[ImageRecord], load: Callable[[], Captioner],
+    cache: _RawCache, shows: list[Shown], load: Callable[[], Captioner],
     config: CaptionsConfig, emit: Emit,
 ) -> list[str]:  # fmt: skip
     """Fill the cache for these images; return the ids of those that cannot be read."""
     # One caption for each content. The batches are those of the whole list, so that a run that
     # was interrupted goes on with the very batches it would have had.
-    wanted = list({_content(record): record for record in records}.values())
+    wanted = list({one.key: one for one in shows}.values())
     size = config.batch_size
     batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-    batches = [batch for batch in batches if any(one not in cache for one in batch)]
+    batches = [batch for batch in batches if any(one.key not in cache.texts for one in batch)]
     if not batches:
         return []
     model = load()
@@ -184,16 +204,17 @@ def _caption_images(
     meter = Meter(emit, STAGE, len(wanted), done=done, message="captioning images")
     for batch in batches:
         images, readable = [], []
-        for record in batch:
+        for one in batch:
             try:
-                images.append(_square(record))
-                readable.append(record)
+                images.append(_square(one.record))
+                readable.append(one)
             except DatasetError as error:
-                unreadable.append(record.id)
-                emit(Log(STAGE, f"not captioned: {record.id}: {error}", "warning"))
+                unreadable.append(one.record.id)
+                emit(Log(STAGE, f"not captioned: {one.record.id}: {error}", "warning"))
         if images:
-            texts = model.caption(images, config.max_words)
-            cache.add({_content(one): text for one, text in zip(readable, texts, strict=True)})
+            names = [one.class_name for one in readable]
+            texts = model.caption(images, config.max_words, names)
+            cache.add({one.key: text for one, text in zip(readable, texts, strict=True)})
         meter.advance(len(batch))
     return sorted(unreadable)
 
@@ -282,9 +303,6 @@ class _RawCache:
             return value
         raise ValueError("not captions by image")
 
-    def __contains__(self, record: ImageRecord) -> bool:
-        return _content(record) in self.texts
-
     def add(self, texts: dict[str, str]) -> None:
         """Take new texts up, on disk too."""
         self.texts.update(texts)
@@ -298,11 +316,6 @@ def _square(record: ImageRecord) -> Image.Image:
 
     image = open_record(record)
     return to_square(image, min(*image.size, _LARGEST_SIDE))
-
-
-def _content(record: ImageRecord) -> str:
-    """What the captioner sees of an image: the file's bytes and the bands taken from them."""
-    return "-".join([record.sha256, *map(str, record.bands)])
 
 
 def _readable(project: Project) -> dict[str, str]:

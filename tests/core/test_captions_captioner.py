@@ -45,15 +45,15 @@ def plain(color, size=40):
     return Image.new("RGB", (size, size), color)
 
 
-IMAGES = [noise(32), plain("red"), noise(200, 1), plain("navy"), noise(90, 2), plain("green")]
+IMAGES = [noise(32), plain("red"), noise(100, 1), plain("navy")]
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_the_company_of_an_image_does_not_change_its_caption(captioners, kind):
     model = captioners[kind]
-    together = model.caption(IMAGES, 6)
-    assert together == [model.caption([image], 6)[0] for image in IMAGES]
-    assert together == model.caption(IMAGES[::-1], 6)[::-1]
+    together = model.caption(IMAGES, 3)
+    assert together == [model.caption([image], 3)[0] for image in IMAGES]
+    assert together == model.caption(IMAGES[::-1], 3)[::-1]
     assert len(set(together)) > 1, "the words must depend on the image"
 
 
