@@ -366,7 +366,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "evaluate": {"student_steps": 300, "feature_steps": 300, "seeds": 3},
     },
     "standard": {
-        "train": {"steps": 1500, "batch_size": 32, "rank": 32, "targets": "all", "warmup_steps": 50,
+        "train": {"steps": 1200, "batch_size": 32, "rank": 32, "targets": "all", "warmup_steps": 50,
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 100,
                   "classifier_steps": 1500, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 100, "preview_steps": 300},
