@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BlipConfig,
     BlipForConditionalGeneration,
@@ -60,13 +60,17 @@ def save_blip(folder: Path, *, seed: int = 0) -> Path:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", *WORDS]
     tokenizer = Tokenizer(models.WordLevel({word: k for k, word in enumerate(words)}, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
         sep_token="[SEP]", bos_token="[DEC]", eos_token="[SEP]",
     ).save_pretrained(folder)  # fmt: skip
     config = BlipConfig(
         vision_config={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
-                       "num_attention_heads": 2, "image_size": 32, "patch_size": 8},
+                       "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+                       "initializer_range": 0.02},
         text_config={"vocab_size": len(words), "hidden_size": 16, "encoder_hidden_size": 16,
                      "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
                      "max_position_embeddings": 64, "bos_token_id": 4, "pad_token_id": 0,
@@ -180,9 +184,9 @@ def _byte_tokenizer(folder: Path, marks: list[str], *, end: str) -> PreTrainedTo
 def _save(model: Any, folder: Path) -> None:
     # Larger than the usual first weights, so that the words depend on the image.
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for weight in model.parameters():
             if weight.dim() > 1:
-                weight.mul_(100 if "crossattention" in name else 10)
+                weight.mul_(10)
     model.save_pretrained(folder)
 
 

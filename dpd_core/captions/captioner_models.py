@@ -57,20 +57,22 @@ class CaptionModel:
         """The model's words for inputs of equal shapes, decoded greedily."""
         joined = {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
         joined = {name: self._place(value) for name, value in joined.items()}
+        length = joined["input_ids"].shape[1] if "input_ids" in joined else 1
         output = self.model.generate(
-            **joined, max_new_tokens=self._room(max_words), do_sample=False, num_beams=1,
+            **joined, max_new_tokens=self._room(max_words, length), do_sample=False, num_beams=1,
             # Off, because some models' own settings would make it depend on the prompt's padding.
             repetition_penalty=1.0, temperature=None, top_p=None, top_k=None,
         )  # fmt: skip
-        start = self._prompt_length(joined)
-        return self.tokenizer.batch_decode(output[:, start:], skip_special_tokens=True)
+        words = output[:, self._words_start(length) :]
+        return self.tokenizer.batch_decode(words, skip_special_tokens=True)
 
-    def _prompt_length(self, inputs: Inputs) -> int:
-        """Tokens at the start of the output that are not the model's words."""
-        return inputs["input_ids"].shape[1]
+    def _words_start(self, length: int) -> int:
+        """Where the caption starts in an output that follows a prompt of ``length`` tokens."""
+        return length
 
-    def _room(self, max_words: int) -> int:
-        """Tokens for that many words: long ones take several, and punctuation counts too."""
+    def _room(self, max_words: int, length: int) -> int:
+        """Most new tokens after a prompt of ``length`` tokens: long words take several, and
+        punctuation counts too."""
         return 3 * max_words + 8
 
     def _place(self, value: Tensor) -> Tensor:
@@ -82,20 +84,29 @@ class Blip(CaptionModel):
     """BLIP: pixels in, caption out; the decoder starts from its own first token."""
 
     def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
-        """``pixel_values`` (1, 3, H, W), and ``input_ids`` (1, L) of the opening."""
-        inputs = {"pixel_values": self.image_processor(images=image, return_tensors="pt")[
-            "pixel_values"]}  # fmt: skip
-        if opening:
-            inputs["input_ids"] = self.tokenizer(opening, return_tensors="pt").input_ids
-        return inputs
+        """``pixel_values`` (1, 3, H, W), and ``input_ids`` (1, L) of the opening.
 
-    def _prompt_length(self, inputs: Inputs) -> int:
+        An opening is left out where the model would not understand it (it has a word that the
+        tokenizer does not know) or would have no room left to go on.
+        """
+        pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
+        if not opening:
+            return {"pixel_values": pixels}
+        ids = self.tokenizer(opening, return_tensors="pt").input_ids
+        if self.tokenizer.unk_token_id in ids or ids.shape[1] > self._positions // 2:
+            return {"pixel_values": pixels}
+        return {"pixel_values": pixels, "input_ids": ids}
+
+    def _words_start(self, length: int) -> int:
         # The opening is part of the caption; only the decoder's start token is not.
         return 1
 
-    def _room(self, max_words: int) -> int:
-        limit = self.model.config.text_config.max_position_embeddings
-        return min(super()._room(max_words), limit - 2)
+    def _room(self, max_words: int, length: int) -> int:
+        return min(super()._room(max_words, length), self._positions - length - 1)
+
+    @property
+    def _positions(self) -> int:
+        return self.model.config.text_config.max_position_embeddings
 
 
 class ChatModel(CaptionModel):

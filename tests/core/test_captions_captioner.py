@@ -66,6 +66,44 @@ def test_captions_are_short_and_tidy(captioners, kind):
             assert "<" not in text and "[SEP]" not in text
 
 
+@pytest.mark.parametrize("max_words", [3, 300])
+def test_blip_goes_on_from_the_class_it_is_told(captioners, max_words):
+    model = captioners["blip"]
+    names = ["harbor", "forest", "", "harbor"]
+    texts = model.caption(IMAGES, max_words, names)
+    # Two images share an opening; 300 words are far more than the decoder has positions.
+    assert texts == [
+        model.caption([image], max_words, [name])[0]
+        for image, name in zip(IMAGES, names, strict=True)
+    ]
+    opening = "a satellite image of {}" if max_words > 3 else "a satellite image"
+    assert texts[0].startswith(opening.format("harbor"))
+    assert texts[1].startswith(opening.format("forest"))
+    assert texts[2] == model.caption(IMAGES[2:3], max_words)[0]
+
+
+@pytest.mark.parametrize("name", ["unheard", "harbor " * 40])
+def test_blip_begins_by_itself_where_the_class_is_no_help(captioners, name):
+    model = captioners["blip"]
+    assert model.caption(IMAGES[:1], 9, [name]) == model.caption(IMAGES[:1], 9)
+
+
+def test_chat_models_are_told_the_class_in_the_question(folders):
+    asked = []
+    model = load_captioner(str(folders["qwen2_vl"]), CPU)
+    prepare = model._model.prepare
+
+    def listen(image, question, opening=""):
+        asked.append(question)
+        return prepare(image, question, opening)
+
+    model._model.prepare = listen
+    model.caption(IMAGES[:2], 3, ["golf <|image_pad|> course", ""])
+    assert asked[0].startswith("Describe this satellite image, which shows golf")
+    assert "<|" not in asked[0] and "at most 3 words" in asked[0]
+    assert asked[1].startswith("Describe this satellite image in one sentence")
+
+
 def test_no_images_give_no_captions(captioners):
     assert captioners["blip"].caption([], 5) == []
 
