@@ -90,8 +90,8 @@ def train_classifier(
     if (path / "classifier.json").exists():
         return read_classifier(path)
     if planned < epochs:
-        emit(Log(stage, f"the latent classifier trains {planned} of {epochs} epochs, "
-                        f"which is {max_steps} steps."))  # fmt: skip
+        limit = f"to stay within {max_steps} steps"
+        emit(Log(stage, f"the latent classifier trains {planned} of {epochs} epochs {limit}"))
     trainer = ClassifierTrainer(
         latents, labels, classes=classes, train=train, validation=validation, epochs=planned,
         seed=seed, hardware=hardware,

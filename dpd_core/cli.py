@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Loading bars and notices of the libraries would break through our own line.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # OpenMP threads spin for a while before they sleep. On a machine that does anything else
+    # beside, two spinning processes slow each other down more than tenfold.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     as_json = options.pop("json")

@@ -367,8 +367,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "standard": {
         "train": {"steps": 1200, "batch_size": 32, "rank": 32, "targets": "all", "warmup_steps": 50,
-                  "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 100,
-                  "classifier_steps": 1500, "caption_dropout": 0.1, "flips": True,
+                  "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
+                  "classifier_steps": 1000, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 100, "preview_steps": 300},
         "synthesize": {"steps": 25, "scheduler": "dpm++", "cfg": 4.0},
         "evaluate": {"student_steps": 600, "feature_steps": 600, "seeds": 3},

@@ -54,7 +54,8 @@ class Captioner(Protocol):
     def caption(
         self, images: list[Image.Image], max_words: int, class_names: Sequence[str] | None = None
     ) -> list[str]:
-        """One text of at most ``max_words`` words for each RGB image; may be empty.
+        """One text of at most ``max_words`` words for each RGB image; may be empty. Words that
+        the captioner was given to go on from are not counted.
 
         ``class_names`` are the readable names of the images' classes, for a captioner to
         describe the image as what it is known to be.
@@ -93,7 +94,8 @@ class ModelCaptioner:
             for group in groups.values():
                 answers = self._generate([inputs for _, inputs in group], max_words)
                 for (index, _), answer in zip(group, answers, strict=True):
-                    texts[index] = tidy_generated(answer, max_words)
+                    given = _opening(names[index]) if self._model.goes_on else ""
+                    texts[index] = tidy_generated(answer, max_words + len(given.split()))
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 "the captioner does not fit into the device's memory.", where=self._source,
