@@ -94,8 +94,10 @@ class ModelCaptioner:
             for group in groups.values():
                 answers = self._generate([inputs for _, inputs in group], max_words)
                 for (index, _), answer in zip(group, answers, strict=True):
-                    given = _opening(names[index]) if self._model.goes_on else ""
-                    texts[index] = tidy_generated(answer, max_words + len(given.split()))
+                    given = _opening(names[index]).lower()
+                    went_on = given and " ".join(answer.lower().split()).startswith(given)
+                    room = max_words + len(given.split()) if went_on else max_words
+                    texts[index] = tidy_generated(answer, room)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 "the captioner does not fit into the device's memory.", where=self._source,

@@ -38,9 +38,6 @@ class CaptionModel:
         template: Chat template that comes with the model, if any.
     """
 
-    goes_on = False
-    """Whether it goes on from an opening, which is then part of what it says."""
-
     def __init__(self, model: Any, image_processor: Any, tokenizer: Any, template: str | None):
         self.model, self.image_processor = model, image_processor
         self.tokenizer, self.template = tokenizer, template
@@ -85,8 +82,6 @@ class CaptionModel:
 
 class Blip(CaptionModel):
     """BLIP: pixels in, caption out; the decoder starts from its own first token."""
-
-    goes_on = True
 
     def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
         """``pixel_values`` (1, 3, H, W), and ``input_ids`` (1, L) of the opening.
