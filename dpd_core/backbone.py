@@ -12,7 +12,6 @@ and rounding shows in the pictures; the UNet computes in the hardware's number f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,14 @@ from dpd_core import storage
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import ModelError
 from dpd_core.hardware import Hardware, choose_hardware
+from dpd_core.model_files import files_digest, first_line, model_folder
 from dpd_core.project import Project
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "base"
 """Folder of the model that comes with the program."""
 
 _PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+_SUFFIXES = (".json", ".safetensors", ".txt")
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Backbone:
             schedule = dict(DDPMScheduler.load_config(folder, subfolder="scheduler"))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(
-                f"not a usable Stable-Diffusion-like model ({_first_line(error)}).", where=source,
+                f"not a usable Stable-Diffusion-like model ({first_line(error)}).", where=source,
                 fix="It needs vae, text_encoder, tokenizer, unet and scheduler folders with "
                 "safetensors weights.",
             ) from error  # fmt: skip
@@ -343,14 +344,12 @@ def resolve_model(source: str) -> Path:
             raise ModelError("the bundled model is missing.", where=BUNDLED,
                              fix="Get the repository again, with its assets folder.")  # fmt: skip
         return BUNDLED
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    if source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise ModelError("there is no such folder.", where=source,
-                         fix="Give a model folder, a Hub id like 'owner/name', or 'bundled'."
-                         )  # fmt: skip
-    return _snapshot(source)
+    patterns = [f"{part}/*{end}" for part in _PARTS for end in _SUFFIXES]
+    return model_folder(
+        source,
+        patterns=["model_index.json", *patterns],
+        example="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    )
 
 
 def merge_adapter(unet: Any, adapter: Path) -> None:
@@ -367,7 +366,7 @@ def merge_adapter(unet: Any, adapter: Path) -> None:
         with safe_open(file, "pt") as opened:
             names = list(opened.keys())
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"not a readable adapter ({_first_line(error)}).", where=file,
+        raise ModelError(f"not a readable adapter ({first_line(error)}).", where=file,
                          fix=fix) from error  # fmt: skip
     try:
         if not any(name.startswith("unet.") for name in names):
@@ -379,41 +378,14 @@ def merge_adapter(unet: Any, adapter: Path) -> None:
         unet.fuse_lora(adapter_names=["dpd"])
         unet.unload_lora()
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise ModelError(f"the adapter does not fit the model ({_first_line(error)}).",
+        raise ModelError(f"the adapter does not fit the model ({first_line(error)}).",
                          where=file, fix=fix) from error  # fmt: skip
-
-
-@cache
-def _snapshot(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = [f"{part}/*{end}" for part in _PARTS for end in (".json", ".safetensors", ".txt")]
-    try:
-        return Path(snapshot_download(source, allow_patterns=["model_index.json", *patterns]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"the Hub did not give this model ({_first_line(error)}).", where=source,
-            fix="Check the id and the network, or download it and give its folder.",
-        ) from error  # fmt: skip
 
 
 def _latent_fingerprint(folder: Path, image_size: int) -> str:
     return storage.digest(_files_digest(folder, ("vae",)), image_size)
 
 
-@cache
 def _files_digest(folder: Path, parts: tuple[str, ...]) -> str:
-    files = sorted(
-        path
-        for part in parts
-        for path in (folder / part).glob("*")
-        if path.suffix in {".json", ".safetensors", ".txt"}
-    )
-    return storage.digest(
-        {path.relative_to(folder).as_posix(): storage.file_digest(path) for path in files}
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    found = (path for part in parts for path in (folder / part).glob("*"))
+    return files_digest(folder, (path for path in found if path.suffix in _SUFFIXES))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +16,7 @@ import dpd_core
 from dpd_core import storage
 from dpd_core.captions.text import tidy_generated
 from dpd_core.errors import ModelError, ProjectError
+from dpd_core.model_files import files_digest, first_line, model_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,7 +105,7 @@ class ModelCaptioner:
             ) from error  # fmt: skip
         except (ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
             raise ModelError(
-                f"the captioner's parts do not fit together ({_first_line(error)}).",
+                f"the captioner's parts do not fit together ({first_line(error)}).",
                 where=self._source, fix="Get the model again, or use another one.",
             ) from error  # fmt: skip
         return texts
@@ -168,7 +168,7 @@ def load_captioner(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError,
             SafetensorError) as error:  # fmt: skip
         raise ModelError(
-            f"not a usable captioner ({_first_line(error)}).", where=source,
+            f"not a usable captioner ({first_line(error)}).", where=source,
             fix="It needs config.json, an image processor, a tokenizer and safetensors weights.",
         ) from error  # fmt: skip
     return ModelCaptioner(model, captioner_fingerprint(source, instruction), instruction, source)
@@ -180,7 +180,7 @@ def captioner_fingerprint(source: str, instruction: str = INSTRUCTION) -> str:
     Raises:
         ModelError: the model is missing.
     """
-    return storage.digest(_RECIPE, _files_digest(resolve_captioner(source)), instruction)
+    return storage.digest(_RECIPE, _identity(resolve_captioner(source)), instruction)
 
 
 def resolve_captioner(source: str) -> Path:
@@ -196,19 +196,13 @@ def resolve_captioner(source: str) -> Path:
                 fix="Get the repository again, with its assets folder, or use the mode 'template'.",
             )  # fmt: skip
         return BUNDLED
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ModelError("there is no config.json in the folder.", where=folder,
-                             fix="Give a model folder in the transformers format.")  # fmt: skip
-        return folder.resolve()
-    if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
-        raise ModelError(
-            "there is no such folder.", where=source,
-            fix="Give a model folder, a Hub id like 'HuggingFaceTB/SmolVLM-256M-Instruct', or "
-            "'bundled'.",
-        )  # fmt: skip
-    return _snapshot(source)
+    folder = model_folder(
+        source, patterns=_FILES, ignore=["*/*"], example="HuggingFaceTB/SmolVLM-256M-Instruct"
+    )
+    if not (folder / "config.json").exists():
+        raise ModelError("there is no config.json in the folder.", where=folder,
+                         fix="Give a model folder in the transformers format.")  # fmt: skip
+    return folder
 
 
 def _model_type(folder: Path) -> Any:
@@ -219,31 +213,8 @@ def _model_type(folder: Path) -> Any:
     return config.get("model_type") if isinstance(config, dict) else None
 
 
-@cache
-def _snapshot(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        files = list(_FILES)
-        return Path(snapshot_download(source, allow_patterns=files, ignore_patterns=["*/*"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"the Hub did not give this model ({_first_line(error)}).", where=source,
-            fix="Check the id and the network, or download it and give its folder.",
-        ) from error  # fmt: skip
-
-
-def _files_digest(folder: Path) -> str:
-    files = sorted(path for pattern in _FILES for path in folder.glob(pattern))
-    return storage.digest(
-        {path.name: _file_digest(path, path.stat().st_mtime_ns) for path in files}
-    )
-
-
-@cache
-def _file_digest(path: Path, changed: int) -> str:
-    return storage.file_digest(path)
+def _identity(folder: Path) -> str:
+    return files_digest(folder, (path for pattern in _FILES for path in folder.glob(pattern)))
 
 
 def _opening(name: str) -> str:
@@ -253,7 +224,3 @@ def _opening(name: str) -> str:
 def _plain(name: str) -> str:
     # A class name must not be read as one of the model's own control words.
     return re.sub(r"[<>|\[\]{}]", " ", name).strip()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
