@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpd_core.bundled.training_loop import write_json
+
+if TYPE_CHECKING:
+    from dpd_core.bundled.pretrain import PretrainRecipe
 
 _DATA = """\
 Two sources, about half each:
@@ -43,9 +46,11 @@ image = pipeline("a satellite image of a harbor", height=64, width=64).images[0]
 
 Weights are stored in half precision and load as float32.
 
-## Training data
+## Training
 
 {data}
+
+{steps}
 
 ## Measured
 
@@ -90,9 +95,11 @@ print(processor.batch_decode(ids, skip_special_tokens=True)[0])
 
 Weights are stored in half precision and load as float32.
 
-## Training data
+## Training
 
 {data}
+
+{steps}
 
 ## Measured
 
@@ -110,7 +117,20 @@ Reproduce: `python -m dpd_core.bundled --eurosat DIR --work WORKDIR --out assets
 """
 
 
-def write_cards(assets: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
+def _steps(name: str, recipe: PretrainRecipe) -> str:
+    """The optimizer steps of a model's parts, in words."""
+    parts = {"base": {"autoencoder": recipe.vae, "text encoder and UNet": recipe.base},
+             "captioner": {"captioner": recipe.captioner}}[name]  # fmt: skip
+    return "\n".join(
+        f"- {part}: {loop.steps:,} AdamW steps of {loop.batch_size} images, peak learning rate "
+        f"{loop.learning_rate:g}, on two CPU cores"
+        for part, loop in parts.items()
+    )
+
+
+def write_cards(
+    assets: Path, results: Mapping[str, Mapping[str, Any]], recipe: PretrainRecipe
+) -> None:
     """Write ``metrics.json`` and ``README.md`` beside each measured model."""
     for name, template in (("base", _BASE), ("captioner", _CAPTIONER)):
         if name not in results:
@@ -119,5 +139,5 @@ def write_cards(assets: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
         table = "\n".join(["| measure | value |", "| --- | --- |", *rows])
         folder = assets / name
         write_json(folder / "metrics.json", dict(results[name]))
-        card = template.format(data=_DATA, table=table)
+        card = template.format(data=_DATA, table=table, steps=_steps(name, recipe))
         (folder / "README.md").write_text(card, encoding="utf-8")

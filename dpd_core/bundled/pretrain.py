@@ -177,7 +177,7 @@ def run(
         train_captioner_stage(work, out, recipe)
     if "measure" in wanted:
         results = measure_all(work, out)
-        write_cards(out, results)
+        write_cards(out, results, recipe)
         log.info("measured: %s", results)
 
 
