@@ -133,9 +133,13 @@ class Trainer:
         config: TrainConfig, *, folder: Path, seed: int,
     ):  # fmt: skip
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
         self.backbone, self.config, self.folder, self.seed = backbone, config, folder, seed
         self.examples = examples
+        # accelerate keeps the first precision of a process for good; another project may want
+        # another one.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision=backbone.hardware.precision, cpu=backbone.device.type == "cpu"
         )

@@ -14,7 +14,7 @@ from dpd_core.classifier import LatentClassifier
 from dpd_core.config import ProjectConfig, TrainConfig
 from dpd_core.errors import JobStopped
 from dpd_core.events import Event, Metric, Progress
-from dpd_core.hardware import choose_hardware
+from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.training import Batch, Examples, Trainer, learning_rate, min_snr_weights
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
@@ -27,8 +27,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("tiny"), prediction_type="v_prediction")
 
 
-def trainer(model: Path, folder: Path, config: TrainConfig = QUICK) -> Trainer:
-    backbone = Backbone.load(str(model), hardware=CPU, image_size=32)
+def trainer(
+    model: Path, folder: Path, config: TrainConfig = QUICK, hardware: Hardware = CPU
+) -> Trainer:
+    backbone = Backbone.load(str(model), hardware=hardware, image_size=32)
     torch.manual_seed(5)
     classifier = LatentClassifier(["forest", "harbor"], 4)
     mean = torch.randn(7, *backbone.latent_shape, generator=torch.Generator().manual_seed(1))
@@ -124,6 +126,13 @@ def test_the_frozen_networks_stay_as_they_are(model: Path, tmp_path: Path) -> No
     assert all(torch.equal(value, now[name]) for name, value in frozen.items())
     assert all(torch.equal(value, weights[name])
                for name, value in one.classifier.state_dict().items())  # fmt: skip
+
+
+def test_one_process_can_train_in_two_precisions(model: Path, tmp_path: Path) -> None:
+    half = choose_hardware(ProjectConfig(device="cpu", dtype="bfloat16"))
+    for number, hardware in enumerate((half, CPU)):
+        values = trainer(model, tmp_path / str(number), hardware=hardware).step(0)
+        assert values["loss"] > 0
 
 
 def test_every_image_is_seen_once_an_epoch(model: Path, tmp_path: Path) -> None:
