@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-from dpd_core.bundled.training_loop import write_json
 from dpd_core.dataset.class_names import readable_name
+from dpd_core.storage import write_json
 
 log = logging.getLogger(__name__)
 

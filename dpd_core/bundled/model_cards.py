@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpd_core.bundled.training_loop import write_json
+from dpd_core.storage import write_json
 
 if TYPE_CHECKING:
     from dpd_core.bundled.pretrain import PretrainRecipe

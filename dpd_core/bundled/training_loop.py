@@ -7,7 +7,6 @@ any moment therefore continues to the weights it would have reached undisturbed.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -16,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dpd_core import storage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,13 +90,6 @@ def bf16_autocast() -> Any:
     import torch
 
     return torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON by way of a temporary file and an atomic rename."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    temporary.replace(path)
 
 
 class Trainer:
@@ -222,7 +216,7 @@ class Trainer:
         temporary = target.with_name(target.name + ".part")
         save_file(tensors, temporary, metadata={"step": str(self.step)})
         temporary.replace(target)
-        write_json(
+        storage.write_json(
             self.folder / "state.json",
             {"name": self.name, "step": self.step, "steps": self.recipe.steps},
         )

@@ -20,6 +20,7 @@ from dpd_core.dataset.found import Found, Item, Refusal
 from dpd_core.errors import DatasetError
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.images import IMAGE_SUFFIXES
+from dpd_core.model_files import first_line
 from dpd_core.project import Project
 
 if TYPE_CHECKING:
@@ -327,7 +328,7 @@ def _head(path: Path) -> bytes:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+    return first_line(error).rstrip(".") + "."
 
 
 def _plain(name: str) -> str:
