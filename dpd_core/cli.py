@@ -1,4 +1,5 @@
-"""The command line: ``python -m dpd_core STAGE --project DIR …``; ``run`` does all seven.
+"""The command line: ``python -m dpd_core STAGE --project DIR …``; ``run`` does all seven,
+``verify`` compares a project with what it recorded.
 
 Flags are made from the fields of the settings classes, so their names, help and limits are
 declared once. Progress goes to standard error; standard output gets the summary, with
@@ -36,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Words of the command line; ``None`` takes the process's own.
 
     Returns:
-        Exit status: 0 done, 1 a :class:`DPDError`, 2 unusable arguments, 130 stopped.
+        Exit status: 0 done, 1 a :class:`DPDError` or a difference found by ``verify``,
+        2 unusable arguments, 130 stopped.
     """
     # Loading bars and notices of the libraries would break through our own line.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -50,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     terminal = Terminal(quiet=options.pop("quiet"))
     try:
+        if command == "verify":
+            return _verify(options["project"], terminal, as_json=as_json)
         results = _run_all(options, terminal) if command == "run" else _run_one(
             command, options, terminal
         )  # fmt: skip
@@ -101,6 +105,17 @@ def _run_all(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
         else:
             results[stage] = _start(project, stage, configs[stage], terminal)
     return results
+
+
+def _verify(folder: str, terminal: Terminal, *, as_json: bool) -> int:
+    """Compare a project with the digests it recorded; 1 if something differs."""
+    from dpd_core.project import Project
+    from dpd_core.verify import as_text, verify
+
+    report = verify(Project.open(folder), terminal.show)
+    terminal.close()
+    print(json.dumps(report.to_dict()) if as_json else as_text(report))
+    return 0 if report.ok else 1
 
 
 def _start(project: Any, stage: str, config: StageConfig, terminal: Terminal) -> dict[str, Any]:
@@ -160,10 +175,11 @@ def _parse_assignment(text: str) -> tuple[str, str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--project", required=True, metavar="DIR", help="Project folder.")
-    common.add_argument("--json", action="store_true", help="Print one line of JSON at the end.")
-    common.add_argument("--quiet", action="store_true", help="Show no progress.")
+    basic = argparse.ArgumentParser(add_help=False)
+    basic.add_argument("--project", required=True, metavar="DIR", help="Project folder.")
+    basic.add_argument("--json", action="store_true", help="Print one line of JSON at the end.")
+    basic.add_argument("--quiet", action="store_true", help="Show no progress.")
+    common = argparse.ArgumentParser(add_help=False, parents=[basic])
     common.add_argument("--preset", choices=tuple(PRESETS), help="Set of values to start from.")
     for field in dataclasses.fields(ProjectConfig):
         _add_flag(common, ProjectConfig, field)
@@ -183,6 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument("--set", action="append", default=[], metavar="STAGE.NAME=VALUE",
                             help="Any other setting of a stage; can be repeated.")  # fmt: skip
     everything.add_argument("--force", action="store_true", help="Run finished stages again.")
+    text = "Recompute the digests of everything the project recorded; say what differs."
+    commands.add_parser("verify", parents=[basic], help=text, description=text)
     for stage in STAGES:
         summary = (CONFIGS[stage].__doc__ or "").splitlines()[0]
         command = commands.add_parser(stage, parents=[common], help=summary, description=summary)

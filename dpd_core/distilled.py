@@ -86,6 +86,12 @@ def set_folder(project: Project, name: str) -> Path:
     return project.path("distilled", storage.safe_name(name))
 
 
+def candidate_file(file: str, index: int) -> str:
+    """Where a slot's candidate lies, relative to the set's folder."""
+    stem = file.removesuffix(".png")
+    return f"candidates/{stem}-{index}.png"
+
+
 def list_sets(project: Project) -> list[str]:
     """Names of the finished sets, in alphabetical order."""
     return sorted(

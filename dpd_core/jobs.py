@@ -106,7 +106,11 @@ def run_stage(
     """
     if not is_main_process():
         return _module(stage).run(project, config, lambda event: None)
+    from dpd_core.verify import files_left
+
     with project.lock():
+        storage.tidy(project.root)
+        inputs = project.inputs(stage)
         job = _new_job(project, stage, config)
         if on_start is not None:
             on_start(job)
@@ -122,7 +126,8 @@ def run_stage(
 
         try:
             result = _module(stage).run(project, config, emit)
-            project.finish(stage, config, result)
+            files = files_left(project, stage, result)
+            project.finish(stage, config, result, inputs=inputs, files=files)
         except BaseException as error:
             stopped = isinstance(error, JobStopped | KeyboardInterrupt)
             message = str(error) if isinstance(error, DPDError) else repr(error)

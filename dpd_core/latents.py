@@ -178,6 +178,24 @@ def _latents(
     return Latents(ids, *table.tensors(), key)
 
 
+def shard_fault(path: Path) -> str | None:
+    """Why a file of latents is not what was written: its name is a digest of the model and the
+    images, and it holds a checksum of the numbers. ``None``: it is."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        origin = {name: metadata[name] for name in ("model", "bands")}
+        shas = json.loads(metadata["images"])
+        if path.stem != _shard_name(origin, shas):
+            return "the name does not fit the images"
+        _read_shard(path, metadata, shas)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
 class _Table:
     """The result being filled: float32 rows by the content of their images."""
 
@@ -247,7 +265,7 @@ class _Shards:
         from safetensors.torch import save_file
 
         metadata = {**self.origin, "images": json.dumps(shas), "crc32": _checksum(mean, std)}
-        path = self.folder / f"{storage.digest(self.origin, shas, length=32)}.safetensors"
+        path = self.folder / f"{_shard_name(self.origin, shas)}.safetensors"
         with storage.atomic_path(path) as temporary:
             save_file({"mean": mean, "std": std}, temporary, metadata=metadata)
 
@@ -261,12 +279,26 @@ class _Shards:
             shas = json.loads(metadata["images"])
             if wanted.isdisjoint(shas):
                 return None
-            mean, std = file.get_tensor("mean"), file.get_tensor("std")
-        if len(shas) != len(mean) or mean.shape != std.shape:
-            raise ValueError("images and tensors do not agree")
-        if metadata["crc32"] != _checksum(mean, std):
-            raise ValueError("the checksum does not match")
-        return shas, mean, std
+        return shas, *_read_shard(path, metadata, shas)
+
+
+def _shard_name(origin: dict[str, str], shas: Sequence[str]) -> str:
+    return storage.digest(origin, shas, length=32)
+
+
+def _read_shard(
+    path: Path, metadata: dict[str, str], shas: Sequence[str]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The float16 tensors of a shard; an error of some kind if they are not what was written."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        mean, std = file.get_tensor("mean"), file.get_tensor("std")
+    if len(shas) != len(mean) or mean.shape != std.shape:
+        raise ValueError("images and tensors do not agree")
+    if metadata["crc32"] != _checksum(mean, std):
+        raise ValueError("the checksum does not match")
+    return mean, std
 
 
 def _encode(

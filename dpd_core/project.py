@@ -2,8 +2,9 @@
 
 ``project.json`` holds the settings shared by all stages and one record for each finished
 stage: its settings, its result and an id that changes with either or with anything upstream.
-A stage is *current* while its settings and the ids of the stages it was made from are the
-ones on record; ``run`` skips current stages, so it can be started again after any end.
+A stage is *current* while its settings, the ids of the stages it was made from and what people
+have written by hand since (:mod:`dpd_core.hand_edits`) are the ones on record; ``run`` skips
+current stages, so it can be started again after any end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 from dpd_core import STAGES, storage
 from dpd_core.config import ProjectConfig, StageConfig
 from dpd_core.errors import ProjectError, StageMissing
+from dpd_core.hand_edits import HandEdits, matches
 
 SCHEMA = 1
 
@@ -32,6 +34,10 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "export": ("synthesize",),
 }
 """The stages whose results a stage reads; an id carries everything before it along."""
+
+_ABOUT_THE_RUN = ("changed",)
+"""Parts of a result that tell what a run had to do, not what came out: they differ between an
+interrupted and an uninterrupted run, so an id must not depend on them."""
 
 
 class Project:
@@ -139,28 +145,60 @@ class Project:
             )  # fmt: skip
         return record["result"]
 
-    def finish(self, stage: str, config: StageConfig, result: dict[str, Any]) -> str:
-        """Put a finished stage on record and return its id."""
-        inputs = self._inputs(stage)
-        identity = storage.digest(stage, self.config.to_dict(), config.to_dict(), inputs, result)
-        entry = {
-            "id": identity, "settings": config.to_dict(), "inputs": inputs,
+    def inputs(self, stage: str) -> dict[str, Any]:
+        """From what a stage would be made now: the ids of the stages before it, and under
+        ``by_hand`` the digests of what people have written.
+
+        Ask before the stage starts: captions may be edited while it runs.
+        """
+        stages = self._manifest()["stages"]
+        return {**_upstream_ids(stage, stages), "by_hand": HandEdits(self).of(stage)}
+
+    def finish(
+        self, stage: str, config: StageConfig, result: dict[str, Any], *,
+        inputs: dict[str, Any] | None = None, files: dict[str, str] | None = None,
+    ) -> str:  # fmt: skip
+        """Put a finished stage on record and return its id.
+
+        Args:
+            stage: Stage name.
+            config: Its settings.
+            result: What it returned.
+            inputs: What :meth:`inputs` said when it started; ``None`` asks now.
+            files: SHA-256 of the files it left, by path, for :mod:`dpd_core.verify`.
+        """
+        inputs = self.inputs(stage) if inputs is None else inputs
+        entry: dict[str, Any] = {
+            "id": "", "settings": config.to_dict(), "inputs": inputs,
             "project_settings": self.config.to_dict(), "result": result, "finished": _now(),
+            "files": files or {},
         }  # fmt: skip
+        entry["id"] = record_id(stage, entry)
         self._update(lambda manifest: manifest["stages"].update({stage: entry}))
-        return identity
+        return entry["id"]
 
     def is_current(self, stage: str, config: StageConfig | None = None) -> bool:
         """Whether the stage is finished, with these settings (if given) and from what the
-        stages before it say now."""
-        record = self.record(stage)
-        if record is None or record["inputs"] != self._inputs(stage):
+        stages before it, and people, say now."""
+        return self._is_current(stage, config, self._manifest(), HandEdits(self))
+
+    def _is_current(
+        self, stage: str, config: StageConfig | None, manifest: dict[str, Any], edits: HandEdits
+    ) -> bool:
+        record = manifest["stages"].get(stage)
+        if record is None:
             return False
-        if record["project_settings"] != self.config.to_dict():
+        recorded = dict(record["inputs"])
+        by_hand = recorded.pop("by_hand", {})
+        if recorded != _upstream_ids(stage, manifest["stages"]):
+            return False
+        if record["project_settings"] != ProjectConfig.from_dict(manifest["settings"]).to_dict():
             return False
         if config is not None and record["settings"] != config.to_dict():
             return False
-        return all(self.is_current(earlier) for earlier in UPSTREAM[stage])
+        return matches(by_hand, edits.of(stage)) and all(
+            self._is_current(earlier, None, manifest, edits) for earlier in UPSTREAM[stage]
+        )
 
     @contextlib.contextmanager
     def lock(self, timeout: float = 0.0) -> Iterator[None]:
@@ -180,10 +218,6 @@ class Project:
                     fix="Wait until it has finished, or stop it.",
                 ) from None  # fmt: skip
 
-    def _inputs(self, stage: str) -> dict[str, str]:
-        stages = self._manifest()["stages"]
-        return {name: stages[name]["id"] for name in UPSTREAM[stage] if name in stages}
-
     def _manifest(self) -> dict[str, Any]:
         fix = "Restore project.json from a copy, or start a new project."
         manifest = storage.read_json(self.manifest_path, fix=fix)
@@ -194,8 +228,12 @@ class Project:
                 f"the project has schema {manifest.get('schema')!r}; this version reads {SCHEMA}.",
                 where=self.manifest_path, fix="Open it with the version that made it.",
             )  # fmt: skip
-        unknown = set(manifest["stages"]) - set(STAGES)
-        if unknown or not isinstance(manifest.get("settings"), dict):
+        records = manifest["stages"]
+        if (
+            set(records) - set(STAGES)
+            or not isinstance(manifest.get("settings"), dict)
+            or not all(_is_record(record) for record in records.values())
+        ):
             raise ProjectError("not a project file.", where=self.manifest_path, fix=fix)
         return manifest
 
@@ -203,6 +241,29 @@ class Project:
         manifest = self._manifest()
         change(manifest)
         storage.write_json(self.manifest_path, manifest)
+
+
+def record_id(stage: str, record: dict[str, Any]) -> str:
+    """The id that a stage's record has to have."""
+    result = {name: value for name, value in record["result"].items()
+              if name not in _ABOUT_THE_RUN}  # fmt: skip
+    return storage.digest(
+        stage, record["project_settings"], record["settings"], record["inputs"], result
+    )
+
+
+def _is_record(value: Any) -> bool:
+    """Whether this is a stage's record as :meth:`Project.finish` writes it."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("id"), str)
+        and all(isinstance(value.get(name), dict)
+                for name in ("settings", "inputs", "project_settings", "result"))
+    )  # fmt: skip
+
+
+def _upstream_ids(stage: str, stages: dict[str, Any]) -> dict[str, str]:
+    return {name: stages[name]["id"] for name in UPSTREAM[stage] if name in stages}
 
 
 def _now() -> str:

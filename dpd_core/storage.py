@@ -1,4 +1,8 @@
-"""Files that are either whole or absent: atomic writes, checked reads, digests."""
+"""Files that are either whole or absent: atomic writes, checked reads, digests.
+
+What is being written lies beside its target as ``.part-<process>-…`` until it is whole. A process
+killed while it writes leaves such a part behind; :func:`tidy` removes the parts of the dead.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,17 +29,35 @@ _DISK_FAULTS = {
     errno.EPERM: ("no permission to write here.", "Use a folder you can write to."),
 }
 
+_PART = re.compile(r"\.part-(?:(\d+)-)?\w+?(?:-old-(.+))?(?:\.\w+)?")
+"""A temporary name: its process and, for a folder that was moved aside, the name it had."""
+
+PART_SECONDS = 3600.0
+"""Age from which the part of a dead process is removed. A process of another machine on the same
+disk looks dead from here; one that has written nothing for so long is."""
+
 
 @contextlib.contextmanager
 def writable(path: Path) -> Iterator[None]:
     """Turn the disk's faults (full, read-only, forbidden) into a :class:`ProjectError`."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK_FAULTS:
+    except Exception as error:
+        number = _error_number(error)
+        if number not in _DISK_FAULTS:
             raise
-        what, fix = _DISK_FAULTS[error.errno]
+        what, fix = _DISK_FAULTS[number]
         raise ProjectError(what, where=path, fix=fix) from error
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's error number; safetensors writes it into its message only."""
+    if isinstance(error, OSError):
+        return error.errno
+    if type(error).__name__ == "SafetensorError":
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        return int(found[1]) if found else None
+    return None
 
 
 @contextlib.contextmanager
@@ -46,7 +69,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".part-{os.getpid()}-", suffix=path.suffix
+        )
         os.close(handle)
         temporary = Path(name)
         try:
@@ -61,20 +86,100 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Like :func:`atomic_path` for a folder: filled aside, then put in place of the old one."""
+    """Like :func:`atomic_path` for a folder: filled aside, then put in place of the old one.
+
+    No file system swaps two folders in one step everywhere, so for an instant there is none.
+    A process killed in that instant leaves the old one aside; it is put back here and by
+    :func:`tidy`.
+    """
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".part-"))
+        _put_back(path)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".part-{os.getpid()}-"))
+        old = temporary.with_name(f"{temporary.name}-old-{path.name}")
         try:
             yield temporary
             temporary.chmod(0o755)
-            old = temporary.with_name(temporary.name + "-old")
             if path.exists():
                 path.replace(old)
             temporary.replace(path)
-            shutil.rmtree(old, ignore_errors=True)
         finally:
+            if old.exists() and not path.exists():
+                old.replace(path)
+            shutil.rmtree(old, ignore_errors=True)
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def tidy(root: Path, *, older_than: float = PART_SECONDS) -> list[Path]:
+    """Remove what killed processes left half-written below a folder.
+
+    Call it while the project is held, so that no other stage is writing. Parts of processes
+    that are alive, and young ones, stay. A folder that was moved aside to make place for a new
+    one that never came is put back, whatever its age.
+
+    Args:
+        root: The project folder. Copies of data sets below it are not searched.
+        older_than: Age in seconds from which a part is removed.
+
+    Returns:
+        What was removed or put back.
+    """
+    treated = []
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        parts = [name for name in (*folders, *files) if name.startswith(".part-")]
+        folders[:] = [
+            name for name in folders if name not in parts and not _is_data(here / name, root)
+        ]
+        for name in parts:
+            found = _PART.fullmatch(name)
+            part = here / name
+            with contextlib.suppress(OSError):  # another process may be faster
+                if found is None or _is_written(part, found[1]):
+                    continue
+                if found[2] and not (here / found[2]).exists():
+                    part.replace(here / found[2])
+                elif time.time() - part.stat().st_mtime <= older_than:
+                    continue
+                elif part.is_dir():
+                    shutil.rmtree(part)
+                else:
+                    part.unlink()
+                treated.append(part)
+    return treated
+
+
+def _put_back(path: Path) -> None:
+    """Undo the first half of a swap that a killed process did not finish."""
+    if path.exists():
+        return
+    for part in path.parent.glob(".part-*-old-*"):
+        found = _PART.fullmatch(part.name)
+        if found and found[2] == path.name and not _is_written(part, found[1]):
+            part.replace(path)
+            return
+
+
+def _is_data(folder: Path, root: Path) -> bool:
+    """Whether it holds copied or cached images only, too many to look through."""
+    parts = folder.relative_to(root).parts
+    return parts[:1] == ("dataset",) and (
+        len(parts) > 2 or parts[1:] in (("demo",), ("thumbnails",))
+    )
+
+
+def _is_written(part: Path, process: str | None) -> bool:
+    """Whether the process that began the part is still there, and is not a later one of the
+    same number (a container gives the same numbers at each start)."""
+    import psutil
+
+    if process is None:
+        return False
+    try:
+        started = psutil.Process(int(process)).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return started <= part.stat().st_ctime + 1.0
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -99,7 +204,7 @@ def read_json(path: Path, *, fix: str = "Run the stage that writes it again.") -
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ProjectError("the file is missing.", where=path, fix=fix) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also huge numbers
         raise ProjectError(f"not readable as JSON ({error}).", where=path, fix=fix) from error
 
 
@@ -145,7 +250,7 @@ def read_json_lines(path: Path) -> list[Any]:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
             raise ProjectError(
@@ -168,7 +273,7 @@ def _mend_end(file: BinaryIO) -> str:
         return ""
     try:
         json.loads(line)
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         file.truncate(end - len(line))
         return ""
     return "" if line.endswith(b"\n") else "\n"

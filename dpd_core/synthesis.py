@@ -25,7 +25,7 @@ from dpd_core.classifier import LatentClassifier, load_classifier
 from dpd_core.config import SynthesizeConfig
 from dpd_core.contact_sheet import write_contact_sheet
 from dpd_core.dataset import load_index
-from dpd_core.distilled import DistilledSet, set_folder, write_manifest
+from dpd_core.distilled import DistilledSet, candidate_file, set_folder, write_manifest
 from dpd_core.events import Emit, Meter, Preview, ignore
 from dpd_core.guidance import spherical_target
 from dpd_core.latents import Latents, latents_for
@@ -241,15 +241,12 @@ def _is_filled(folder: Path, task: Task) -> bool:
 def _save_slot(folder: Path, task: Task, record: dict[str, Any], images: Tensor) -> None:
     """Write a slot's images, then its record, which is what makes the slot finished."""
     for index, image in enumerate(images.numpy()):
-        _save_png(folder / candidate_file(record["file"], index), image)
+        file = folder / candidate_file(record["file"], index)
+        _save_png(file, image)
+        record["candidates"][index]["sha256"] = storage.file_digest(file)
     _save_png(folder / record["file"], images[record["chosen"]].numpy())
+    record["sha256"] = storage.file_digest(folder / record["file"])
     storage.write_json(_record_path(folder, task), record)
-
-
-def candidate_file(file: str, index: int) -> str:
-    """Where a slot's candidate lies, relative to the set's folder."""
-    stem = file.removesuffix(".png")
-    return f"candidates/{stem}-{index}.png"
 
 
 def _save_png(path: Path, image: Any) -> None:

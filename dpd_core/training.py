@@ -101,6 +101,7 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
         final = trainer.fit(emit, preview=_previewer(project, index, folder, emit))
         record = {
             "id": identity, "recipe": recipe, "classifier": report, "final": final,
+            "files": {adapters.WEIGHTS: storage.file_digest(folder / adapters.WEIGHTS)},
             "finished": datetime.datetime.now(datetime.UTC).isoformat(),
         }  # fmt: skip
         storage.write_json(folder / "adapter.json", record)
@@ -180,12 +181,15 @@ class Trainer:
             self.checkpoint, parameters=self.parameters, optimizer=self.optimizer.optimizer
         )
         tail = max(config.steps // 10, 10)
+        between = True
         try:
             meter = Meter(emit, STAGE, config.steps, done=step, message="training")
             while step < config.steps:
+                between = False
                 values = self.step(step)
                 step += 1
                 history = [*history[1 - tail :], values]
+                between = True
                 if step % 10 == 0 or step == config.steps:
                     emit(Metric(STAGE, step, _mean(history[-10:])))
                 if step % config.checkpoint_steps == 0 and step < config.steps:
@@ -194,8 +198,11 @@ class Trainer:
                     preview(self.backbone, step)
                 meter.advance()
         except BaseException:
-            # A stop request or Ctrl-C comes as an exception between two steps.
-            self._save(step, history)
+            # A stop request comes between two steps. A fault or a second Ctrl-C may come in the
+            # middle of one, when some weights are updated and others not: the last checkpoint
+            # stays then.
+            if between:
+                self._save(step, history)
             raise
         if self.accelerator.is_main_process:
             adapters.save_lora(self.lora_unet, self.folder)

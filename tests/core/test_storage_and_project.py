@@ -1,15 +1,16 @@
 """The project folder: whole files, honest records, one writer at a time."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from dpd_core import storage
+from dpd_core import jobs, storage
 from dpd_core.config import DatasetConfig, ProjectConfig, PrototypesConfig
-from dpd_core.errors import ProjectError, StageMissing
+from dpd_core.errors import DPDError, ProjectError, StageMissing
 from dpd_core.project import Project
 
 
@@ -139,3 +140,150 @@ def test_project_json_is_readable_by_people(tmp_path: Path) -> None:
     manifest = json.loads(project.manifest_path.read_text())
     assert manifest["settings"]["seed"] == 4
     assert project.config.seed == 4
+
+
+def test_captions_edited_since_make_the_stages_after_them_stale(tmp_path: Path) -> None:
+    from distilled_project import make_project
+
+    from dpd_core import captions
+    from dpd_core.config import CaptionsConfig, EvaluateConfig, SynthesizeConfig, TrainConfig
+
+    project = make_project(tmp_path)
+    captions.edit(project, "forest", 0, "trees")
+    finish = [("prototypes", PrototypesConfig()), ("captions", CaptionsConfig()),
+              ("train", TrainConfig()), ("synthesize", SynthesizeConfig()),
+              ("evaluate", EvaluateConfig())]  # fmt: skip
+    for stage, config in finish:
+        project.finish(stage, config, {})
+    assert project.is_current("evaluate")
+    captions.edit(project, "forest", 0, "many trees")
+    assert project.is_current("captions"), "it keeps what people wrote"
+    assert not any(project.is_current(stage) for stage in ("train", "synthesize", "evaluate"))
+    captions.undo(project)
+    assert project.is_current("evaluate"), "the same texts are the same input"
+
+
+def test_a_caption_edited_while_a_stage_runs_makes_its_result_stale(tmp_path: Path) -> None:
+    from distilled_project import make_project
+
+    from dpd_core import captions
+    from dpd_core.config import CaptionsConfig, TrainConfig
+
+    project = make_project(tmp_path)
+    captions.edit(project, "forest", 0, "trees")
+    project.finish("prototypes", PrototypesConfig(), {})
+    project.finish("captions", CaptionsConfig(), {})
+    inputs = project.inputs("train")
+    captions.edit(project, "forest", 0, "many trees")
+    project.finish("train", TrainConfig(), {}, inputs=inputs)
+    assert not project.is_current("train")
+
+
+def test_choices_by_hand_make_the_prototypes_stale(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p")
+    project.finish("dataset", DatasetConfig(data="x"), {})
+    project.finish("prototypes", PrototypesConfig(), {})
+    path = project.path("prototypes", "overrides.json")
+    storage.write_json(path, {"excluded": [], "chosen": {"forest": {}}})
+    assert project.is_current("prototypes"), "no choice is none"
+    storage.write_json(path, {"excluded": ["forest/1.png", "forest/0.png"]})
+    assert not project.is_current("prototypes")
+    project.finish("prototypes", PrototypesConfig(), {})
+    storage.write_json(path, {"excluded": ["forest/0.png", "forest/1.png"], "chosen": {}})
+    assert project.is_current("prototypes")
+    path.write_text("{")
+    assert not project.is_current("prototypes"), "running the stage says what is wrong"
+
+
+def test_a_class_renamed_makes_the_captions_stale(tmp_path: Path) -> None:
+    from dpd_core.config import CaptionsConfig
+
+    project = Project.create(tmp_path / "p")
+    project.finish("dataset", DatasetConfig(data="x"), {})
+    project.finish("prototypes", PrototypesConfig(), {})
+    project.finish("captions", CaptionsConfig(), {})
+    storage.write_json(project.path("dataset", "names.json"), {"forest": "wood"})
+    assert project.is_current("prototypes")
+    assert not project.is_current("captions")
+
+
+def test_what_a_run_had_to_do_does_not_change_the_stage(tmp_path: Path) -> None:
+    """An interrupted captions stage finds its texts written; they are the same texts."""
+    project = Project.create(tmp_path / "p")
+    first = project.finish("dataset", DatasetConfig(), {"digest": "1", "changed": 6})
+    assert project.finish("dataset", DatasetConfig(), {"digest": "1", "changed": 0}) == first
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dpd_core import storage
+root = Path(sys.argv[1])
+with storage.atomic_folder(root / "export" / "my.set") as folder:
+    (folder / "a").write_text("new")
+    if sys.argv[2] == "swap":
+        replace = Path.replace
+        def killed(self, target):
+            if self == folder:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replace(self, target)
+        Path.replace = killed
+    else:
+        with storage.atomic_path(root / "latents" / "x.safetensors") as path:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(root: Path, moment: str) -> None:
+    result = subprocess.run([sys.executable, "-c", KILLED, str(root), moment])
+    assert result.returncode == -9
+
+
+def test_parts_of_killed_processes_are_removed_when_old(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p")
+    killed(project.root, "writing")
+    own = project.path("latents", f".part-{os.getpid()}-abcdefgh.json")
+    other = project.path("latents", ".part-note")
+    for path in (own, other):
+        path.write_text("x")
+    parts = list(project.root.rglob(".part-*"))
+    assert len(parts) == 4
+    assert storage.tidy(project.root) == []
+    removed = storage.tidy(project.root, older_than=-1.0)
+    assert len(removed) == 3
+    assert list(project.root.rglob(".part-*")) == [own], "its process is alive"
+
+
+@pytest.mark.parametrize("by", ["tidy", "write"])
+def test_a_folder_killed_while_it_was_replaced_comes_back(tmp_path: Path, by: str) -> None:
+    project = Project.create(tmp_path / "p")
+    folder = project.path("export", "my.set")
+    with storage.atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("old")
+    killed(project.root, "swap")
+    assert not folder.exists()
+    if by == "tidy":
+        storage.tidy(project.root)
+    else:
+        with pytest.raises(RuntimeError), storage.atomic_folder(folder):
+            raise RuntimeError
+    assert (folder / "a").read_text() == "old"
+
+
+def test_a_stage_tidies_up_before_it_starts(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p")
+    part = project.path(".part-abcdefgh.json")
+    part.write_text("x")
+    os.utime(part, (0, 0))
+    with pytest.raises(DPDError):
+        jobs.run_stage(project, "dataset", DatasetConfig())
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 10_000, "\ud800", "\0"])
+def test_any_bytes_in_place_of_json_are_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "value.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ProjectError, match="not readable as JSON") as caught:
+        storage.read_json(path)
+    assert caught.value.where == str(path)
