@@ -2,7 +2,8 @@
 
 ``jobs/<id>/`` holds ``config.json`` (stage, settings, the command that does the same),
 ``events.jsonl`` (everything the stage said) and ``state.json``. Whoever wants to follow a job
-reads these files; whoever wants it to stop puts a file named ``stop`` beside them.
+reads these files; whoever wants it to stop or to wait puts a file named ``stop`` or ``pause``
+beside them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ MODULES = {
 }
 """Where each stage's ``run`` lives. Imported when the stage starts, because torch and its
 friends take seconds to import."""
+
+_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ class Job:
     def stop_requested(self) -> bool:
         """Whether someone asked it to stop."""
         return (self.folder / "stop").exists()
+
+    @property
+    def pause_requested(self) -> bool:
+        """Whether someone asked it to wait."""
+        return (self.folder / "pause").exists()
 
 
 def list_jobs(project: Project) -> list[Job]:
@@ -119,6 +127,8 @@ def run_stage(
             storage.append_json_line(job.folder / "events.jsonl", to_dict(event))
             if listen is not None:
                 listen(event)
+            while job.pause_requested and not job.stop_requested:
+                time.sleep(_PAUSE_SECONDS)
             if job.stop_requested and not isinstance(event, Done | Failed):
                 raise JobStopped("stopped as asked; what was finished is kept.",
                                  where=f"job {job.id}", fix="Run the stage again to go on."
@@ -177,7 +187,9 @@ def _new_job(project: Project, stage: str, config: StageConfig) -> Job:
     import psutil
 
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-    job = Job(project.path("jobs", f"{stamp}-{stage}-{secrets.token_hex(2)}"))
+    # Whoever starts this process may have announced the job under an id of its own.
+    given = os.environ.pop("DPD_JOB_ID", None)
+    job = Job(project.path("jobs", given or f"{stamp}-{stage}-{secrets.token_hex(2)}"))
     storage.write_json(
         job.folder / "config.json",
         {"stage": stage, "settings": config.to_dict(),

@@ -79,6 +79,11 @@ class DatasetIndex:
             if split in (None, record.split) and class_name in (None, record.class_name)
         ]
 
+    @functools.cached_property
+    def by_id(self) -> dict[str, ImageRecord]:
+        """The images by id."""
+        return {record.id: record for record in self.images}
+
     def readable(self, class_name: str) -> str:
         """The class in words.
 

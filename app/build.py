@@ -1,0 +1,86 @@
+"""The page: sidebar, seven tabs, and the clock that tells them what changed on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app import revisions
+from app.context import Context
+from app.images import ImageServer
+from app.jobs import JobDesk
+from app.settings import Settings
+from app.sidebar import Sidebar
+from app.tabs import TABS
+from dpd_core import STAGES
+from dpd_core.errors import DPDError
+
+TICK_SECONDS = 1.0
+TAB_LABELS = {
+    "dataset": "Dataset", "prototypes": "Explore", "captions": "Captions", "train": "Train",
+    "synthesize": "Synthesize", "evaluate": "Evaluate", "export": "Export",
+}  # fmt: skip
+
+
+def build(settings: Settings) -> tuple[gr.Blocks, Context]:
+    """Make the page; the caller launches it."""
+    with gr.Blocks(title="DPD Studio", fill_width=True, analytics_enabled=False) as page:
+        session = gr.BrowserState({}, storage_key="dpd-studio", secret="dpd-studio")
+        ctx = Context(settings, JobDesk(settings.home, settings.heavy_jobs),
+                      ImageServer(settings.secret), session)  # fmt: skip
+        # Hidden text boxes and not states: a state set outside the queue announces no change.
+        ctx.revision = {
+            stage: gr.Textbox(visible="hidden", elem_id=f"revision-{stage}") for stage in STAGES
+        }
+        ctx.pulse = gr.Textbox(visible="hidden", elem_id="pulse")
+        sidebar = Sidebar(ctx)
+        sidebar.build()
+        tabs: dict[str, Any] = {}
+        with gr.Tabs(elem_id="tabs") as tab_bar:
+            for stage in STAGES:
+                with gr.Tab(TAB_LABELS[stage], id=stage, elem_id=f"tab-{stage}") as tab:
+                    tabs[stage] = TABS[stage](ctx)
+                    tabs[stage].tab = tab
+                    tabs[stage].build()
+        sidebar.wire()
+        for tab in tabs.values():
+            tab.wire()
+        _wire_clock(page, ctx, sidebar, tab_bar)
+    return page, ctx
+
+
+def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tabs) -> None:
+    """Load, tick and switch of project all end in the same question: what is new on disk?"""
+    assert ctx.pulse is not None
+    clock = gr.Timer(TICK_SECONDS)
+    states = [*ctx.revision.values(), ctx.pulse]
+    shown = [sidebar.project, sidebar.stages, sidebar.hardware]
+    silent: dict[str, Any] = {"queue": False, "show_progress": "hidden",
+                              "api_visibility": "private"}  # fmt: skip
+
+    def look(session: dict[str, Any], *known: str) -> list[Any]:
+        ctx.jobs.dispatch()
+        try:
+            project = ctx.project(session)
+            now = [*revisions.revisions(project).values(), revisions.pulse(project, ctx.jobs)]
+        except DPDError:
+            return [gr.skip()] * (len(known) + len(shown))
+        new = [value if value != old else gr.skip() for value, old in zip(now, known, strict=True)]
+        # The last stage's token carries all earlier ones and the manifest.
+        changed = now[-2] != known[-2]
+        return [*new, *(sidebar.show_project(session) if changed else [gr.skip()] * len(shown))]
+
+    def load(session: dict[str, Any] | None) -> list[Any]:
+        session = ctx.begin(session)
+        return [session, gr.Tabs(selected=session["tab"])]
+
+    page.load(load, inputs=[ctx.session], outputs=[ctx.session, tab_bar], **silent)
+    gr.on([clock.tick, ctx.session.change], look, inputs=[ctx.session, *states],
+          outputs=[*states, *shown], trigger_mode="once", **silent)  # fmt: skip
+
+    def remember(session: dict[str, Any], event: gr.SelectData) -> dict[str, Any]:
+        stage = next((key for key, label in TAB_LABELS.items() if label == event.value), STAGES[0])
+        return {**(session or {}), "tab": stage}
+
+    tab_bar.select(remember, inputs=[ctx.session], outputs=[ctx.session], **silent)

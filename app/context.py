@@ -1,0 +1,147 @@
+"""What all tabs share: settings, workspaces, jobs, images, and the session in the browser.
+
+A handler gets the visitor's open project as its first argument, raises :class:`DPDError` for
+whatever the visitor can mend, and knows nothing of sessions::
+
+    ctx.on(button.click, rename, inputs=[field], outputs=[table])
+
+    def rename(project: Project, text: str) -> dict: ...
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from app.images import ImageServer
+from app.jobs import JobDesk
+from app.settings import Settings
+from app.workspace import LOCAL_VISITOR, Workspace, new_visitor
+from dpd_core import STAGES
+from dpd_core.errors import DPDError
+from dpd_core.project import Project
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Context:
+    """Made once by :func:`app.build.build`; components are added while it builds.
+
+    Attributes:
+        settings, jobs, images: The application's parts.
+        session: Kept by the browser: ``visitor``, ``project`` (name) and ``tab``. Untrusted.
+        revision: By stage, a hidden token that changes whenever what its tab shows may have
+            changed: another project, a finished stage, edited captions, a new distilled set. Attach
+            ``ctx.on_change(stage, refresh, outputs=…)``.
+        pulse: Changes with every event of the project's current job; for live views.
+    """
+
+    settings: Settings
+    jobs: JobDesk
+    images: ImageServer
+    session: gr.BrowserState
+    revision: dict[str, gr.Textbox] = field(default_factory=dict)
+    pulse: gr.Textbox | None = None
+
+    def workspace(self, session: dict[str, Any] | None) -> Workspace:
+        """The workspace of the session's visitor."""
+        return Workspace.of(self.settings, str((session or {}).get("visitor", "")))
+
+    def project(self, session: dict[str, Any] | None) -> Project:
+        """The open project.
+
+        Raises:
+            ProjectError: none is open, or it is gone.
+        """
+        return self.workspace(session).open(str((session or {}).get("project", "")))
+
+    def begin(self, session: dict[str, Any] | None) -> dict[str, Any]:
+        """The session of a page just loaded: with a visitor token and an existing project."""
+        session = dict(session) if isinstance(session, dict) else {}
+        try:
+            workspace = self.workspace(session)
+        except DPDError:
+            workspace = None
+        if workspace is None or not session.get("visitor"):
+            session["visitor"] = new_visitor() if self.settings.hosted else LOCAL_VISITOR
+            workspace = self.workspace(session)
+        names = workspace.names()
+        if session.get("project") not in names:
+            session["project"] = workspace.ensure_demo() if not names else names[0]
+        if session.get("tab") not in STAGES:
+            session["tab"] = STAGES[0]
+        return session
+
+    def on(
+        self,
+        trigger: Any,
+        function: Callable[..., Any],
+        *,
+        inputs: Sequence[Any] = (),
+        outputs: Sequence[Any] | Any = (),
+        quiet: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Wire an event: ``function(project, *inputs)`` → ``outputs``; private to the page.
+
+        A :class:`DPDError` becomes a message on the page and leaves the outputs as they are.
+
+        Args:
+            trigger: An event of a component, e.g. ``button.click``.
+            function: Handler. A parameter annotated ``gr.EventData`` (or a subclass) gets the
+                event, as usual.
+            inputs, outputs: Components.
+            quiet: For refreshes that nobody asked for: what cannot be shown yet is no error, and
+                no progress is drawn.
+            options: Passed on to Gradio.
+        """
+        if quiet:
+            options = {"queue": False, "show_progress": "hidden", **options}
+        return trigger(
+            self.handler(function, quiet=quiet), inputs=[self.session, *inputs],
+            outputs=outputs or None, api_visibility="private", **options,
+        )  # fmt: skip
+
+    def on_change(
+        self, stage: str, function: Callable[..., Any], *,
+        inputs: Sequence[Any] = (), outputs: Sequence[Any] | Any = (),
+    ) -> Any:  # fmt: skip
+        """Refresh a stage's views whenever its revision changes (and when the page loads)."""
+        return self.on(self.revision[stage].change, function, inputs=inputs, outputs=outputs,
+                       quiet=True, trigger_mode="always_last")  # fmt: skip
+
+    def on_pulse(
+        self, function: Callable[..., Any], *,
+        inputs: Sequence[Any] = (), outputs: Sequence[Any] | Any = (),
+    ) -> Any:  # fmt: skip
+        """Refresh a live view with every sign of life of the current job."""
+        assert self.pulse is not None, "the pulse is made before the tabs are wired"
+        return self.on(self.pulse.change, function, inputs=inputs, outputs=outputs, quiet=True,
+                       trigger_mode="always_last")  # fmt: skip
+
+    def handler(self, function: Callable[..., Any], *, quiet: bool = False) -> Callable[..., Any]:
+        """The function with the session in place of the project and errors as messages."""
+
+        @functools.wraps(function)
+        def handle(session: dict[str, Any] | None, *values: Any) -> Any:
+            try:
+                return function(self.project(session), *values)
+            except DPDError as error:
+                if quiet:
+                    log.debug("not shown: %s", error)
+                    return gr.skip()
+                raise message(error) from error
+
+        return handle
+
+
+def message(error: DPDError) -> gr.Error:
+    """The error as a message on the page. Escaped, because it may quote what a visitor sent."""
+    return gr.Error(html.escape(str(error), quote=False), print_exception=False, duration=15)

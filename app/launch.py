@@ -1,0 +1,57 @@
+"""The command ``python app.py``: arguments, server, shutdown."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets" / "app"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build the page and serve it until Ctrl-C; returns the exit status."""
+    # Nothing leaves the machine unasked.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from app.settings import LOCAL_HOSTS, Settings
+
+    settings = Settings.from_environment()
+    parser = argparse.ArgumentParser(prog="python app.py", description="DPD Studio in the browser.")
+    parser.add_argument("--host", default=settings.host, help="address to listen on; anything but "
+                        "this machine's own turns hosted mode on")  # fmt: skip
+    parser.add_argument("--port", type=int, default=settings.port)
+    parser.add_argument("--home", type=Path, default=settings.home, help="where all state is kept")
+    parser.add_argument("--open", action="store_true", help="open a browser")
+    options = parser.parse_args(arguments)
+    settings = replace(settings, host=options.host, port=options.port,
+                       home=options.home.expanduser().resolve())  # fmt: skip
+    if settings.host not in LOCAL_HOSTS:
+        settings = settings.served_to_strangers()
+    serve(settings, open_browser=options.open)
+    return 0
+
+
+def serve(settings: object, *, open_browser: bool = False) -> None:
+    """Launch the page and wait."""
+    import gradio as gr
+
+    from app.build import build
+    from app.settings import Settings
+
+    assert isinstance(settings, Settings)
+    page, ctx = build(settings)
+    page.queue(default_concurrency_limit=8)
+    page.launch(
+        server_name=settings.host, server_port=settings.port, inbrowser=open_browser,
+        quiet=True, prevent_thread_lock=True, show_error=False, max_file_size=settings.max_upload,
+        app_kwargs={"routes": [ctx.images.route]}, footer_links=["api"], ssr_mode=False,
+        theme=gr.themes.Soft(primary_hue="teal", neutral_hue="slate",
+                             font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        css_paths=sorted(ASSETS.glob("*.css")), head_paths=sorted(ASSETS.glob("*.html")),
+    )  # fmt: skip
+    print(f"DPD Studio is at http://{settings.host}:{settings.port} (state in {settings.home})",
+          file=sys.stderr)  # fmt: skip
+    page.block_thread()

@@ -1,0 +1,78 @@
+"""Where the application keeps its state, whom it serves, and the limits it sets them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dpd_core import storage
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+MB = 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Decided once at start.
+
+    Attributes:
+        home: Root of all state.
+        host, port: Where the server listens.
+        hosted: Whether strangers are served: every visitor gets projects of their own, folders of
+            the server cannot be read, and the limits below hold.
+        heavy_jobs: Stage runs computed at the same time, over all visitors.
+        max_upload: Largest upload, in bytes.
+        quota: Most bytes that one visitor's projects may take, if hosted.
+        keep_days: Days after which an unused visitor's projects are deleted, if hosted.
+        max_projects: Most projects a visitor, if hosted.
+    """
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 7860
+    hosted: bool = False
+    heavy_jobs: int = 1
+    max_upload: int = 500 * MB
+    quota: int = 2000 * MB
+    keep_days: float = 7.0
+    max_projects: int = 10
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read ``DPD_HOME``, ``DPD_HOSTED`` and what Hugging Face Spaces sets.
+
+        On a Space (``SPACE_ID``) the application is hosted; its state is in ``/data`` where the
+        Space has persistent storage.
+        """
+        space = bool(environment.get("SPACE_ID"))
+        persistent = Path("/data")
+        default = Path.home() / ".dpd-studio"
+        if space and persistent.is_dir() and os.access(persistent, os.W_OK):
+            default = persistent / "dpd-studio"
+        hosted = environment.get("DPD_HOSTED", "1" if space else "0").lower() in (
+            "1",
+            "true",
+            "yes",
+        )
+        settings = cls(
+            home=Path(environment.get("DPD_HOME") or default).expanduser().resolve(),
+            host=environment.get("GRADIO_SERVER_NAME", "0.0.0.0" if space else "127.0.0.1"),
+            port=int(environment.get("GRADIO_SERVER_PORT", "7860")),
+        )
+        return settings.served_to_strangers() if hosted else settings
+
+    def served_to_strangers(self) -> Settings:
+        """The same with hosted mode on and its smaller upload limit."""
+        return replace(self, hosted=True, max_upload=min(self.max_upload, 200 * MB))
+
+    @property
+    def secret(self) -> str:
+        """Key of this installation, made at the first start; signs links to images."""
+        path = self.home / "secret"
+        if not path.exists():
+            storage.write_bytes(path, secrets.token_hex(32).encode())
+            path.chmod(0o600)
+        return path.read_text()

@@ -1,0 +1,31 @@
+"""The tab of the stage ``evaluate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.context import Context
+from dpd_core.project import Project
+
+
+class EvaluateTab:
+    """Build inside its ``gr.Tab`` with :meth:`build`, then :meth:`wire`."""
+
+    def __init__(self, ctx: Context):
+        self.ctx = ctx
+
+    def build(self) -> None:
+        """Make the components."""
+        self.summary = gr.JSON(label="evaluate")
+
+    def wire(self) -> None:
+        """Attach the handlers."""
+        self.ctx.on_change("evaluate", self.show, outputs=[self.summary])
+
+    def show(self, project: Project) -> Any:
+        """The stage's record."""
+        return project.record("evaluate")
+            "evaluate", lambda project: project.record("evaluate"), outputs=[self.summary]
+        )

@@ -1,0 +1,59 @@
+"""Views of the sidebar: the stages of a project and its current job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dpd_core import STAGES
+from dpd_core.project import Project
+
+if TYPE_CHECKING:
+    from app.jobs import JobView
+
+STAGE_LIST_TEMPLATE = """<ol class='stages'>
+{{#each value}}<li class='{{this.state}}'><span>{{this.stage}}</span><em>{{this.note}}</em></li>
+{{/each}}</ol>"""
+
+JOB_TEMPLATE = """<div class='job {{value.status}}' role='status'>
+<p><b>{{value.title}}</b> <span>{{value.note}}</span></p>
+<progress max='100' value='{{value.percent}}' aria-label='progress'></progress>
+<p class='small'>{{value.detail}}</p></div>"""
+
+
+def stage_list(project: Project) -> list[dict[str, str]]:
+    """Each stage with ``state`` (``done``, ``stale`` or ``open``) and a ``note``."""
+    rows = []
+    for stage in STAGES:
+        state = "open"
+        if project.record(stage) is not None:
+            state = "done" if project.is_current(stage) else "stale"
+        note = {"done": "done", "stale": "out of date", "open": ""}[state]
+        rows.append({"stage": stage, "state": state, "note": note})
+    return rows
+
+
+def job(view: JobView | None) -> dict[str, Any]:
+    """The job panel's values."""
+    if view is None:
+        return {"status": "none", "title": "No job yet", "note": "", "percent": 0, "detail": ""}
+    percent = round(100 * view.done / view.total) if view.total else 0
+    if view.status == "done":
+        percent = 100
+    detail = view.message
+    if view.status == "queued":
+        detail = f"{view.position} before it on the waiting list"
+    elif view.error:
+        detail = view.error
+    elif view.total and view.active:
+        detail = f"{view.message} {view.done}/{view.total}"
+        if view.eta is not None:
+            detail += f", {duration(view.eta)} left"
+    return {"status": view.status, "title": view.stage, "note": view.status,
+            "percent": percent, "detail": detail}  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: ``0:42``, ``3:05``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
