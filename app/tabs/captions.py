@@ -27,5 +27,3 @@ class CaptionsTab:
     def show(self, project: Project) -> Any:
         """The stage's record."""
         return project.record("captions")
-            "captions", lambda project: project.record("captions"), outputs=[self.summary]
-        )

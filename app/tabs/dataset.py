@@ -27,5 +27,3 @@ class DatasetTab:
     def show(self, project: Project) -> Any:
         """The stage's record."""
         return project.record("dataset")
-            "dataset", lambda project: project.record("dataset"), outputs=[self.summary]
-        )

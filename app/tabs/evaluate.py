@@ -27,5 +27,3 @@ class EvaluateTab:
     def show(self, project: Project) -> Any:
         """The stage's record."""
         return project.record("evaluate")
-            "evaluate", lambda project: project.record("evaluate"), outputs=[self.summary]
-        )

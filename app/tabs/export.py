@@ -27,5 +27,3 @@ class ExportTab:
     def show(self, project: Project) -> Any:
         """The stage's record."""
         return project.record("export")
-            "export", lambda project: project.record("export"), outputs=[self.summary]
-        )

@@ -27,5 +27,3 @@ class PrototypesTab:
     def show(self, project: Project) -> Any:
         """The stage's record."""
         return project.record("prototypes")
-            "prototypes", lambda project: project.record("prototypes"), outputs=[self.summary]
-        )

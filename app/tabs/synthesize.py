@@ -27,5 +27,3 @@ class SynthesizeTab:
     def show(self, project: Project) -> Any:
         """The stage's record."""
         return project.record("synthesize")
-            "synthesize", lambda project: project.record("synthesize"), outputs=[self.summary]
-        )
