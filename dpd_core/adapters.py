@@ -74,10 +74,17 @@ def save_lora(unet: nn.Module, folder: Path) -> None:
     with storage.atomic_folder(folder / ".weights") as temporary:
         StableDiffusionPipeline.save_lora_weights(
             temporary, unet_lora_layers=weights,
-            unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+            unet_lora_adapter_metadata=_sorted(unet.peft_config["default"].to_dict()),
         )  # fmt: skip
+        storage.sort_metadata(temporary / WEIGHTS)
     (folder / ".weights" / WEIGHTS).replace(folder / WEIGHTS)
     (folder / ".weights").rmdir()
+
+
+def _sorted(settings: dict[str, Any]) -> dict[str, Any]:
+    """peft keeps module names in sets, whose order differs between processes."""
+    return {name: sorted(value) if isinstance(value, set) else value
+            for name, value in settings.items()}  # fmt: skip
 
 
 def find_adapter(project: Project, name: str = "latest") -> Adapter:

@@ -268,6 +268,7 @@ class _Shards:
         path = self.folder / f"{_shard_name(self.origin, shas)}.safetensors"
         with storage.atomic_path(path) as temporary:
             save_file({"mean": mean, "std": std}, temporary, metadata=metadata)
+            storage.sort_metadata(temporary)
 
     def _open(self, path: Path, wanted: set[str]) -> tuple[list[str], Tensor, Tensor] | None:
         from safetensors import safe_open

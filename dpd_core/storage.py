@@ -279,6 +279,21 @@ def _mend_end(file: BinaryIO) -> str:
     return "" if line.endswith(b"\n") else "\n"
 
 
+def sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into order, so that equal content is equal bytes;
+    the library writes them in an order of chance."""
+    with path.open("rb+") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length)
+        header = json.loads(text)
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        # The same content takes the same room; the format pads with blanks.
+        if len(ordered) <= length:
+            file.seek(8)
+            file.write(ordered.ljust(length))
+
+
 def safe_name(name: str) -> str:
     """A file name for any text: readable, unique, and legal on every file system.
 

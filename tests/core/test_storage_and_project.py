@@ -287,3 +287,21 @@ def test_any_bytes_in_place_of_json_are_refused_by_name(tmp_path: Path, text: st
     with pytest.raises(ProjectError, match="not readable as JSON") as caught:
         storage.read_json(path)
     assert caught.value.where == str(path)
+
+
+def test_equal_content_is_equal_bytes_also_in_safetensors(tmp_path: Path) -> None:
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    metadata = {f"key {number} “é”\n": "value" * number for number in range(12)}
+    seen = set()
+    for number in range(5):
+        path = tmp_path / f"{number}.safetensors"
+        save_file({"x": torch.arange(3.0)}, path, metadata=metadata)
+        storage.sort_metadata(path)
+        seen.add(path.read_bytes())
+    assert len(seen) == 1
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == metadata
+        assert file.get_tensor("x").tolist() == [0.0, 1.0, 2.0]
