@@ -1,0 +1,113 @@
+"""The real app in a process of its own, for tests that talk to it from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PROJECT = "small"
+CLASSES = ("beach", "forest", "harbor")
+
+TINY = [
+    "--demo", "--classes", ",".join(CLASSES), "--ipc", "2", "--max-per-class", "16",
+    "--set", "dataset.demo_per_class=16", "--set", "prototypes.neighbors=5",
+    "--set", "captions.nearest=2", "--set", "train.steps=4", "--set", "train.batch_size=4",
+    "--set", "train.targets=all", "--set", "train.classifier_epochs=2",
+    "--set", "train.preview_steps=2", "--set", "train.checkpoint_steps=2",
+    "--set", "synthesize.steps=3", "--set", "synthesize.candidates=3",
+    "--set", "synthesize.batch_size=6", "--set", "evaluate.student_steps=4",
+    "--set", "evaluate.feature_steps=4", "--set", "evaluate.seeds=2",
+]  # fmt: skip
+"""Settings of ``run`` with which all seven stages are done in about a minute."""
+
+
+@dataclass
+class App:
+    """A running ``app.py``.
+
+    Attributes:
+        home: Its state (``DPD_HOME``).
+        port: Where it listens.
+        environment: Variables beside the test's own.
+    """
+
+    home: Path
+    port: int
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What the server printed."""
+        return self.home.parent / f"{self.home.name}.log"
+
+    def project(self, name: str = PROJECT) -> Path:
+        """Folder of a project (not in hosted mode, where visitors have their own)."""
+        return self.home / "projects" / name
+
+    def start(self, seconds: float = 120) -> None:
+        """Start it and wait until it answers."""
+        environment = {**os.environ, "DPD_HOME": str(self.home), **self.environment}
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "app.py", "--port", str(self.port)],
+                cwd=ROOT, env=environment, stdout=output, stderr=output,
+            )  # fmt: skip
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(f"{self.url}/config", timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError(f"the app did not start:\n{self.log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        """``kill -9``; jobs live on."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ctrl-C."""
+        self._end(signal.SIGINT)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def open_app(page: Any, app: App, tab: str | None = None, *, query: str = "") -> None:
+    """Open the app's page, wait until a project is shown, and go to a tab by its label."""
+    page.goto(f"{app.url}/{query}")
+    page.wait_for_function(
+        "() => document.querySelector('#project input')?.value"
+        " && document.querySelectorAll('#stage-list li').length > 0"
+    )
+    if tab is not None:
+        page.get_by_role("tab", name=tab, exact=True).click()
