@@ -143,9 +143,8 @@ def _settings(project: Any, stage: str, preset: str | None, given: dict[str, Any
     """Flags over the preset; without a preset, over what the stage was last run with."""
     record = project.record(stage)
     if preset is None and record is not None:
-        return CONFIGS[stage].from_dict(
-            {**record["settings"], **{k: v for k, v in given.items() if v is not None}}
-        )
+        before = CONFIGS[stage].from_dict(record["settings"]).lasting()
+        return before.replace(**{k: v for k, v in given.items() if v is not None})
     return resolve(stage, preset, **given)
 
 

@@ -29,6 +29,7 @@ def setting(
     choices: tuple[str, ...] | None = None,
     unit: str = "",
     advanced: bool = False,
+    once: bool = False,
 ) -> Any:
     """A dataclass field with what the command line and the forms need to know of it.
 
@@ -39,10 +40,11 @@ def setting(
         choices: Allowed words.
         unit: Unit of a number, e.g. ``"px"``.
         advanced: Whether a form hides it in the advanced fold.
+        once: Whether it is meant for a single run: the next one begins with the default again.
     """
     metadata = {
         "help": help, "low": low, "high": high,
-        "choices": choices, "unit": unit, "advanced": advanced,
+        "choices": choices, "unit": unit, "advanced": advanced, "once": once,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -102,6 +104,13 @@ class StageConfig:
     def replace(self, **values: Any) -> Self:
         """A copy with some values changed, checked again."""
         return type(self).from_dict({**self.to_dict(), **values})
+
+    def lasting(self) -> Self:
+        """A copy without what was meant for a single run; what a next run begins with."""
+        fields = {field.name: field for field in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{
+            name: field.default for name, field in fields.items() if field.metadata["once"]
+        })  # fmt: skip
 
 
 def _coerce(value: Any, hint: Any, name: str) -> Any:
@@ -237,6 +246,14 @@ class CaptionsConfig(StageConfig):
     max_words: int = setting(40, "Longest caption asked of the captioner.", low=3, high=300,
                              unit="words", advanced=True)  # fmt: skip
     batch_size: int = setting(16, "Images captioned at once.", low=1, high=512, advanced=True)
+    only: tuple[str, ...] = setting(
+        (), "Write only these, and those that have none yet: class names, or CLASS/NUMBER for one "
+        "cluster; empty: all.", once=True,
+    )  # fmt: skip
+    rewrite: bool = setting(
+        False, "Also write over captions that people wrote; their texts stay in the history.",
+        once=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -66,5 +66,9 @@ class CaptionError(DPDError):
     """A caption, its log or a caption file is not acceptable."""
 
 
+class CaptionConflict(CaptionError):
+    """A caption has been changed since the writer saw it; nothing was written."""
+
+
 class JobStopped(DPDError):
     """The work was asked to stop; what it had finished is kept and can be resumed."""

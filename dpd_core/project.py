@@ -118,8 +118,14 @@ class Project:
             ProjectError: the parts lead out of the project folder.
         """
         path = self.root.joinpath(*parts)
-        if not path.resolve().is_relative_to(self.root):
-            raise ProjectError("the path leads out of the project.", where=path)
+        try:
+            inside = path.resolve().is_relative_to(self.root)
+        except (OSError, ValueError) as error:  # a name too long, a NUL, half a surrogate pair
+            raise ProjectError(f"this cannot be a file name ({error}).", where=repr(parts),
+                               fix="Run the stage that names it again.") from error  # fmt: skip
+        if not inside:
+            raise ProjectError("the path leads out of the project.", where=path,
+                               fix="Run the stage that names it again.")  # fmt: skip
         return path
 
     def relative(self, path: Path) -> str:
@@ -194,7 +200,10 @@ class Project:
             return False
         if record["project_settings"] != ProjectConfig.from_dict(manifest["settings"]).to_dict():
             return False
-        if config is not None and record["settings"] != config.to_dict():
+        # A setting that came after the record had its default value then.
+        if config is not None and config.to_dict() != {
+            **type(config)().to_dict(), **record["settings"]
+        }:  # fmt: skip
             return False
         return matches(by_hand, edits.of(stage)) and all(
             self._is_current(earlier, None, manifest, edits) for earlier in UPSTREAM[stage]
@@ -259,6 +268,7 @@ def _is_record(value: Any) -> bool:
         and isinstance(value.get("id"), str)
         and all(isinstance(value.get(name), dict)
                 for name in ("settings", "inputs", "project_settings", "result"))
+        and isinstance(value["inputs"].get("by_hand", {}), dict)
     )  # fmt: skip
 
 

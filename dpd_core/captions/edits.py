@@ -68,8 +68,8 @@ def edit(
         The caption as it stands now. Writing the same text again changes nothing.
 
     Raises:
-        CaptionError: no such prototype, an unacceptable text, or the caption has been changed
-            since ``expected_version``.
+        CaptionConflict: the caption has been changed since ``expected_version``.
+        CaptionError: no such prototype, or an unacceptable text.
     """
     if author not in PEOPLE:
         raise CaptionError(f"got the author {author!r}.",
@@ -120,7 +120,7 @@ def apply_changes(
     """Make proposed changes as one operation: all of them, or none.
 
     Raises:
-        CaptionError: a caption has been changed since, or is no longer a prototype's.
+        CaptionConflict: a caption has been changed since, or is no longer a prototype's.
     """
     with writing(project) as log:
         log.write_changes(changes, author, source=source)

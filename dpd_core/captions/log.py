@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from dpd_core import storage
 from dpd_core.captions.targets import Target, load_targets
-from dpd_core.errors import CaptionError, ProjectError
+from dpd_core.errors import CaptionConflict, CaptionError, ProjectError
 from dpd_core.project import Project
 
 PEOPLE = ("human", "bulk", "import")
@@ -115,6 +115,9 @@ class Entry:
             raise ValueError(f"unknown kind {record['kind']!r}")
         if record["author"] not in (*PEOPLE, *MACHINES, ""):
             raise ValueError(f"unknown author {record['author']!r}")
+        for name in ("before", "after"):
+            if record[name] is not None and not isinstance(record[name], str):
+                raise ValueError(f"{name} is not a text")
         return cls(
             int(record["id"]), str(record["time"]), record["kind"], record["author"],
             str(record["source"]), str(record["class"]), int(record["cluster_id"]),
@@ -223,7 +226,7 @@ def replay(project: Project) -> State:
     state = State()
     try:
         entries = [Entry.from_json(record) for record in storage.read_json_lines(path)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CaptionError(f"not a caption log ({error!r}).", where=path,
                            fix="Restore the file from a copy.") from error  # fmt: skip
     operations: dict[int, list[Entry]] = {}
@@ -327,8 +330,8 @@ def _log_path(project: Project) -> Path:
     return project.path("captions", "log.jsonl")
 
 
-def changed_meanwhile(where: str, caption: Caption | None) -> CaptionError:
+def changed_meanwhile(where: str, caption: Caption | None) -> CaptionConflict:
     """The error for a writer who did not see the caption that stands now."""
     now = f"now: “{caption.text}”, by {caption.author}" if caption else "now: none"
-    return CaptionError(f"the caption has been changed meanwhile ({now}).", where=where,
-                        fix="Look at the new text, then edit again.")  # fmt: skip
+    return CaptionConflict(f"the caption has been changed meanwhile ({now}).", where=where,
+                           fix="Look at the new text, then edit again.")  # fmt: skip

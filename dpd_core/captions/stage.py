@@ -10,8 +10,8 @@ from dpd_core import storage
 from dpd_core.captions.aggregate import aggregate, compose, describe
 from dpd_core.captions.captioner import Captioner, captioner_fingerprint, load_captioner
 from dpd_core.captions.edits import current_captions
-from dpd_core.captions.log import Draft, LogWriter, State, writing
-from dpd_core.captions.targets import Member, Target, load_members, load_targets
+from dpd_core.captions.log import Draft, Key, LogWriter, State, replay, writing
+from dpd_core.captions.targets import Member, Target, load_members, load_targets, select_targets
 from dpd_core.captions.text import template_caption
 from dpd_core.config import CaptionsConfig
 from dpd_core.errors import DatasetError, ProjectError, StageMissing
@@ -32,11 +32,13 @@ def run(
     project: Project, config: CaptionsConfig, emit: Emit = ignore, *,
     captioner: tuple[str, Callable[[], Captioner]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write a caption for every prototype.
+    """Write captions: for every prototype, or those in ``config.only`` and those without one.
 
     The images' captions are cached in ``captions/raw.json`` by captioner, image content and
     length, batch by batch, so an interrupted run goes on where it was; the prototypes' texts are
-    written to the log in one operation at the end. A caption that a person wrote is kept.
+    written to the log in one operation at the end. A caption that a person wrote is kept, unless
+    ``config.rewrite`` says otherwise. Clusters that are not to be written still count in the
+    aggregation, with the captions that the cache has of them.
 
     Args:
         project: The project; dataset and prototypes must be there.
@@ -54,6 +56,7 @@ def run(
         StageMissing: there are no prototypes.
         ModelError: the captioner cannot be loaded.
         ConfigError: the template does not name the class.
+        CaptionError: ``config.only`` names a class or cluster that is not there.
     """
     from dpd_core.dataset import load_index
 
@@ -66,6 +69,7 @@ def run(
                                where=project.path("prototypes", "prototypes.json"),
                                fix="Run the stage 'prototypes' again.")  # fmt: skip
         template_caption(config.template, readable[target.class_name])
+    wanted = _wanted(project, targets, config)
     shown = _images_to_caption(project, targets, config)
     raw: dict[str, str] = {}
     unreadable: list[str] = []
@@ -75,12 +79,15 @@ def run(
         identity, load = captioner or _captioner(project, config, emit)
         cache = _RawCache(project, f"{identity}/{config.max_words}", emit)
         shows = [Shown(one, readable[one.class_name] * config.name_class) for one in records]
-        unreadable = _caption_images(cache, shows, load, config, emit)
+        ids = {image_id for target, ids in zip(targets, shown, strict=True)
+               if target.key in wanted for image_id in ids}  # fmt: skip
+        asked = [one for one in shows if one.record.id in ids]
+        unreadable = _caption_images(cache, asked, load, config, emit)
         raw = {one.record.id: cache.texts[one.key] for one in shows if one.key in cache.texts}
     words = [[raw[image_id] for image_id in ids if image_id in raw] for ids in shown]
     texts = _texts(targets, words, readable, config)
     with writing(project) as log:
-        summary = _write(log, targets, texts, config, readable)
+        summary = _write(log, targets, texts, config, readable, wanted)
     lost = _no_longer_apply(log.state, targets)
     _report(emit, summary["kept_by_hand"], lost, unreadable)
     return {
@@ -146,6 +153,14 @@ def captions_digest(project: Project) -> str:
     captions = current_captions(project)
     texts = {name: {str(k): one.text for k, one in c.items()} for name, c in captions.items()}
     return storage.digest(texts)
+
+
+def _wanted(project: Project, targets: list[Target], config: CaptionsConfig) -> dict[Key, int]:
+    """Keys of the captions to write, with the versions that these have now."""
+    chosen = {target.key for target in select_targets(targets, config.only)}
+    state = replay(project)
+    chosen |= {target.key for target in targets if target.key not in state.captions}
+    return {key: state.versions[key] for key in chosen}
 
 
 def _images_to_caption(
@@ -246,12 +261,16 @@ def _texts(
 
 def _write(
     log: LogWriter, targets: list[Target], texts: list[str], config: CaptionsConfig,
-    readable: dict[str, str],
+    readable: dict[str, str], wanted: dict[Key, int],
 ) -> dict[str, int]:  # fmt: skip
     drafts, kept = [], 0
     for target, text in zip(targets, texts, strict=True):
+        if target.key not in wanted:
+            continue
         old = log.state.captions.get(target.key)
-        if old is not None and old.by_hand:
+        # Whoever allowed writing over captions has not seen what was written since.
+        new = log.state.versions[target.key] != wanted[target.key]
+        if old is not None and old.by_hand and (new or not config.rewrite):
             kept += 1
         elif old is None or old.text != text:
             plain = text == template_caption(config.template, readable[target.class_name])

@@ -5,9 +5,11 @@ They are read without the index of all images, which an edit of one caption must
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from dpd_core import storage
 from dpd_core.errors import CaptionError, ProjectError, StageMissing
@@ -102,6 +104,35 @@ def find_target(targets: list[Target], class_name: str, cluster_id: int) -> Targ
         raise CaptionError(f"there is no cluster {cluster_id}.", where=class_name,
                            fix=f"Its clusters: {', '.join(map(str, clusters))}.")  # fmt: skip
     return clusters[cluster_id]
+
+
+def selection_name(class_name: str, cluster_id: int | None = None) -> str:
+    """How a class, or one of its clusters, is written in the setting ``only``.
+
+    Commas and slashes stand between the names there, so those in a name are written ``%2C`` and
+    ``%2F``.
+    """
+    name = class_name.replace("%", "%25").replace(",", "%2C").replace("/", "%2F")
+    return name if cluster_id is None else f"{name}/{cluster_id}"
+
+
+def select_targets(targets: list[Target], only: Sequence[str]) -> list[Target]:
+    """The prototypes that the setting ``only`` names; all if it names nothing.
+
+    Raises:
+        CaptionError: there is no such class or cluster.
+    """
+    classes = {one.class_name for one in targets}
+    chosen: set[tuple[str, str]] = set()
+    for entry in only:
+        name, _, number = entry.rpartition("/")
+        if number.isdecimal() and unquote(name) in classes:
+            chosen.add(find_target(targets, unquote(name), int(number)).key)
+        elif unquote(entry) in classes:
+            chosen |= {one.key for one in targets if one.class_name == unquote(entry)}
+        elif entry:
+            find_target(targets, unquote(entry), 0)
+    return [one for one in targets if one.key in chosen] if any(only) else targets
 
 
 def _member(name: str, entry: dict[str, Any]) -> Member:

@@ -9,13 +9,22 @@ from dpd_core.captions import (
     captions_digest,
     current_captions,
     edit,
+    history,
     run,
     training_captions,
     undo,
 )
+from dpd_core.captions.targets import Target, select_targets, selection_name
 from dpd_core.config import CaptionsConfig
 from dpd_core.dataset import load_index
-from dpd_core.errors import ConfigError, JobStopped, ModelError, ProjectError, StageMissing
+from dpd_core.errors import (
+    CaptionError,
+    ConfigError,
+    JobStopped,
+    ModelError,
+    ProjectError,
+    StageMissing,
+)
 from dpd_core.events import Log, Progress
 from dpd_core.project import Project
 
@@ -117,6 +126,69 @@ def test_cached_captions_are_not_made_again(project):
     assert storage.read_json_lines(project.path("captions", "log.jsonl")) == before
     caption(project, other, max_words=12)
     assert sum(other.batches) == 18
+
+
+def test_a_run_can_be_for_some_captions_only(project):
+    caption(project, Fake({name: f"{name} of old" for name in WORDS}), max_words=39)
+    before = texts(project)
+    model = Fake()
+    assert caption(project, model, only=("harbor", "airplane/1"))["changed"] == 3
+    assert sum(model.batches) == 3 * 3, "only their images"
+    now = texts(project)
+    assert now["harbor"] == ["A satellite image of harbor: many boats"] * 2
+    assert now["airplane"][0] == before["airplane"][0] != now["airplane"][1]
+    assert now["golfcourse"] == before["golfcourse"]
+
+
+def test_a_run_for_some_gives_the_texts_of_a_full_run(project):
+    caption(project)
+    full = texts(project)
+    edit(project, "harbor", 0, "by hand")
+    assert caption(project, only=("harbor/0",), rewrite=True)["changed"] == 1
+    assert texts(project) == full
+
+
+def test_prototypes_without_a_caption_get_one_in_every_run(project):
+    assert caption(project, only=("harbor",))["changed"] == 6
+
+
+def test_names_with_commas_and_slashes_can_be_chosen(project):
+    targets = [Target(name, 0, f"{name}.png", {}) for name in ("a,b", "a", "a/0", "100%2C")]
+    for one in targets:
+        for name in (selection_name(one.class_name), selection_name(one.class_name, 0)):
+            assert "," not in name
+            assert select_targets(targets, (name,)) == [one]
+    with pytest.raises(CaptionError, match="no such class"):
+        select_targets(targets, ("b",))
+    with pytest.raises(CaptionError, match="no cluster 7"):
+        select_targets(targets, ("a,b/7",))
+
+
+def test_captions_by_hand_are_written_over_only_if_asked(project):
+    caption(project)
+    edit(project, "harbor", 0, "my harbor")
+    assert caption(project, only=("harbor",))["kept_by_hand"] == 1
+    assert texts(project)["harbor"][0] == "my harbor"
+    assert caption(project, only=("harbor",), rewrite=True)["changed"] == 1
+    assert texts(project)["harbor"][0] == "A satellite image of harbor: many boats"
+    assert [one.after for one in history(project, "harbor", 0)][1] == "my harbor"
+
+
+def test_what_is_written_during_a_run_is_kept_even_so(project):
+    class Editing(Fake):
+        def caption(self, *arguments):
+            edit(project, "harbor", 0, "written meanwhile")
+            return super().caption(*arguments)
+
+    caption(project)
+    edit(project, "harbor", 0, "seen")
+    caption(project, Editing(), max_words=39, rewrite=True)
+    assert texts(project)["harbor"][0] == "written meanwhile"
+
+
+def test_the_choice_of_captions_holds_for_one_run(project):
+    config = CaptionsConfig(mode="vlm", only=("harbor",), rewrite=True)
+    assert config.lasting() == CaptionsConfig(mode="vlm")
 
 
 def test_a_run_whose_captions_are_all_cached_loads_nothing(project):
