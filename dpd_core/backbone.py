@@ -24,6 +24,7 @@ from dpd_core.errors import ModelError
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.model_files import files_digest, first_line, model_folder
 from dpd_core.project import Project
+from dpd_core.prompt_tokens import PromptTokenizer
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "base"
 """Folder of the model that comes with the program."""
@@ -197,11 +198,7 @@ class Backbone:
         A text longer than the encoder's window is not cut: each window is encoded by itself
         and the UNet attends to all of them.
         """
-        ids = self.tokenizer(
-            text, add_special_tokens=False, truncation=False, verbose=False
-        ).input_ids
-        room = self._window - 2
-        return [ids[start : start + room] for start in range(0, max(len(ids), 1), room)]
+        return PromptTokenizer(self.tokenizer, self._window).chunks(text)
 
     @torch.no_grad()
     def encode_prompts(self, texts: list[str]) -> Prompts:

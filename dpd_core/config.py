@@ -361,6 +361,25 @@ class ExportConfig(StageConfig):
     push: str = setting("", "Hub data set id to push to; empty: do not push.", advanced=True)
 
 
+@dataclass(frozen=True)
+class PreviewConfig(StageConfig):
+    """Trying a prompt: a few images, beside those of another prompt from the same noise."""
+
+    prompt: str = setting("", "Text to try.")
+    before: str = setting("", "Text to compare it with; empty: none.")
+    prototype: str = setting("", "CLASS/NUMBER: sample as for this prototype; empty: for none.")
+    strategy: str = setting("template", "Named start + guidance; 'template' shows words alone.")
+    adapter: str = setting(
+        "latest", "Adapter id, 'latest' (before any training: the plain model), or 'none'."
+    )
+    images: int = setting(2, "Images of each text.", low=1, high=16)
+    steps: int = setting(25, "Sampling steps.", low=1, high=1000)
+    scheduler: str = setting("dpm++", "Solver.", choices=("ddim", "dpm++", "unipc"))
+    cfg: float = setting(4.0, "Classifier-free guidance scale.", low=1.0, high=50.0)
+    guidance_scale: float = setting(1.0, "Strength s of the prototype guidance.",
+                                    low=0.0, high=100.0)  # fmt: skip
+
+
 CONFIGS: dict[str, type[StageConfig]] = {
     "project": ProjectConfig,
     "dataset": DatasetConfig,
@@ -370,8 +389,10 @@ CONFIGS: dict[str, type[StageConfig]] = {
     "synthesize": SynthesizeConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
+    "preview": PreviewConfig,
 }
-"""Settings class by stage name; ``"project"`` holds what all stages share."""
+"""Settings class by stage name; ``"project"`` holds what all stages share, ``"preview"`` is no
+stage but a command beside them."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {

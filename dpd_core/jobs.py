@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpd_core import storage
+from dpd_core import STAGES, storage
 from dpd_core.config import StageConfig
 from dpd_core.errors import DPDError, JobStopped
 from dpd_core.events import Done, Emit, Event, Failed, Log, to_dict
@@ -33,6 +33,7 @@ MODULES = {
     "synthesize": "dpd_core.synthesis",
     "evaluate": "dpd_core.evaluation",
     "export": "dpd_core.export",
+    "preview": "dpd_core.prompt_preview",
 }
 """Where each stage's ``run`` lives. Imported when the stage starts, because torch and its
 friends take seconds to import."""
@@ -99,6 +100,8 @@ def run_stage(
 ) -> dict[str, Any]:
     """Run a stage as a job, in this process, and put its result on record.
 
+    A command that is no stage (``preview``) runs likewise, but leaves no record.
+
     Args:
         project: The project; locked for as long as the stage runs.
         stage: Stage name.
@@ -118,7 +121,7 @@ def run_stage(
 
     with project.lock():
         storage.tidy(project.root)
-        inputs = project.inputs(stage)
+        inputs = project.inputs(stage) if stage in STAGES else {}
         job = _new_job(project, stage, config)
         if on_start is not None:
             on_start(job)
@@ -136,8 +139,9 @@ def run_stage(
 
         try:
             result = _module(stage).run(project, config, emit)
-            files = files_left(project, stage, result)
-            project.finish(stage, config, result, inputs=inputs, files=files)
+            if stage in STAGES:
+                files = files_left(project, stage, result)
+                project.finish(stage, config, result, inputs=inputs, files=files)
         except BaseException as error:
             stopped = isinstance(error, JobStopped | KeyboardInterrupt)
             message = str(error) if isinstance(error, DPDError) else repr(error)
