@@ -9,11 +9,12 @@ from dpd_core import STAGES, storage
 from dpd_core.project import Project
 
 WATCHED = {
-    "dataset": ("dataset/index.json", "dataset/names.json"),
+    "dataset": ("dataset/index.json", "dataset/names.json", "dataset/labels.json"),
     "prototypes": (
         "prototypes/prototypes.json",
         "prototypes/overrides.json",
         "prototypes/map.json",
+        "prototypes/changes.json",
     ),
     "captions": ("captions/log.jsonl",),
     "train": ("adapters",),

@@ -119,12 +119,16 @@ def project_classifier(
 ) -> tuple[LatentClassifier, dict[str, Any]]:
     """The classifier of a project's latents, trained if need be, and made the current one.
 
+    Images that people excluded from training are left out.
+
     Returns:
         The frozen classifier, and its metadata: ``key``, ``validation_accuracy``, ``classes``,
         ``epochs``, ``epoch`` of the best weights, numbers of images and the recipe.
     """
     from dpd_core.dataset import load_index
+    from dpd_core.overrides import read_overrides
 
+    latents = latents.without(read_overrides(project).excluded)
     class_of = {record.id: record.class_name for record in load_index(project).images}
     folder = project.path("classifier")
     classifier = train_classifier(

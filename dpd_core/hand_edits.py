@@ -2,8 +2,9 @@
 
 Stages record from what they were made. The results of earlier stages are one half of that; the
 other is what people write into the project by hand, at any time, while no stage runs or while
-one does: chosen and excluded prototypes, captions, class names in words. Each has a digest here,
-so that a stage made from other choices than those that stand now is not current any more.
+one does: chosen and excluded prototypes, corrected classes, captions, class names in words. Each
+has a digest here, so that a stage made from other choices than those that stand now is not current
+any more.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ def overrides_digest(project: Project) -> str:
     return storage.digest(excluded, chosen) if excluded or chosen else ""
 
 
+def labels_digest(project: Project) -> str:
+    """Digest of ``dataset/labels.json``, the classes that people corrected."""
+    from dpd_core.dataset.labels import read_labels
+
+    labels = read_labels(project)
+    return storage.digest(labels) if labels else ""
+
+
 def texts_digest(project: Project) -> str:
     """Digest of the captions as they stand; without prototypes there are none."""
     from dpd_core.captions import captions_digest
@@ -53,13 +62,14 @@ def names_digest(project: Project) -> str:
 
 DIGESTS: dict[str, Callable[[Project], str]] = {
     "overrides": overrides_digest,
+    "labels": labels_digest,
     "texts": texts_digest,
     "names": names_digest,
 }
 """Digest by the name under which stages record it."""
 
 READ_BY: dict[str, tuple[str, ...]] = {
-    "prototypes": ("overrides",),
+    "prototypes": ("overrides", "labels"),
     "captions": ("names",),
     "train": ("texts",),
     "synthesize": ("texts",),

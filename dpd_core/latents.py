@@ -17,7 +17,7 @@ import json
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,6 +94,14 @@ class Latents:
             KeyError: an image is not among these latents.
         """
         return [self._row[image_id] for image_id in ids]
+
+    def without(self, ids: Collection[str]) -> Latents:
+        """The latents but for some images; the same object if none of them is there."""
+        kept = [row for row, image_id in enumerate(self.ids) if image_id not in ids]
+        if len(kept) == len(self.ids):
+            return self
+        left = [self.ids[row] for row in kept]
+        return Latents(left, self.mean[kept], self.std[kept], storage.digest(self.key, left))
 
     @cached_property
     def _row(self) -> dict[str, int]:

@@ -7,13 +7,15 @@ written in the published format (:mod:`dpd_core.prototype_files`) with our own f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
-from dpd_core.errors import ProjectError, StageMissing
+from dpd_core.errors import DatasetError, ProjectError, StageMissing
 from dpd_core.events import Emit, Log, Meter, ignore
+from dpd_core.overrides import HandChoice, Overrides, place_choices, read_overrides
+from dpd_core.prototype_changes import Snapshot, record_changes, snapshot
 from dpd_core.prototype_clusterer import PrototypeClusterer, pooled_vectors
 from dpd_core.prototype_files import Prototype, read_prototypes, write_prototypes
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dpd_core.config import PrototypesConfig
-    from dpd_core.dataset import ImageRecord
+    from dpd_core.dataset import DatasetIndex, ImageRecord
+    from dpd_core.latents import Latents
     from dpd_core.project import Project
 
 __all__ = [
@@ -32,19 +35,6 @@ __all__ = [
 
 STAGE = "prototypes"
 _FIX = "Run the stage 'prototypes' again."
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """Choices made by hand, from ``prototypes/overrides.json``.
-
-    Attributes:
-        excluded: Ids of images left out of the clustering altogether.
-        chosen: Image id by class and cluster, in place of the cluster's representative.
-    """
-
-    excluded: frozenset[str] = frozenset()
-    chosen: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,20 +75,20 @@ class Clustering:
 
 def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict[str, Any]:
     """The prototypes stage: ``prototypes/prototypes.json``, ``clusters.json``,
-    ``centers.safetensors`` and, if asked for, ``map.json``.
+    ``centers.safetensors``, ``changes.json`` and, if asked for, ``map.json``.
 
     Starting it again after any end repeats only what is cheap: latents and map are found by
     content.
 
     Raises:
-        DatasetError: a class has fewer images than clusters.
+        DatasetError: a class has fewer images than clusters, or none but excluded ones.
         ProjectError: the file of prototypes or of choices is not acceptable.
     """
     from dpd_core.dataset import load_index
     from dpd_core.latents import latents_for
-    from dpd_core.projection import write_map
 
     index = load_index(project)
+    _report_labels(project, index, emit)
     given = read_prototypes(Path(config.file).expanduser(), index) if config.file else None
     overrides = read_overrides(project)
     latents = latents_for(project, ("train",), emit, stage=STAGE)
@@ -107,6 +97,12 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
     rows = [row for row, image_id in enumerate(latents.ids) if image_id not in excluded]
     ids = [latents.ids[row] for row in rows]
     names = [images[image_id].class_name for image_id in ids]
+    for name in index.classes:
+        if name not in names:
+            raise DatasetError(
+                "all its training images are excluded or moved to other classes.", where=name,
+                fix="Take some of them in again.",
+            )  # fmt: skip
     meter = Meter(emit, STAGE, len(set(names)), message="clustering classes")
     clusterer = PrototypeClusterer(
         ipc=config.ipc, alpha=config.alpha, pool=config.pool, n_init=config.n_init,
@@ -118,14 +114,16 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
         representatives=_given_rows(given, ids, names, config.file) if given else None,
     )  # fmt: skip
     prototypes = given if given is not None else _automatic(clusterer, ids)
-    prototypes = _choose(prototypes, overrides, clusterer, ids, emit)
+    prototypes, choices = _choose(prototypes, overrides, clusterer, ids, emit)
+    before = snapshot(project)
     _write(project, clusterer, ids, prototypes)
     if config.project_map:
-        # Of all images, so that leaving some out or asking for more clusters moves no point.
-        vectors = pooled_vectors(latents.mean, config.pool)
-        write_map(project, latents.ids, vectors, neighbors=config.neighbors,
-                  min_dist=config.min_dist, seed=project.config.seed, emit=emit)  # fmt: skip
+        _write_map(project, latents, index, config, emit)
     chosen = {name: [entry.id for entry in entries] for name, entries in prototypes.items()}
+    clusters = {image_id: (name, int(k))
+                for image_id, name, k in zip(ids, names, clusterer.labels_, strict=True)
+                }  # fmt: skip
+    record_changes(project, before, Snapshot(config.to_dict(), chosen, clusters), choices)
     return {
         "classes": len(prototypes),
         "prototypes": sum(map(len, prototypes.values())),
@@ -151,7 +149,10 @@ def load_prototypes(project: Project) -> dict[str, list[Prototype]]:
         raise StageMissing("there are no prototypes yet.", where=project.root,
                            fix=f"Run `python -m dpd_core prototypes --project {project.root}`."
                            )  # fmt: skip
-    return read_prototypes(path, load_index(project))
+    try:
+        return read_prototypes(path, load_index(project))
+    except ProjectError as error:  # its own file, not one of a stranger's to be corrected
+        raise ProjectError(error.what, where=error.where, fix=_FIX) from error
 
 
 def load_clustering(project: Project) -> Clustering:
@@ -194,31 +195,6 @@ def load_clustering(project: Project) -> Clustering:
         raise ProjectError("prototypes, clusters and centres are not from the same run.",
                            where=project.path(STAGE), fix=_FIX)  # fmt: skip
     return Clustering(prototypes, members, centers)
-
-
-def read_overrides(project: Project) -> Overrides:
-    """The choices made by hand, empty if there is no file.
-
-    Raises:
-        ProjectError: the file is not of the form
-            ``{"excluded": [id], "chosen": {class: {cluster: id}}}``.
-    """
-    path = project.path(STAGE, "overrides.json")
-    if not path.exists():
-        return Overrides()
-    fix = "Correct it, or delete it to go back to the automatic choice."
-    content = storage.read_json(path, fix=fix)
-    try:
-        excluded, chosen = content.get("excluded", []), content.get("chosen", {})
-        ids = [*excluded, *(i for clusters in chosen.values() for i in clusters.values())]
-        if not isinstance(excluded, list) or not all(isinstance(i, str) for i in ids):
-            raise TypeError("image ids must be texts")
-        return Overrides(
-            frozenset(excluded),
-            {name: {int(k): i for k, i in clusters.items()} for name, clusters in chosen.items()},
-        )
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ProjectError(f"not a file of choices ({error}).", where=path, fix=fix) from error
 
 
 def _known(excluded: frozenset[str], images: dict[str, ImageRecord], emit: Emit) -> set[str]:
@@ -274,31 +250,53 @@ def _choose(
     clusterer: PrototypeClusterer,
     ids: list[str],
     emit: Emit,
-) -> dict[str, list[Prototype]]:
-    """The prototypes with the choices made by hand, as far as they still stand."""
+) -> tuple[dict[str, list[Prototype]], list[HandChoice]]:
+    """The prototypes with the choices made by hand, and what became of these."""
     row_of = {image_id: row for row, image_id in enumerate(ids)}
+    clusters = {
+        ids[row]: (name, int(clusterer.labels_[row]))
+        for name, rows in clusterer.rows_.items()
+        for row in rows.tolist()
+    }
     chosen = {name: list(entries) for name, entries in prototypes.items()}
-    for name, clusters in overrides.chosen.items():
-        for cluster, image_id in clusters.items():
-            entries, row = chosen.get(name, []), row_of.get(image_id)
-            if (
-                row is not None
-                and 0 <= cluster < len(entries)
-                and row in clusterer.rows_[name]
-                and clusterer.labels_[row] == cluster
-            ):
-                entries[cluster] = _prototype(clusterer, ids, name, cluster, row)
-                continue
-            now = f"{entries[cluster].id} is" if 0 <= cluster < len(entries) else "nothing is"
-            emit(
-                Log(
-                    STAGE,
-                    f"{image_id}, chosen by hand for cluster {cluster} of {name}, is no longer in "
-                    f"it; {now} used instead.",
-                    level="warning",
-                )
+    choices = place_choices(overrides, clusters)
+    for choice in choices:
+        if choice.cluster_id is not None:
+            chosen[choice.class_name][choice.cluster_id] = _prototype(
+                clusterer, ids, choice.class_name, choice.cluster_id, row_of[choice.id]
             )
-    return chosen
+        else:
+            what = f"{choice.id}, chosen by hand as a prototype of {choice.class_name}, is not one:"
+            emit(Log(STAGE, f"{what} {choice.reason}.", level="warning"))
+    return chosen, choices
+
+
+def _report_labels(project: Project, index: DatasetIndex, emit: Emit) -> None:
+    """Say which corrected classes do not apply to the data set as it is now."""
+    from dpd_core.dataset.labels import read_labels, unknown_labels
+
+    for image_id, name in sorted(unknown_labels(index, read_labels(project)).items()):
+        emit(Log(STAGE, f"{image_id}, moved by hand to {name}: the image or the class is not in "
+                 "the data set (any more).", level="warning"))  # fmt: skip
+
+
+def _write_map(
+    project: Project, train: Latents, index: DatasetIndex, config: PrototypesConfig, emit: Emit
+) -> None:
+    """The map of all images, so that leaving some out or asking for more clusters moves no
+    point, and test images are seen among those they are to be told from."""
+    import numpy as np
+
+    from dpd_core.latents import latents_for
+    from dpd_core.projection import write_map
+
+    ids, vectors = list(train.ids), pooled_vectors(train.mean, config.pool)
+    if index.select("test"):
+        test = latents_for(project, ("test",), emit, stage=STAGE)
+        ids += test.ids
+        vectors = np.concatenate([vectors, pooled_vectors(test.mean, config.pool)])
+    write_map(project, ids, vectors, neighbors=config.neighbors, min_dist=config.min_dist,
+              seed=project.config.seed, emit=emit)  # fmt: skip
 
 
 def _write(

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from dpd_core import storage
 from dpd_core.dataset.found import Refusal
+from dpd_core.dataset.labels import read_labels, relabelled
 from dpd_core.errors import DatasetError, ProjectError, StageMissing
 from dpd_core.project import Project
 
@@ -32,7 +33,8 @@ class ImageRecord:
     """One usable image.
 
     Attributes:
-        id: ``<class>/<name>``, the same in every file of the project.
+        id: ``<class>/<name>``, the same in every file of the project. The class in it is the
+            collection's; ``class_name`` may have been corrected by hand.
         class_name, split: Its class, and ``"train"`` or ``"test"``.
         path: Absolute path of the file.
         sha256: Digest of the file's bytes.
@@ -118,8 +120,13 @@ def write_index(
     )
 
 
-def load_index(project: Project) -> DatasetIndex:
+def load_index(project: Project, *, corrected: bool = True) -> DatasetIndex:
     """Read the index.
+
+    Args:
+        project: The project.
+        corrected: With the classes that people corrected (:mod:`dpd_core.dataset.labels`), else
+            as the collection has them.
 
     Raises:
         StageMissing: the stage ``dataset`` has not been run.
@@ -136,6 +143,8 @@ def load_index(project: Project) -> DatasetIndex:
         ) from None  # fmt: skip
     index = _load(project.root, status.st_mtime_ns, status.st_ino)
     _check_roots(index, project)
+    if corrected:
+        index = relabelled(index, read_labels(project))
     names = _names(project)
     classes = {
         name: replace(info, readable=names.get(name, info.readable))

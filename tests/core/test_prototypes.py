@@ -219,14 +219,16 @@ def published(project: Project) -> dict[str, list[dict[str, Any]]]:
     return json.loads(project.path("prototypes", "prototypes.json").read_text())
 
 
-def test_run_writes_three_files_that_agree(project: Project) -> None:
+def test_run_writes_files_that_agree(project: Project) -> None:
     result = prototypes.run(project, config())
     json.dumps(result)
     assert result["classes"] == 2
     assert result["prototypes"] == 6
     assert result["images"] == 16
     assert result["outliers"] == result["excluded"] == 0
-    assert set(contents(project)) == {"prototypes.json", "clusters.json", "centers.safetensors"}
+    assert set(contents(project)) == {
+        "prototypes.json", "clusters.json", "centers.safetensors", "changes.json",
+    }  # fmt: skip
 
     clustering = load_clustering(project)
     train = {record.id for record in dataset.load_index(project).select("train")}
@@ -271,16 +273,15 @@ def test_running_again_writes_the_same_bytes(project: Project) -> None:
     assert prototypes.run(project, config(ipc=2))["key"] != first["key"]
 
 
-def test_the_map_shows_all_training_images(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_map_shows_all_images(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dpd_core.projection.project_map", lambda vectors, **_: vectors[:, :2])
     write_overrides(project, {"excluded": [published_ids(project)[0]]})
     prototypes.run(project, config(project_map=True, neighbors=4))
     shown = read_map(project)
     assert shown is not None
-    assert shown["ids"] == [record.id for record in dataset.load_index(project).select("train")]
-    assert len(set(zip(shown["x"], shown["y"], strict=True))) == 16
+    index = dataset.load_index(project)
+    assert shown["ids"] == [one.id for split in ("train", "test") for one in index.select(split)]
+    assert len(set(zip(shown["x"], shown["y"], strict=True))) == 24
 
 
 def test_outliers_are_listed_in_the_clusters_file(project: Project) -> None:
@@ -374,15 +375,14 @@ def test_a_choice_replaces_the_representative_of_its_cluster(project: Project) -
 
 @pytest.mark.parametrize(
     "chosen",
-    [{"river": {"1": "other cluster"}}, {"river": {"7": "same"}}, {"river": {"1": "river/no.png"}},
-     {"desert": {"0": "same"}}, {"forest": {"1": "same"}}],
+    [{"river": {"1": "river/no.png"}}, {"desert": {"0": "same"}}, {"forest": {"1": "same"}}],
 )  # fmt: skip
 def test_a_choice_that_no_longer_stands_is_reported_and_not_used(
     project: Project, chosen: dict[str, dict[str, str]]
 ) -> None:
     prototypes.run(project, config())
     before = load_prototypes(project)
-    stand_in = {"other cluster": before["river"][0].id, "same": before["river"][1].id}
+    stand_in = {"same": before["river"][1].id}
     content = {
         name: {k: stand_in.get(image, image) for k, image in clusters.items()}
         for name, clusters in chosen.items()
@@ -393,7 +393,34 @@ def test_a_choice_that_no_longer_stands_is_reported_and_not_used(
     assert load_prototypes(project) == before
     ((class_name, clusters),) = content.items()
     assert len(warnings(events)) == 1
-    assert all(word in warnings(events)[0] for word in (class_name, *clusters, *clusters.values()))
+    assert all(word in warnings(events)[0] for word in (class_name, *clusters.values()))
+
+
+def test_a_chosen_image_is_the_prototype_of_whatever_cluster_it_falls_into(
+    project: Project,
+) -> None:
+    prototypes.run(project, config())
+    clustering = load_clustering(project)
+    automatic = {entry.id for entries in clustering.prototypes.values() for entry in entries}
+    other = next(i for i, m in clustering.members.items()
+                 if m.class_name == "river" and i not in automatic)  # fmt: skip
+    write_overrides(project, {"chosen": {"river": {"7": other}}})
+    for ipc in (3, 2, 1):
+        events: list[Event] = []
+        prototypes.run(project, config(ipc=ipc), events.append)
+        now = load_clustering(project)
+        assert now.prototypes["river"][now.members[other].cluster_id].id == other
+        assert not warnings(events)
+
+
+def test_of_two_chosen_images_in_one_cluster_one_stays(project: Project) -> None:
+    prototypes.run(project, config())
+    first, second = (entry.id for entry in load_prototypes(project)["river"][:2])
+    write_overrides(project, {"chosen": {"river": {"0": first, "1": second}}})
+    events: list[Event] = []
+    prototypes.run(project, config(ipc=1), events.append)
+    assert [entry.id for entry in load_prototypes(project)["river"]] == [first]
+    assert [second in text and first in text for text in warnings(events)] == [True]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""Classes corrected by hand, ``dataset/labels.json``: class name by image id.
+
+The collection itself stays as it is. :func:`dpd_core.dataset.load_index` puts the corrections in,
+so that every stage sees them, and running the stage ``dataset`` again keeps them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dpd_core import storage
+from dpd_core.errors import ProjectError
+
+if TYPE_CHECKING:
+    from dpd_core.dataset.index import DatasetIndex
+    from dpd_core.project import Project
+
+_FILE = ("dataset", "labels.json")
+
+
+def read_labels(project: Project) -> dict[str, str]:
+    """The corrections, empty if there is no file.
+
+    Raises:
+        ProjectError: the file is not of the form ``{image id: class name}``.
+    """
+    path = project.path(*_FILE)
+    if not path.exists():
+        return {}
+    fix = "Correct it, or delete it to go back to the classes of the collection."
+    labels = storage.read_json(path, fix=fix)
+    if not isinstance(labels, dict) or not all(isinstance(name, str) for name in labels.values()):
+        raise ProjectError("not a list of corrected classes.", where=path, fix=fix)
+    return labels
+
+
+def write_labels(project: Project, labels: Mapping[str, str]) -> None:
+    """Write the corrections atomically; :mod:`dpd_core.curation` checks them and holds the lock."""
+    storage.write_json(project.path(*_FILE), dict(sorted(labels.items())))
+
+
+def relabelled(index: DatasetIndex, labels: Mapping[str, str]) -> DatasetIndex:
+    """The index with the corrections that apply to it: of images and to classes it has.
+
+    See :func:`unknown_labels` for the others.
+    """
+    moved = {i: name for i, name in labels.items() if name in index.classes}
+    if not moved:
+        return index
+    images = [
+        replace(record, class_name=moved[record.id]) if record.id in moved else record
+        for record in index.images
+    ]
+    counts = Counter((record.class_name, record.split) for record in images)
+    classes = {
+        name: replace(info, train=counts[name, "train"], test=counts[name, "test"])
+        for name, info in index.classes.items()
+    }
+    return replace(index, images=images, classes=classes)
+
+
+def unknown_labels(index: DatasetIndex, labels: Mapping[str, str]) -> dict[str, str]:
+    """The corrections that do not apply: the image or the class is not in the data set now."""
+    return {
+        i: name for i, name in labels.items() if i not in index.by_id or name not in index.classes
+    }
