@@ -10,8 +10,10 @@ from app import revisions
 from app.context import Context
 from app.images import ImageServer
 from app.jobs import JobDesk
+from app.limits import Limits
+from app.services import projects
 from app.settings import Settings
-from app.sidebar import Sidebar
+from app.sidebar import KEEP_THEME, Sidebar
 from app.tabs import TABS
 from dpd_core import STAGES
 from dpd_core.errors import DPDError
@@ -27,11 +29,13 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """Make the page; the caller launches it."""
     with gr.Blocks(title="DPD Studio", fill_width=True, analytics_enabled=False) as page:
         session = gr.BrowserState({}, storage_key="dpd-studio", secret="dpd-studio")
-        ctx = Context(settings, JobDesk(settings.home, settings.heavy_jobs),
-                      ImageServer(settings.secret), session)  # fmt: skip
+        limits = Limits(settings)
+        ctx = Context(settings, JobDesk(settings, limits), ImageServer(settings.secret), session,
+                      limits)  # fmt: skip
         # Hidden text boxes and not states: a state set outside the queue announces no change.
         ctx.revision = {
-            stage: gr.Textbox(visible="hidden", elem_id=f"revision-{stage}") for stage in STAGES
+            stage: gr.Textbox(visible="hidden", elem_id=f"revision-{stage}")
+            for stage in ("project", *STAGES)
         }
         ctx.pulse = gr.Textbox(visible="hidden", elem_id="pulse")
         sidebar = Sidebar(ctx)
@@ -59,22 +63,21 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
     silent: dict[str, Any] = {"queue": False, "show_progress": "hidden",
                               "api_visibility": "private"}  # fmt: skip
 
-    def look(session: dict[str, Any], *known: str) -> list[Any]:
-        ctx.jobs.dispatch()
-        try:
-            project = ctx.project(session)
-            now = [*revisions.revisions(project).values(), revisions.pulse(project, ctx.jobs)]
-        except DPDError:
+    def look(session: dict[str, Any] | None, *known: str) -> list[Any]:
+        if not isinstance(session, dict) or not session.get("project"):  # not loaded yet
             return [gr.skip()] * (len(known) + len(shown))
+        ctx.jobs.dispatch()
+        now = _now_on_disk(ctx, session, len(known))
         new = [value if value != old else gr.skip() for value, old in zip(now, known, strict=True)]
         # The last stage's token carries all earlier ones and the manifest.
-        changed = now[-2] != known[-2]
+        changed = now[0] != known[0] or now[-2] != known[-2]
         return [*new, *(sidebar.show_project(session) if changed else [gr.skip()] * len(shown))]
 
     def load(session: dict[str, Any] | None) -> list[Any]:
         session = ctx.begin(session)
         return [session, gr.Tabs(selected=session["tab"])]
 
+    page.load(None, js=KEEP_THEME, api_visibility="private")
     page.load(load, inputs=[ctx.session], outputs=[ctx.session, tab_bar], **silent)
     gr.on([clock.tick, ctx.session.change], look, inputs=[ctx.session, *states],
           outputs=[*states, *shown], trigger_mode="once", **silent)  # fmt: skip
@@ -84,3 +87,15 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
         return {**(session or {}), "tab": stage}
 
     tab_bar.select(remember, inputs=[ctx.session], outputs=[ctx.session], **silent)
+
+
+def _now_on_disk(ctx: Context, session: dict[str, Any], count: int) -> list[str]:
+    """The tokens of the open project; where it is gone (deleted in another tab), as many that
+    say so, once."""
+    try:
+        project = ctx.project(session)
+        names = ctx.workspace(session).names()
+        return [projects.token(project, names), *revisions.revisions(project).values(),
+                revisions.pulse(project, ctx.jobs)]  # fmt: skip
+    except DPDError:
+        return ["gone"] * count

@@ -19,12 +19,14 @@ from typing import Any
 
 import gradio as gr
 
+from app import janitor
 from app.images import ImageServer
 from app.jobs import JobDesk
+from app.limits import Limits
 from app.settings import Settings
 from app.workspace import LOCAL_VISITOR, Workspace, new_visitor
 from dpd_core import STAGES
-from dpd_core.errors import DPDError
+from dpd_core.errors import DPDError, ProjectError
 from dpd_core.project import Project
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class Context:
     """Made once by :func:`app.build.build`; components are added while it builds.
 
     Attributes:
-        settings, jobs, images: The application's parts.
+        settings, jobs, images, limits: The application's parts.
         session: Kept by the browser: ``visitor``, ``project`` (name) and ``tab``. Untrusted.
         revision: By stage, a hidden token that changes whenever what its tab shows may have
             changed: another project, a finished stage, edited captions, a new distilled set. Attach
@@ -47,6 +49,7 @@ class Context:
     jobs: JobDesk
     images: ImageServer
     session: gr.BrowserState
+    limits: Limits
     revision: dict[str, gr.Textbox] = field(default_factory=dict)
     pulse: gr.Textbox | None = None
 
@@ -62,6 +65,10 @@ class Context:
         """
         return self.workspace(session).open(str((session or {}).get("project", "")))
 
+    def shown_command(self, project: Project, command: str) -> str:
+        """A job's command line for the page; strangers do not see where the server keeps things."""
+        return command.replace(str(project.root), project.name) if self.settings.hosted else command
+
     def begin(self, session: dict[str, Any] | None) -> dict[str, Any]:
         """The session of a page just loaded: with a visitor token and an existing project."""
         session = dict(session) if isinstance(session, dict) else {}
@@ -70,14 +77,22 @@ class Context:
         except DPDError:
             workspace = None
         if workspace is None or not session.get("visitor"):
-            session["visitor"] = new_visitor() if self.settings.hosted else LOCAL_VISITOR
+            session["visitor"] = self._new_visitor()
             workspace = self.workspace(session)
         names = workspace.names()
         if session.get("project") not in names:
-            session["project"] = workspace.ensure_demo() if not names else names[0]
+            session["project"] = workspace.latest() or workspace.ensure_demo()
         if session.get("tab") not in STAGES:
             session["tab"] = STAGES[0]
         return session
+
+    def _new_visitor(self) -> str:
+        if not self.settings.hosted:
+            return LOCAL_VISITOR
+        if janitor.is_full(self.settings) and not janitor.sweep(self.settings):
+            raise message(ProjectError("this server has no place for another visitor now.",
+                                       fix="Come back later."))  # fmt: skip
+        return new_visitor()
 
     def on(
         self,
@@ -138,6 +153,12 @@ class Context:
                     log.debug("not shown: %s", error)
                     return gr.skip()
                 raise message(error) from error
+            except (gr.Error, KeyboardInterrupt):
+                raise
+            except Exception as error:
+                # A bug of ours, or a made-up request. The traceback is for the log alone.
+                log.exception("a handler failed: %s", getattr(function, "__qualname__", function))
+                raise unexpected() from error
 
         return handle
 
@@ -145,3 +166,9 @@ class Context:
 def message(error: DPDError) -> gr.Error:
     """The error as a message on the page. Escaped, because it may quote what a visitor sent."""
     return gr.Error(html.escape(str(error), quote=False), print_exception=False, duration=15)
+
+
+def unexpected() -> gr.Error:
+    """What a visitor is told of a fault of ours."""
+    return gr.Error("This did not work, through a fault of the program. The server's log says "
+                    "more.", print_exception=False, duration=15)  # fmt: skip

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,8 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
+from app.limits import Limits
+from app.settings import Settings
 from dpd_core import jobs, storage
 from dpd_core.config import CONFIGS, StageConfig
 from dpd_core.errors import ProjectError
@@ -32,6 +35,8 @@ from dpd_core.project import Project
 ROOT = Path(__file__).resolve().parent.parent
 ACTIVE = ("queued", "starting", "running", "paused")
 _START_SECONDS = 60.0
+_GRACE_SECONDS = 300.0
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class JobView:
         done, total, eta, message: As of the last :class:`~dpd_core.events.Progress`; ``eta`` in
             seconds.
         error: What went wrong, if it failed.
+        stopping: Whether it was asked to stop and has not done so yet.
     """
 
     id: str
@@ -62,6 +68,7 @@ class JobView:
     eta: float | None = None
     message: str = ""
     error: str = ""
+    stopping: bool = False
 
     @property
     def active(self) -> bool:
@@ -73,25 +80,30 @@ class JobDesk:
     """The waiting list of all visitors and the processes at work.
 
     Args:
-        home: Application home; the list is in ``home/queue``.
-        limit: Runs at work at the same time.
+        settings: The list is in ``home/queue``; ``heavy_jobs`` runs are at work at the same time.
+        limits: Asked before a run is put on the list.
     """
 
-    def __init__(self, home: Path, limit: int = 1):
-        self.queue, self.limit = home / "queue", limit
+    def __init__(self, settings: Settings, limits: Limits | None = None):
+        self.settings, self.limits = settings, limits or Limits(settings)
+        self.queue, self.limit = settings.home / "queue", settings.heavy_jobs
         self._children: list[subprocess.Popen[bytes]] = []
         self._thread = threading.Lock()
+        self._seen: tuple[float, int] = (0.0, -1)
 
     def start(self, project: Project, stage: str, config: StageConfig) -> str:
         """Put a run on the waiting list; returns its job id.
 
         Raises:
-            ProjectError: a run of this project is waiting or at work already.
+            ProjectError: a run of this project is waiting or at work already, or the visitor has
+                reached a limit.
+            ConfigError: a setting that this visitor may not use.
         """
         busy = [job for job in self.jobs(project) if job.active]
         if busy:
             raise ProjectError(f"the stage '{busy[0].stage}' of this project is {busy[0].status}.",
                                fix="Wait until it has finished, or stop it.")  # fmt: skip
+        self.limits.check_start(project, stage, config)
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
         job_id = f"{stamp}-{stage}-{secrets.token_hex(2)}"
         folder = project.path("jobs", job_id)
@@ -107,17 +119,32 @@ class JobDesk:
         return job_id
 
     def dispatch(self) -> None:
-        """Start what may start, and take what has ended off the list. Called now and then."""
+        """Start what may start, and take what has ended off the list. Every open page asks once
+        a second; it is looked into about twice a second at most."""
+        if not self._due():
+            return
         with self._thread, FileLock(self.queue.parent / ".queue.lock"):
             self._children = [child for child in self._children if child.poll() is None]
             entries = self._entries()
             for entry in entries:
                 if entry["started"] and self._ended(entry):
                     self._path(entry).unlink(missing_ok=True)
+            if self.settings.hosted:
+                self._end_the_overdue(self._entries())
             waiting = [entry for entry in self._entries() if not entry["started"]]
             at_work = len(self._entries()) - len(waiting)
             for entry in _fair_order(waiting)[: max(self.limit - at_work, 0)]:
                 self._launch(entry)
+
+    def _due(self) -> bool:
+        """Whether the list has changed or has not been looked at for a while."""
+        now = time.monotonic()
+        changed = self.queue.stat().st_mtime_ns if self.queue.is_dir() else 0
+        with self._thread:
+            if changed == self._seen[1] and now - self._seen[0] < _LOOK_SECONDS:
+                return False
+            self._seen = (now, changed)
+        return changed != 0
 
     def jobs(self, project: Project, last: int = 20) -> list[JobView]:
         """The newest runs of a project, newest first."""
@@ -205,6 +232,24 @@ class JobDesk:
             return jobs.Job(folder).status != "running"
         return not _exists(entry["pid"]) or time.time() - entry["started"] > _START_SECONDS
 
+    def _end_the_overdue(self, entries: list[dict[str, Any]]) -> None:
+        """Stop runs that have had their time, and paused ones that keep others waiting."""
+        waited_for = any(not entry["started"] for entry in entries)
+        for entry in entries:
+            if not entry["started"]:
+                continue
+            folder = Path(entry["project"]) / "jobs" / entry["job"]
+            age = time.time() - entry["started"]
+            paused = _age(folder / "pause")
+            over = age > self.settings.run_seconds or (
+                waited_for and paused is not None and paused > self.settings.pause_seconds
+            )
+            if over and folder.is_dir() and not (folder / "stop").exists():
+                storage.write_bytes(folder / "stop", b"")
+            if age > self.settings.run_seconds + _GRACE_SECONDS:  # it does not listen
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(entry["pid"], signal.SIGKILL)
+
     def _view(self, folder: Path, waiting: dict[str, Any], order: list[str]) -> JobView:
         made = storage.read_json(folder / "config.json")
         entry = waiting.get(folder.name)
@@ -224,6 +269,7 @@ class JobDesk:
             folder.name, made["stage"], status, made["command"], folder, position,
             progress.get("done", 0), progress.get("total", 0), progress.get("eta"),
             progress.get("message", ""), error,
+            stopping=status in ACTIVE and (folder / "stop").exists(),
         )  # fmt: skip
 
 
@@ -240,6 +286,14 @@ def _fair_order(waiting: list[dict[str, Any]]) -> list[dict[str, Any]]:
         turns[owner] = turns.get(owner, 0) + 1
         ranked.append((turns[owner], entry["entered"], entry))
     return [entry for _, _, entry in sorted(ranked, key=lambda rank: rank[:2])]
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since a file was written, or ``None`` if it is not there."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _exists(pid: int) -> bool:

@@ -38,11 +38,13 @@ def serve(settings: object, *, open_browser: bool = False) -> None:
     """Launch the page and wait."""
     import gradio as gr
 
+    from app import janitor
     from app.build import build
     from app.settings import Settings
 
     assert isinstance(settings, Settings)
     page, ctx = build(settings)
+    janitor.start(settings)
     page.queue(default_concurrency_limit=8)
     page.launch(
         server_name=settings.host, server_port=settings.port, inbrowser=open_browser,

@@ -28,6 +28,11 @@ class Settings:
         quota: Most bytes that one visitor's projects may take, if hosted.
         keep_days: Days after which an unused visitor's projects are deleted, if hosted.
         max_projects: Most projects a visitor, if hosted.
+        max_files: Most files in one upload.
+        starts_per_hour: Most runs that a visitor may start within an hour, if hosted.
+        run_seconds: A run is stopped after this time, if hosted; its progress is kept.
+        pause_seconds: A paused run is stopped after this time when others wait, if hosted.
+        max_visitors: Most visitors whose projects are kept at the same time, if hosted.
     """
 
     home: Path
@@ -39,6 +44,11 @@ class Settings:
     quota: int = 2000 * MB
     keep_days: float = 7.0
     max_projects: int = 10
+    max_files: int = 5000
+    starts_per_hour: int = 60
+    run_seconds: float = 3 * 3600.0
+    pause_seconds: float = 300.0
+    max_visitors: int = 500
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -7,11 +7,24 @@ from typing import Any
 import gradio as gr
 
 from app import views
+from app.components.form import StageForm
 from app.context import Context, message
 from app.jobs import JobView
+from app.limits import folder_size
+from app.services import projects
+from dpd_core.config import ProjectConfig
 from dpd_core.errors import DPDError
-from dpd_core.hardware import choose_hardware
 from dpd_core.project import Project
+
+_THEME = """() => {
+  const dark = document.body.classList.toggle('dark');
+  localStorage.setItem('dpd-theme', dark ? 'dark' : 'light');
+}"""
+KEEP_THEME = """() => {
+  const kept = localStorage.getItem('dpd-theme');
+  if (kept && !new URLSearchParams(location.search).has('__theme'))
+    document.body.classList.toggle('dark', kept === 'dark');
+}"""
 
 
 class Sidebar:
@@ -23,40 +36,65 @@ class Sidebar:
     def build(self) -> None:
         """Make the components."""
         with gr.Sidebar(width=300, elem_id="sidebar"):
-            gr.HTML("<h1 class='brand'>DPD Studio</h1>", elem_id="brand")
+            with gr.Row(elem_id="brand-row"):
+                gr.HTML("<h1 class='brand'>DPD Studio</h1>", elem_id="brand")
+                self.theme = gr.Button("◐ Theme", size="sm", elem_id="theme", min_width=0)
             self.project = gr.Dropdown(label="Project", choices=[], elem_id="project")
-            with gr.Row():
-                self.new = gr.Button("New", size="sm", elem_id="project-new")
-                self.duplicate = gr.Button("Duplicate", size="sm", elem_id="project-duplicate")
-                self.rename = gr.Button("Rename", size="sm", elem_id="project-rename")
-                self.delete = gr.Button("Delete", size="sm", elem_id="project-delete")
+            with gr.Row(elem_id="project-buttons"):
+                self.new = gr.Button("New", size="sm", elem_id="project-new", min_width=0)
+                self.duplicate = gr.Button("Duplicate", size="sm", elem_id="project-duplicate",
+                                           min_width=0)  # fmt: skip
+                self.rename = gr.Button("Rename", size="sm", elem_id="project-rename", min_width=0)
+                self.delete = gr.Button("Delete", size="sm", elem_id="project-delete", min_width=0)
             with gr.Group(visible=False) as self.form:
                 self.action = gr.State("")
                 self.name = gr.Textbox(label="Name of the new project", max_length=60,
                                        elem_id="project-name")  # fmt: skip
                 with gr.Row():
-                    self.confirm = gr.Button("Create", variant="primary", size="sm",
+                    self.confirm = gr.Button("Create", variant="primary", size="sm", min_width=0,
                                              elem_id="project-confirm")  # fmt: skip
-                    self.cancel = gr.Button("Cancel", size="sm", elem_id="project-cancel")
+                    self.cancel = gr.Button("Cancel", size="sm", min_width=0,
+                                            elem_id="project-cancel")  # fmt: skip
             self.stages = gr.HTML(elem_id="stage-list", html_template=views.STAGE_LIST_TEMPLATE)
-            self.hardware = gr.HTML(elem_id="hardware", html_template="<p>{{value}}</p>")
-            self.job = gr.HTML(elem_id="job", html_template=views.JOB_TEMPLATE)
-            with gr.Row():
-                self.pause = gr.Button("Pause", size="sm", visible=False, elem_id="job-pause")
-                self.resume = gr.Button("Resume", size="sm", visible=False, elem_id="job-resume")
-                self.stop = gr.Button("Stop", size="sm", variant="stop", visible=False,
-                                      elem_id="job-stop")  # fmt: skip
-            with gr.Accordion("Command line", open=False):
-                self.command = gr.Code(label="Does the same", language="shell", lines=3,
-                                       interactive=False, wrap_lines=True, elem_id="job-command"
-                                       )  # fmt: skip
+            self._build_jobs()
+            self.hardware = gr.HTML(
+                elem_id="hardware",
+                html_template="<p class='small'><b>Computes on</b> {{value}}</p>",
+            )
+            with gr.Accordion("Model and device", open=False, elem_id="project-settings"):
+                self.settings = StageForm(
+                    self.ctx, "project", run_label=None,
+                    shown=["model", "device", "dtype", "seed", "image_size"],
+                )  # fmt: skip
+                self.settings.build()
+                self.apply = gr.Button("Apply", size="sm", variant="primary",
+                                       elem_id="project-apply")  # fmt: skip
+
+    def _build_jobs(self) -> None:
+        self.job = gr.HTML(elem_id="job", html_template=views.JOB_TEMPLATE)
+        with gr.Row(elem_id="job-buttons"):
+            self.pause = gr.Button("Pause", size="sm", visible=False, elem_id="job-pause",
+                                   min_width=0)  # fmt: skip
+            self.resume = gr.Button("Resume", size="sm", visible=False, elem_id="job-resume",
+                                    min_width=0)  # fmt: skip
+            self.stop = gr.Button("Stop", size="sm", variant="stop", visible=False,
+                                  elem_id="job-stop", min_width=0)  # fmt: skip
+        with gr.Accordion("Command line", open=False, elem_id="job-command-fold"):
+            self.command = gr.Code(label="Does the same as the button", language="shell", lines=3,
+                                   interactive=False, wrap_lines=True, elem_id="job-command"
+                                   )  # fmt: skip
+        with gr.Accordion("Recent jobs", open=False, elem_id="job-recent-fold"):
+            self.recent = gr.HTML(elem_id="job-recent", html_template=views.RECENT_JOBS_TEMPLATE)
 
     def wire(self) -> None:
         """Attach the handlers."""
         ctx = self.ctx
-        ctx.on(self.pause.click, self._steer(ctx.jobs.pause))
-        ctx.on(self.stop.click, self._steer(ctx.jobs.stop))
-        ctx.on(self.resume.click, self._steer(ctx.jobs.resume))
+        for button, act in ((self.pause, ctx.jobs.pause), (self.stop, ctx.jobs.stop),
+                            (self.resume, ctx.jobs.resume)):  # fmt: skip
+            ctx.on(button.click, self._steer(act), outputs=self.job_outputs)
+        self.theme.click(None, js=_THEME, api_visibility="private")
+        ctx.on_change("project", self.settings.values, outputs=self.settings.components)
+        ctx.on(self.apply.click, self._configure, inputs=self.settings.components)
         ctx.on_pulse(self.show_job, outputs=self.job_outputs)
         asked = [self.form, self.action, self.name, self.confirm]
         for button, action in ((self.new, "new"), (self.duplicate, "duplicate"),
@@ -70,7 +108,7 @@ class Sidebar:
             api_visibility="private",
         )  # fmt: skip
         self.project.input(
-            lambda session, name: {**session, "project": name},
+            lambda session, name: {**(session or {}), "project": name},
             inputs=[ctx.session, self.project], outputs=ctx.session, api_visibility="private",
             queue=False,
         )  # fmt: skip
@@ -78,44 +116,62 @@ class Sidebar:
     @property
     def job_outputs(self) -> list[Any]:
         """Components that :meth:`show_job` fills."""
-        return [self.job, self.pause, self.resume, self.stop, self.command]
+        return [self.job, self.pause, self.resume, self.stop, self.command, self.recent]
 
     def show_job(self, project: Project) -> list[Any]:
-        """The current job of a project and the buttons that make sense for it."""
-        job = self.ctx.jobs.current(project)
-        if job is None:
+        """The current job of a project, the buttons that make sense for it, and earlier ones."""
+        recent = self.ctx.jobs.jobs(project, last=8)
+        rows = views.recent_jobs(recent)
+        if not recent:
             hidden = gr.Button(visible=False)
-            return [views.job(None), hidden, hidden, hidden, ""]
+            return [views.job(None), hidden, hidden, hidden, "", rows]
+        job = recent[0]
+        again = job.status in ("paused", "stopped", "interrupted", "failed")
         return [
             views.job(job),
-            gr.Button(visible=job.status == "running"),
-            gr.Button(visible=job.status in ("paused", "stopped", "interrupted", "failed")),
-            gr.Button(visible=job.active),
-            job.command,
-        ]
+            gr.Button(visible=job.status == "running" and not job.stopping),
+            gr.Button("Try again" if job.status == "failed" else "Resume", visible=again),
+            gr.Button(visible=job.active and not job.stopping),
+            self.ctx.shown_command(project, job.command), rows,
+        ]  # fmt: skip
 
     def show_project(self, session: dict[str, Any]) -> list[Any]:
         """The list of projects, the stages of the open one, and its hardware."""
         names = self.ctx.workspace(session).names()
-        project = self.ctx.project(session)
+        try:
+            project = self.ctx.project(session)
+        except DPDError as error:
+            return [gr.Dropdown(choices=names, value=None), [], str(error)]
         return [
             gr.Dropdown(choices=names, value=session["project"]),
             views.stage_list(project),
-            _hardware(project),
+            projects.hardware(project),
         ]
 
     def _steer(self, act: Any) -> Any:
-        def steer(project: Project) -> None:
+        def steer(project: Project) -> list[Any]:
             job: JobView | None = self.ctx.jobs.current(project)
             if job is not None:
                 act(project, job.id)
+            return self.show_job(project)
 
         return steer
+
+    def _configure(self, project: Project, *values: Any) -> None:
+        config = self.settings.config(project, *values)
+        assert isinstance(config, ProjectConfig)
+        self.ctx.limits.check_paths(project, "project", config)
+        gr.Info(projects.configure(project, config))
 
     def _change(self, session: dict[str, Any], action: str, name: str) -> tuple[Any, Any]:
         """Do what was asked for and confirmed."""
         try:
-            workspace, current = self.ctx.workspace(session), session["project"]
+            workspace, limits = self.ctx.workspace(session), self.ctx.limits
+            current = str(session.get("project", ""))
+            if action in ("new", "duplicate"):
+                limits.check_projects(len(workspace.names()))
+            if action == "duplicate":
+                limits.check_quota(workspace.root, folder_size(workspace.open(current).root))
             if action == "new":
                 opened = workspace.create(name).name
             elif action == "duplicate":
@@ -145,11 +201,3 @@ def ask(project: Project, action: str) -> list[Any]:
         gr.Textbox(label=label, value=value, interactive=not deleting),
         gr.Button(verb, variant="stop" if deleting else "primary"),
     ]  # fmt: skip
-
-
-def _hardware(project: Project) -> str:
-    try:
-        found = choose_hardware(project.config)
-    except DPDError as error:
-        return str(error)
-    return f"{found.device}, {str(found.dtype).split('.')[1]}: {found.reason}."

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from app.settings import Settings
 from dpd_core import storage
@@ -16,8 +20,12 @@ from dpd_core.project import Project
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "demo"
 DEMO = "demo"
 LOCAL_VISITOR = "local"
+SEEN = ".seen"
+"""File in a workspace whose time says when it was last used."""
+
 _VISITOR = re.compile(r"[0-9a-f]{32}")
 _NAME_LIMIT = 60
+_TOUCH_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -37,13 +45,33 @@ class Workspace:
             return cls(settings.home / "projects")
         if not _VISITOR.fullmatch(visitor):
             raise ProjectError("this page has lost its visitor token.", fix="Reload the page.")
-        return cls(settings.home / "visitors" / visitor)
+        workspace = cls(settings.home / "visitors" / visitor)
+        workspace.touch()
+        return workspace
+
+    def touch(self) -> None:
+        """Note that it is in use, so that it is not cleaned up."""
+        mark = self.root / SEEN
+        with contextlib.suppress(OSError):
+            if time.time() - mark.stat().st_mtime > _TOUCH_SECONDS:
+                mark.touch()
 
     def names(self) -> list[str]:
         """Names of the projects, in alphabetical order."""
         if not self.root.is_dir():
             return []
         return sorted(path.parent.name for path in self.root.glob("*/project.json"))
+
+    def latest(self) -> str | None:
+        """Name of the project that was changed last, or ``None`` without any."""
+
+        def changed(name: str) -> int:
+            try:
+                return (self.root / name / "project.json").stat().st_mtime_ns
+            except OSError:
+                return 0
+
+        return max(self.names(), key=changed, default=None)
 
     def open(self, name: str) -> Project:
         """Open a project by name.
@@ -103,8 +131,12 @@ class Workspace:
 
         Where the installation has no finished demo, an empty project is made instead.
         """
-        if DEMO not in self.names():
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / SEEN).touch()
+        with FileLock(self.root / ".demo.lock"):  # two tabs may open at once
             target = self.root / DEMO
+            if DEMO in self.names():
+                return DEMO
             if (DEMO_FOLDER / "project.json").exists():
                 with storage.atomic_folder(target) as temporary:
                     shutil.copytree(DEMO_FOLDER, temporary, dirs_exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from app.context import Context
+from dpd_core import storage
 from dpd_core.config import CONFIGS, PRESETS, StageConfig, resolve
 from dpd_core.project import Project
 
@@ -52,12 +53,14 @@ class StageForm:
             with gr.Accordion("More settings", open=False, elem_id=f"{self.stage}-more"):
                 for name in rest:
                     self.fields[name] = self._component(known[name])
+        self._filled = gr.State("")
         if self.run_label is not None:
             self.run = gr.Button(self.run_label, variant="primary", elem_id=f"{self.stage}-run")
 
     def wire(self) -> None:
         """Fill the fields when the project or its record changes; start the stage on a click."""
-        self.ctx.on_change(self.stage, self.values, outputs=self.components)
+        self.ctx.on_change(self.stage, self._refresh, inputs=[self._filled],
+                           outputs=[self._filled, *self.components])  # fmt: skip
         if self.run_label is not None:
             self.ctx.on(self.run.click, self.start, inputs=self.components)
 
@@ -79,11 +82,16 @@ class StageForm:
         """Start the stage with the fields' values."""
         self.ctx.jobs.start(project, self.stage, self.config(project, *values))
 
-    def values(self, project: Project) -> list[Any]:
-        """Values of the fields: what the stage was last run with, else the laptop's preset.
+    def _refresh(self, project: Project, filled: str) -> list[Any]:
+        """Fill the fields if the project or its record is another one than before: what somebody
+        has typed since stays."""
+        token = storage.digest(str(project.root), current_settings(project, self.stage).to_dict())
+        if token == filled:
+            return [gr.skip()] * (1 + len(self.fields))
+        return [token, *self.values(project)]
 
-        Unchanged values are not sent, so that typing is not disturbed.
-        """
+    def values(self, project: Project) -> list[Any]:
+        """Values of the fields: what the stage was last run with, else the laptop's preset."""
         settings = current_settings(project, self.stage).to_dict()
         return [_to_field(settings[name]) for name in self.fields]
 
@@ -112,10 +120,13 @@ class StageForm:
 
 
 def current_settings(project: Project, stage: str) -> StageConfig:
-    """What a stage was last run with in this project, else the laptop's preset."""
+    """What a stage was last run with in this project, else the laptop's preset; for
+    ``"project"`` the settings shared by all stages."""
+    if stage == "project":
+        return project.config
     record = project.record(stage)
     if record is not None:
-        return CONFIGS[stage].from_dict(record["settings"])
+        return CONFIGS[stage].from_dict(record["settings"]).lasting()
     return resolve(stage, LOCAL_PRESET)
 
 

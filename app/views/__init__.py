@@ -5,10 +5,20 @@ Templates use ``{{…}}``, which escapes; class names and captions never go thro
 
 from app.views.shell import (
     JOB_TEMPLATE,
+    RECENT_JOBS_TEMPLATE,
     STAGE_LIST_TEMPLATE,
     duration,
     job,
+    recent_jobs,
     stage_list,
 )
 
-__all__ = ["JOB_TEMPLATE", "STAGE_LIST_TEMPLATE", "duration", "job", "stage_list"]
+__all__ = [
+    "JOB_TEMPLATE",
+    "RECENT_JOBS_TEMPLATE",
+    "STAGE_LIST_TEMPLATE",
+    "duration",
+    "job",
+    "recent_jobs",
+    "stage_list",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import STAGES
@@ -18,6 +20,11 @@ JOB_TEMPLATE = """<div class='job {{value.status}}' role='status'>
 <p><b>{{value.title}}</b> <span>{{value.note}}</span></p>
 <progress max='100' value='{{value.percent}}' aria-label='progress'></progress>
 <p class='small'>{{value.detail}}</p></div>"""
+
+RECENT_JOBS_TEMPLATE = """<ol class='recent'>
+{{#each value}}<li class='{{this.status}}'><b>{{this.stage}}</b> <em>{{this.status}}</em>
+<time>{{this.when}}</time>{{#if this.error}}<p class='small'>{{this.error}}</p>{{/if}}</li>
+{{else}}<li>No job has run in this project yet.</li>{{/each}}</ol>"""
 
 
 def stage_list(project: Project) -> list[dict[str, str]]:
@@ -41,15 +48,40 @@ def job(view: JobView | None) -> dict[str, Any]:
         percent = 100
     detail = view.message
     if view.status == "queued":
-        detail = f"{view.position} before it on the waiting list"
+        detail = f"{_count(view.position)} before it on the waiting list"
+    elif view.stopping:
+        detail = "stopping after this step; what is finished is kept"
     elif view.error:
         detail = view.error
+    elif view.status == "done":
+        detail = ""
     elif view.total and view.active:
         detail = f"{view.message} {view.done}/{view.total}"
         if view.eta is not None:
             detail += f", {duration(view.eta)} left"
     return {"status": view.status, "title": view.stage, "note": view.status,
             "percent": percent, "detail": detail}  # fmt: skip
+
+
+def recent_jobs(views: Sequence[JobView]) -> list[dict[str, str]]:
+    """The last jobs, newest first: ``stage``, ``status``, ``when`` (UTC) and ``error``."""
+    return [
+        {"stage": view.stage, "status": view.status, "when": _when(view.id), "error": view.error}
+        for view in views
+    ]
+
+
+def _when(job_id: str) -> str:
+    """The time that the id of a job begins with."""
+    try:
+        begun = datetime.datetime.strptime(job_id[:15], "%Y%m%d-%H%M%S")
+    except ValueError:
+        return ""
+    return f"{begun:%d %b %H:%M}"
+
+
+def _count(jobs: int) -> str:
+    return "no job" if jobs == 0 else "1 job" if jobs == 1 else f"{jobs} jobs"
 
 
 def duration(seconds: float) -> str:

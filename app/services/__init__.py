@@ -1,0 +1,1 @@
+"""From what the page asks to what the core does: typed functions without Gradio."""
