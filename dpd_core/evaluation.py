@@ -39,6 +39,7 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
     """
     started = time.monotonic()
     bench = load_bench(project, config, emit)
+    manifest = storage.file_digest(bench.distilled.root / "manifest.json")
     jobs = [(subject, repeat) for subject in bench.subjects for repeat in range(config.seeds)]
     meter = _meter(bench, jobs, emit)
     results: dict[str, list[dict[str, Any]]] = {subject.name: [] for subject in bench.subjects}
@@ -48,6 +49,8 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
         emit(Metric(STAGE, repeat, {f"accuracy/{subject.name}": result["accuracy"]}))
     report: dict[str, Any] = {
         "set": bench.distilled.name,
+        # Tells later whether the set is still the one that was measured.
+        "manifest": manifest,
         "strategy": bench.distilled.manifest.get("strategy"),
         "ipc": bench.distilled.ipc,
         "protocol": _protocol(bench),
@@ -78,7 +81,10 @@ def report_path(project: Project, set_name: str) -> Path:
 def load_report(project: Project, set_name: str) -> dict[str, Any] | None:
     """The report of a distilled set, ``None`` if it has not been evaluated."""
     path = report_path(project, set_name)
-    return storage.read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    kinds = {"set": str, "protocol": dict, "accuracy": dict, "confusion": dict, "notes": list}
+    return storage.read_record(path, kinds, fix="Run the stage 'evaluate' again.")
 
 
 def _meter(bench: Bench, jobs: list[tuple[Subject, int]], emit: Emit) -> Meter:

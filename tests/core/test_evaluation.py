@@ -41,6 +41,8 @@ def test_the_report_has_every_set_and_seed(evaluated):
     assert report["ipc"] == 2
     assert report["strategy"] == "dpd+"
     assert report["protocol"]["test_images"] == 12
+    manifest = evaluated[0].path("distilled", "dpd-1", "manifest.json")
+    assert report["manifest"] == storage.file_digest(manifest)
     json.dumps(summary, allow_nan=False)
 
 
