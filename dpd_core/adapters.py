@@ -104,13 +104,18 @@ def find_adapter(project: Project, name: str = "latest") -> Adapter:
                                fix="Run the train stage first.")  # fmt: skip
         raise ModelError(f"there is no adapter {name!r}.", where=project.root,
                          fix=f"Known adapters: {', '.join(known)}.")  # fmt: skip
-    return Adapter(name, folder, storage.read_json(folder / "adapter.json"))
+    return _read(folder / "adapter.json", name)
+
+
+def _read(path: Path, name: str) -> Adapter:
+    fix = "Delete the adapter's folder and run the stage 'train' again."
+    return Adapter(name, path.parent, storage.read_record(path, {"finished": str}, fix=fix))
 
 
 def list_adapters(project: Project) -> list[Adapter]:
     """All finished adapters of a project, oldest first."""
     found = [
-        Adapter(path.parent.name, path.parent, storage.read_json(path))
+        _read(path, path.parent.name)
         for path in project.path("adapters").glob("*/adapter.json")
     ]
     return sorted(found, key=lambda adapter: (adapter.record["finished"], adapter.id))

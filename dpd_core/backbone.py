@@ -123,6 +123,7 @@ class Backbone:
             ModelError: the model or adapter is missing, incomplete, or does not fit.
         """
         from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+        from safetensors import SafetensorError
         from transformers import CLIPTextModel, CLIPTokenizer
 
         folder = resolve_model(source)
@@ -139,7 +140,8 @@ class Backbone:
             )
             tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
             schedule = dict(DDPMScheduler.load_config(folder, subfolder="scheduler"))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError,
+                ArithmeticError, AssertionError, SafetensorError) as error:  # fmt: skip
             raise ModelError(
                 f"not a usable Stable-Diffusion-like model ({first_line(error)}).", where=source,
                 fix="It needs vae, text_encoder, tokenizer, unet and scheduler folders with "
@@ -374,7 +376,7 @@ def merge_adapter(unet: Any, adapter: Path) -> None:
         )  # fmt: skip
         unet.fuse_lora(adapter_names=["dpd"])
         unet.unload_lora()
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"the adapter does not fit the model ({first_line(error)}).",
                          where=file, fix=fix) from error  # fmt: skip
 

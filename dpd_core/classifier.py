@@ -27,6 +27,8 @@ from dpd_core.events import Emit, Log, ignore
 from dpd_core.hardware import Hardware, choose_hardware
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dpd_core.latents import Latents
     from dpd_core.project import Project
 
@@ -160,7 +162,7 @@ def load_classifier(project: Project, key: str | None = None) -> LatentClassifie
                                fix=f"Run `python -m dpd_core train --project {project.root}`."
                                )  # fmt: skip
         content = storage.read_json(folder / _CURRENT, fix=_FIX)
-        if not isinstance(content, dict) or not isinstance(content.get("key"), str):
+        if not isinstance(content, dict) or not _is_key(content.get("key")):
             raise ProjectError("it names no classifier.", where=folder / _CURRENT, fix=_FIX)
         key = content["key"]
     return read_classifier(project.path("classifier", key))
@@ -175,15 +177,33 @@ def read_classifier(path: Path) -> LatentClassifier:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    metadata = storage.read_json(path / "classifier.json", fix=_FIX)
+    kinds = {"classes": list, "channels": int}
+    metadata = storage.read_record(path / "classifier.json", kinds, fix=_FIX)
     try:
+        weights = load_file(path / "classifier.safetensors")
+        _check_fits(metadata, weights)
         classifier = LatentClassifier(metadata["classes"], metadata["channels"])
-        classifier.load_state_dict(load_file(path / "classifier.safetensors"))
-    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        classifier.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ProjectError(f"not a readable classifier ({error}).", where=path,
                            fix=_FIX) from error  # fmt: skip
     classifier.metadata = metadata
     return classifier.eval().requires_grad_(False)
+
+
+def _is_key(value: object) -> bool:
+    """Whether this can be the name of a classifier's folder."""
+    return isinstance(value, str) and bool(value) and storage.safe_name(value) == value
+
+
+def _check_fits(metadata: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """The sizes said are the weights' own: a network of a said size is built before it is
+    compared, and could be said to be of any."""
+    classes, numbers = metadata["classes"], [value.numel() for value in weights.values()]
+    if not all(isinstance(name, str) for name in classes) or len(set(classes)) != len(classes):
+        raise ValueError("its classes are not different names")
+    if not 1 <= metadata["channels"] <= 256 or not 2 <= len(classes) <= max(numbers, default=0):
+        raise ValueError("its classes or channels do not fit its weights")
 
 
 def _check_classes(classes: list[str], labels: Sequence[str]) -> None:

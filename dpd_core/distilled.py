@@ -10,6 +10,13 @@ from dpd_core import storage
 from dpd_core.errors import ProjectError, StageMissing
 from dpd_core.project import Project
 
+_FIX = "Run the stage 'synthesize' again."
+
+_KINDS: dict[str, Any] = {
+    "class": str, "slot": int, "file": str, "prototype_id": str, "caption": str,
+    "candidates": list, "chosen": int,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -48,7 +55,10 @@ class DistilledSet:
             ProjectError: no finished set of that name, or its manifest is damaged.
         """
         if name == "latest":
-            name = project.result("synthesize")["set"]
+            name = project.result("synthesize").get("set")
+            if not isinstance(name, str):
+                raise ProjectError("the record of the stage 'synthesize' names no set.",
+                                   where=project.manifest_path, fix=_FIX)  # fmt: skip
         root = set_folder(project, name)
         if not (root / "manifest.json").exists():
             known = list_sets(project)
@@ -58,13 +68,16 @@ class DistilledSet:
             raise ProjectError(f"there is no finished distilled set {name!r}.",
                                where=project.root, fix=f"Known sets: {', '.join(known)}."
                                )  # fmt: skip
-        manifest = storage.read_json(root / "manifest.json")
+        manifest = storage.read_record(
+            root / "manifest.json", {"name": str, "slots": list}, fix=_FIX
+        )
         try:
+            if not isinstance(manifest.get("settings", {}), dict):
+                raise TypeError("settings are of another kind")
             slots = [_slot(root, record) for record in manifest["slots"]]
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise ProjectError(f"the manifest is damaged ({error!r}).",
-                               where=root / "manifest.json",
-                               fix="Run the synthesize stage again.") from error  # fmt: skip
+                               where=root / "manifest.json", fix=_FIX) from error  # fmt: skip
         return cls(name, root, manifest, slots)
 
     @property
@@ -95,7 +108,7 @@ def candidate_file(file: str, index: int) -> str:
 def list_sets(project: Project) -> list[str]:
     """Names of the finished sets, in alphabetical order."""
     return sorted(
-        storage.read_json(path)["name"]
+        storage.read_record(path, {"name": str}, fix=_FIX)["name"]
         for path in project.path("distilled").glob("*/manifest.json")
     )
 
@@ -106,11 +119,19 @@ def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
 
 
 def _slot(root: Path, record: dict[str, Any]) -> Slot:
+    """A slot of a manifest; a built-in error of some kind if it is none."""
+    for name, kind in _KINDS.items():
+        if not isinstance(record[name], kind) or isinstance(record[name], bool):
+            raise TypeError(f"{name} is of another kind")
+    best = record["candidates"][record["chosen"]]
+    numbers = [best["score"], *(one.get("seed", 0) for one in record["candidates"])]
+    if not all(isinstance(one, int | float) and abs(one) < 2**63 for one in numbers):
+        raise TypeError("a score or seed is not a number")
     path = root / record["file"]
     if not path.resolve().is_relative_to(root.resolve()):
         raise ProjectError("a file in the manifest lies outside the set.", where=path,
                            fix="Restore the manifest from a copy.")  # fmt: skip
     return Slot(
         record["class"], record["slot"], path, record["prototype_id"], record["caption"],
-        record["candidates"][record["chosen"]]["score"], record["candidates"],
+        best["score"], record["candidates"],
     )  # fmt: skip

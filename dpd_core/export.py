@@ -84,7 +84,7 @@ def run(
             _write_parquet(temporary / "parquet", rows, meter)
         adapter = _copy_adapter(project, distilled, temporary) if config.adapter else False
         facts = _facts(project, config, distilled, adapter=adapter)
-        (temporary / "README.md").write_text(dataset_card(facts), encoding="utf-8")
+        (temporary / "README.md").write_text(_card(project, facts), encoding="utf-8")
         _write_manifest(temporary, distilled, facts)
     archive = folder.with_name(folder.name + ".zip")
     write_zip(folder, archive)
@@ -196,8 +196,10 @@ def _check_target(folder: Path) -> None:
     manifest = folder / "manifest.json"
     if folder.is_dir() and not any(folder.iterdir()):
         return
-    if manifest.is_file() and storage.read_json(manifest).get("format") == FORMAT:
-        return
+    if manifest.is_file():
+        content = storage.read_json(manifest, fix="Delete the export's folder.")
+        if isinstance(content, dict) and content.get("format") == FORMAT:
+            return
     raise ProjectError("something else lies where the export would go.", where=folder,
                        fix="Choose another output folder, or move it away.")  # fmt: skip
 
@@ -296,6 +298,21 @@ def _facts(
         parquet=config.parquet,
         adapter=adapter,
     )  # fmt: skip
+
+
+def _card(project: Project, facts: CardFacts) -> str:
+    from dpd_core.evaluation import report_path
+
+    try:
+        return dataset_card(facts)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if facts.report is None:
+            raise
+        raise ProjectError(
+            f"the report is damaged ({error!r}).",
+            where=report_path(project, str(facts.report.get("set"))),
+            fix="Run the stage 'evaluate' again, or delete the report.",
+        ) from error  # fmt: skip
 
 
 def _commands(project: Project, synthesis: dict[str, Any]) -> list[str]:

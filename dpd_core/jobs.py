@@ -40,6 +40,8 @@ friends take seconds to import."""
 
 _PAUSE_SECONDS = 0.2
 
+_FIX = "Delete the job's folder; it is a protocol and nothing needs it."
+
 
 @dataclass(frozen=True)
 class Job:
@@ -55,13 +57,15 @@ class Job:
     @property
     def config(self) -> dict[str, Any]:
         """``stage``, ``settings`` and ``command``."""
-        return storage.read_json(self.folder / "config.json")
+        kinds = {"stage": str, "settings": dict, "command": str}
+        return storage.read_record(self.folder / "config.json", kinds, fix=_FIX)
 
     @property
     def status(self) -> str:
         """``running``, ``done``, ``stopped``, ``failed`` or ``interrupted`` (its process is
         gone without having said anything)."""
-        state = storage.read_json(self.folder / "state.json")
+        kinds = {"status": str, "pid": int, "process_started": int | float}
+        state = storage.read_record(self.folder / "state.json", kinds, fix=_FIX)
         if state["status"] == "running" and not _alive(state["pid"], state["process_started"]):
             return "interrupted"
         return state["status"]
@@ -220,5 +224,5 @@ def _alive(pid: int, started: float) -> bool:
 
     try:
         return abs(psutil.Process(pid).create_time() - started) < 1.0
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, OverflowError, ValueError):  # a forged number
         return False

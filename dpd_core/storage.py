@@ -201,11 +201,54 @@ def read_json(path: Path, *, fix: str = "Run the stage that writes it again.") -
         ProjectError: it is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         raise ProjectError("the file is missing.", where=path, fix=fix) from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: also huge numbers
+    except (OSError, ValueError) as error:
         raise ProjectError(f"not readable as JSON ({error}).", where=path, fix=fix) from error
+
+
+def parse_json(content: str | bytes) -> Any:
+    """JSON that may come from anyone.
+
+    Raises:
+        ValueError: not JSON in UTF-8, or something that could not be written again: a number
+            without end, NaN, half a surrogate pair, a nesting too deep.
+    """
+    text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def read_record(path: Path, kinds: dict[str, Any], *, fix: str) -> dict[str, Any]:
+    """Read a JSON object that has members of these kinds.
+
+    Args:
+        path: The file.
+        kinds: Type, or union of types, by member.
+        fix: The way out if it is something else.
+
+    Raises:
+        ProjectError: it is missing, not JSON, or lacks such a member.
+    """
+    content = read_json(path, fix=fix)
+    if not isinstance(content, dict):
+        raise ProjectError("the file is damaged: no JSON object.", where=path, fix=fix)
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind) or (isinstance(content[name], bool)
+                                                       and kind is not bool):  # fmt: skip
+            raise ProjectError(f"the file is damaged: {name} is missing or of another kind.",
+                               where=path, fix=fix)  # fmt: skip
+    return content
 
 
 def append_json_line(path: Path, value: Any) -> None:
@@ -249,8 +292,8 @@ def read_json_lines(path: Path) -> list[Any]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
+            records.append(parse_json(line))
+        except ValueError as error:
             if number == len(lines):
                 break
             raise ProjectError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -247,8 +246,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 def _json_rows(path: Path) -> Iterator[Row]:
     fix = 'It must read {"class": [{"cluster_id": 0, "caption": "..."}]}.'
     try:
-        classes = json.loads(_read(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        classes = storage.parse_json(_read(path))
+    except ValueError as error:
         raise CaptionError(f"not readable as JSON ({error}).", where=path, fix=fix) from error
     if not isinstance(classes, dict):
         raise CaptionError("not in the prototypes' format.", where=path, fix=fix)

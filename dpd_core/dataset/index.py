@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from dpd_core.errors import DatasetError, ProjectError, StageMissing
 from dpd_core.project import Project
 
 _LONGEST_NAME = 100
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,10 @@ def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
         base = Path(source["root"] or root)
         test_base = Path(source["test_root"] or root) if source["test_data"] else base
         bands = tuple(source["bands"])
+        for image in content["images"]:
+            _check_image(image, classes)
+        if not all(isinstance(band, int) and 1 <= band <= 10_000 for band in bands):
+            raise TypeError("bands are not numbers")
         images = [
             ImageRecord(
                 id=image["id"], class_name=image["class"], split=image["split"],
@@ -175,21 +181,42 @@ def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
         ]  # fmt: skip
         refused = [Refusal(**entry) for entry in content["refused"]]
         return DatasetIndex(classes, images, refused, content["duplicates"], source)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ProjectError(
             f"not an index of images ({error}).", where=path, fix="Run the stage 'dataset' again."
         ) from error
 
 
+def _check_image(image: dict[str, Any], classes: Mapping[str, Any]) -> None:
+    """A built-in error of some kind if this is not an image of the index."""
+    texts = [image[name] for name in ("id", "class", "file", "sha256")] + [image.get("caption", "")]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text of an image is none")
+    if image["class"] not in classes or image["split"] not in ("train", "test"):
+        raise ValueError(f"{image['id']} is of no class or split")
+    # Names of thumbnails and caches are made from it.
+    if not _SHA256.fullmatch(image["sha256"]):
+        raise ValueError(f"{image['id']} has no SHA-256")
+    if not all(isinstance(image[name], int) and image[name] > 0 for name in ("width", "height")):
+        raise ValueError(f"{image['id']} has no size")
+
+
 def _check_roots(index: DatasetIndex, project: Project) -> None:
     for key, setting in (("root", "--data"), ("test_root", "--test-data")):
         folder = index.source[key]
-        if folder and not Path(folder).is_dir():
+        if folder and not _is_folder(folder):
             raise DatasetError(
                 "the folder of the images is gone.", where=folder,
                 fix="Move it back, or run `python -m dpd_core dataset --project "
                 f"{project.root} {setting} FOLDER` with its new place.",
             )  # fmt: skip
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):  # a name too long
+        return False
 
 
 def rename_class(project: Project, class_name: str, readable: str) -> None:
