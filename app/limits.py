@@ -84,7 +84,7 @@ class Limits:
         """
         if not self.settings.hosted:
             return
-        for name in _PATHS[stage]:
+        for name in _PATHS.get(stage, ()):
             field, value = f"{stage}.{name}", getattr(config, name)
             if value and not self._harmless(project, field, value):
                 raise ConfigError(
