@@ -167,7 +167,8 @@ def _kind(archive: Path) -> str:
         if tarfile.is_tarfile(archive):
             return "tar"
     except OSError as error:
-        raise DatasetError(f"cannot be read ({error.strerror}).", where=archive) from error
+        raise DatasetError(f"cannot be read ({error.strerror}).", where=archive,
+                           fix="Check its permissions, or copy it elsewhere.") from error  # fmt: skip
     except _DAMAGE:
         pass
     raise DatasetError(
@@ -183,7 +184,8 @@ def _members(archive: Path, kind: str) -> Generator[_Member]:
 def _zip_members(archive: Path) -> Generator[_Member]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
-            if info.is_dir():
+            # is_dir() looks at the last letter of the name, also where there is none.
+            if info.filename and info.is_dir():
                 continue
             mode = info.external_attr >> 16
             fault = None

@@ -71,7 +71,8 @@ def _find_data(project: Project, data: str, emit: Emit) -> Found:
         path = Path(data).expanduser()
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, RuntimeError) as error:  # a name too long, a forbidden folder, no such home
-        raise DatasetError(f"cannot be read ({error}).", where=data) from error
+        raise DatasetError(f"cannot be read ({error}).", where=data,
+                           fix="Check the name and the permissions.") from error  # fmt: skip
     if is_folder:
         return scan_folder(path.resolve(), data=data, project=project, emit=emit)
     if exists:

@@ -88,6 +88,7 @@ class Driver:
         self.reference = work / "reference" / "demo"
         self.victim = work / "victim" / "demo"
         self.tallies = {stage: Tally() for stage in stages}
+        self.running: subprocess.Popen[bytes] | None = None
         self.working: dict[str, float] = {}
         self.starting: dict[str, float] = {}
 
@@ -126,6 +127,8 @@ class Driver:
             self._reset(stage)
             clean = True
         _say(f"{stage}: {tally.kills} kills, {tally.compared} ends, {len(tally.faults)} faults")
+        for fault in tally.faults:
+            _say(f"  {fault}")
 
     def _before(self, stage: str) -> Path:
         return self.work / "before" / stage / "demo"
@@ -143,16 +146,23 @@ class Driver:
         # One thread: the machine is busy with other things, and the moments are more even.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         with (self.work / "output.txt").open("ab") as log:
-            return subprocess.Popen(
+            self.running = subprocess.Popen(
                 words, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
+        return self.running
+
+    def end(self) -> None:
+        """Kill what still runs: it has a session of its own and would outlive the driver."""
+        if self.running is not None and self.running.poll() is None:
+            os.killpg(self.running.pid, signal.SIGKILL)
+            self.running.wait()
 
     def _moment(self, stage: str) -> tuple[bool, float]:
         """Whether to wait for the work to begin, and seconds from there: mostly yes, because
         importing the libraries takes longer than these small stages."""
         at_work = self.random.random() < 0.85
         span = self.working[stage] if at_work else self.starting[stage]
-        return at_work, self.random.uniform(0, span)
+        return at_work, self.random.uniform(0, 1.4 * span)
 
     def _run(self, stage: str, limit: tuple[bool, float] | None) -> bool:
         """Run a stage; whether it was killed rather than finished."""
@@ -289,6 +299,8 @@ def main(arguments: list[str] | None = None) -> int:
     stages = tuple(options.stages.split(","))
     work = options.work or Path(tempfile.mkdtemp(prefix="dpd-crash-"))
     work.mkdir(parents=True, exist_ok=True)
+    if any(work.iterdir()):
+        parser.error(f"{work} is not empty")
     driver = Driver(work, options.seed, stages)
     started = time.monotonic()
     try:
@@ -297,6 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
         for stage in stages:
             driver.kill(stage, share[stage])
     finally:
+        driver.end()
         if options.work is None:
             shutil.rmtree(work, ignore_errors=True)
     print("| stage | kills | while starting | after another kill | ends compared | faults |")
