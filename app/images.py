@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from dpd_core.dataset import load_index, thumbnail
@@ -26,9 +28,15 @@ SHOWN = {
     "adapters": (".png", ".jpg"),
     "captions": (".png", ".jpg"),
     "reports": (".png", ".jpg"),
+    "previews": (".png",),
     "export": (".zip",),
+    "prototypes": (".json",),
 }
 """What may be fetched from a project: file endings by top folder."""
+
+LARGE = 384
+SIZES = {"thumb": 128, "large": LARGE}
+"""Side of the images of the data set in px, by kind of link."""
 
 _HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
 
@@ -43,15 +51,25 @@ class ImageServer:
     def __init__(self, secret: str):
         self._key = secret.encode()
         self._roots: dict[str, Path] = {}
+        self._data: dict[str, Callable[[Project], Any]] = {}
 
     def thumbnail(self, project: Project, image_id: str) -> str:
         """Link to the thumbnail of an image of the data set."""
         return f"{self._base(project)}/thumb/{quote(image_id, safe='/')}"
 
+    def large(self, project: Project, image_id: str) -> str:
+        """Link to an image of the data set at up to :data:`LARGE` px."""
+        return f"{self._base(project)}/large/{quote(image_id, safe='/')}"
+
     def file(self, project: Project, path: Path) -> str:
         """Link to a result in the project (see :data:`SHOWN`), renewed when the file changes."""
         version = path.stat().st_mtime_ns if path.exists() else 0
         return f"{self._base(project)}/file/{quote(project.relative(path))}?v={version:x}"
+
+    def provide(self, name: str, function: Callable[[Project], Any]) -> None:
+        """Answer ``<base>/data/<name>`` with what a function says of the project, as JSON: for
+        components whose data is too much to be sent unasked."""
+        self._data[name] = function
 
     def base(self, project: Project) -> str:
         """What all links of a project begin with; ``/thumb/<image id>`` and ``/file/<path>``
@@ -73,16 +91,26 @@ class ImageServer:
         if root is None:
             return PlainTextResponse("no such image", 404)
         kind, key = request.path_params["kind"], request.path_params["key"]
+        if kind == "data" and key in self._data:
+            return await run_in_threadpool(self._tell, Project(root), key)
         path = await run_in_threadpool(self._find, Project(root), kind, key)
         if path is None:
             return PlainTextResponse("no such image", 404)
         return FileResponse(path, headers=_HEADERS)
 
+    def _tell(self, project: Project, name: str) -> Response:
+        try:
+            content = self._data[name](project)
+        except DPDError as error:
+            return JSONResponse({"error": str(error)}, 404)
+        # The link names a version, so the browser may keep it.
+        return JSONResponse(content, headers=_HEADERS)
+
     def _find(self, project: Project, kind: str, key: str) -> Path | None:
         try:
-            if kind == "thumb":
-                records = load_index(project).by_id
-                return thumbnail(project, records[key]) if key in records else None
+            if kind in SIZES:
+                record = load_index(project).by_id.get(key)
+                return thumbnail(project, record, SIZES[kind]) if record else None
             path = project.path(key).resolve()
             top = path.relative_to(project.root).parts[0]
         except (DPDError, ValueError, OSError, IndexError):

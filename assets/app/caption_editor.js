@@ -1,0 +1,185 @@
+/* One caption's text. What is typed belongs to the person who types: nothing that comes from the
+   server ever replaces it. It is kept in this browser until it is saved or discarded.
+   Given by gr.HTML: element, props, trigger, watch. */
+const DRAFTS = "dpd-studio-caption-drafts";
+const OPEN = "dpd-studio-caption-open";
+const find = (name) => element.querySelector(`[data-part="${name}"]`);
+const box = find("text");
+const tidy = (text) => text.trim().split(/\s+/).join(" ");
+
+let project = null;
+let shown = null; // the server's values of the caption in the box
+let base = { text: "", version: 0 }; // what the person saw when starting to type
+let sent = null; // text that is being saved
+let noted = null; // id of the last note shown
+let timer = null;
+
+function stored(name) {
+  try { return JSON.parse(localStorage.getItem(name)) || {}; } catch (error) { return {}; }
+}
+
+function store(name, change) {
+  try {
+    const values = stored(name);
+    change(values);
+    localStorage.setItem(name, JSON.stringify(values));
+  } catch (error) { /* a browser without storage keeps drafts only while the page is open */ }
+}
+
+function keep() {
+  store(DRAFTS, (all) => {
+    if (dirty()) all[shown.key] = { text: box.value, ...{ base: base.text, version: base.version } };
+    else delete all[shown.key];
+  });
+  window.dispatchEvent(new Event("dpd-caption-drafts"));
+}
+
+const dirty = () => shown !== null && tidy(box.value) !== tidy(base.text);
+const conflict = () => dirty() && shown.version !== base.version;
+
+function count() {
+  clearTimeout(timer);
+  timer = setTimeout(() => trigger("count_tokens", { text: box.value }), 150);
+}
+
+function say(text, kind = "") {
+  find("status").textContent = text;
+  find("status").dataset.kind = kind;
+}
+
+function look() {
+  find("save").disabled = !dirty() || sent !== null;
+  find("discard").hidden = !dirty();
+  find("conflict").hidden = !conflict();
+  find("theirs").textContent = shown.text || "(no caption)";
+  find("their-name").textContent = shown.who;
+  if (sent !== null) return;
+  if (conflict()) say("Not saved: see above.", "warn");
+  else if (dirty()) say("Unsaved; kept in this browser.", "warn");
+  else if (find("status").dataset.kind === "warn") say("");
+}
+
+function fill() {
+  find("panel").hidden = false;
+  find("hint").hidden = true;
+  find("title").textContent = shown.title;
+  find("who").textContent = shown.who;
+  find("who").className = `badge ${shown.author}`;
+  find("warnings").textContent = shown.warnings.length ? `Warning: ${shown.warnings.join(", ")}` : "";
+  const image = find("image");
+  if (image.getAttribute("src") !== shown.image) image.src = shown.image;
+  image.alt = shown.alt;
+  find("before").disabled = !shown.before;
+  find("after").disabled = !shown.after;
+  find("reset").hidden = !shown.by_hand;
+}
+
+/* Another caption: its own unsaved text, if there is some. */
+function begin(value) {
+  shown = value;
+  sent = null;
+  const draft = stored(DRAFTS)[shown.key];
+  const kept = draft && typeof draft.text === "string" && tidy(draft.text) !== tidy(shown.text);
+  base = kept ? { text: String(draft.base), version: Number(draft.version) }
+    : { text: shown.text, version: shown.version };
+  box.value = kept ? draft.text : shown.text;
+  say("");
+  fill();
+  keep();
+  count();
+}
+
+/* News of the caption in the box. */
+function update(value) {
+  const typing = dirty();
+  shown = value;
+  const mine = sent !== null && tidy(sent) === shown.text && shown.version > base.version;
+  if (mine || !typing) base = { text: shown.text, version: shown.version };
+  if (!typing) box.value = shown.text;
+  else if (mine && tidy(box.value) === shown.text) box.value = shown.text;
+  else if (tidy(box.value) === shown.text) base = { text: shown.text, version: shown.version };
+  if (mine) sent = null;
+  fill();
+  keep();
+  if (!typing) count();
+}
+
+/* A value that nobody asked for (something changed on disk) never opens or closes a caption. */
+function unasked(value) {
+  return value.passive && value.project === project && (shown === null ? "" : shown.key) !== value.key;
+}
+
+function draw() {
+  const value = props.value || {};
+  if (unasked(value)) return;
+  project = value.project;
+  if (!value.key) {
+    shown = null;
+    find("panel").hidden = true;
+    find("hint").hidden = false;
+    if (project) reopen();
+    return;
+  }
+  if (shown !== null && shown.key === value.key) update(value);
+  else begin(value);
+  store(OPEN, (all) => { all[value.project] = value.place; });
+  if (value.note && value.note.id !== noted) {
+    noted = value.note.id;
+    if (value.note.key === value.key) {
+      sent = null;
+      say(value.note.text, value.note.kind);
+    }
+  }
+  look();
+}
+
+/* After a refresh the caption that was open, once. */
+let reopened = null;
+function reopen() {
+  const place = stored(OPEN)[project];
+  if (reopened === project || !Array.isArray(place)) return;
+  reopened = project;
+  trigger("open_card", { class_name: place[0], cluster: place[1] });
+}
+
+function go(place) {
+  if (place) trigger("open_card", { class_name: place[0], cluster: place[1] });
+}
+
+function save() {
+  if (!dirty() || sent !== null) return;
+  sent = box.value;
+  say("Saving …");
+  trigger("save_caption", { place: shown.place, text: box.value, version: base.version, key: shown.key });
+  const asked = sent;
+  // Whatever became of it (no network, a stopped server), the text can be saved again.
+  setTimeout(() => { if (sent === asked) { sent = null; say("Not saved; try again.", "warn"); look(); } }, 10000);
+  look();
+}
+
+box.addEventListener("input", () => { keep(); look(); count(); });
+box.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); save(); }
+  // Gradio's tabs and dialogs listen to keys too; these are the text's.
+  event.stopPropagation();
+});
+find("save").addEventListener("click", save);
+find("discard").addEventListener("click", () => {
+  base = { text: shown.text, version: shown.version };
+  box.value = shown.text;
+  keep(); look(); count();
+  box.focus();
+});
+find("mine").addEventListener("click", () => { base.version = shown.version; base.text = shown.text; save(); });
+find("take").addEventListener("click", () => find("discard").click());
+find("before").addEventListener("click", () => go(shown.before));
+find("after").addEventListener("click", () => go(shown.after));
+find("reset").addEventListener("click", () => trigger("give_back", { place: shown.place }));
+find("try").addEventListener("click", () => trigger("try_caption", { place: shown.place, text: box.value }));
+find("close").addEventListener("click", () => {
+  store(OPEN, (all) => { delete all[shown.project]; });
+  reopened = shown.project;
+  trigger("close_card", {});
+});
+watch("value", draw);
+draw();
