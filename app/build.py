@@ -59,7 +59,7 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
     assert ctx.pulse is not None
     clock = gr.Timer(TICK_SECONDS)
     states = [*ctx.revision.values(), ctx.pulse]
-    shown = [sidebar.project, sidebar.stages, sidebar.hardware]
+    shown = [sidebar.project, sidebar.stages]
     silent: dict[str, Any] = {"queue": False, "show_progress": "hidden",
                               "api_visibility": "private"}  # fmt: skip
 

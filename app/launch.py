@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "app"
 
@@ -36,7 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(settings: object, *, open_browser: bool = False) -> None:
     """Launch the page and wait."""
-    import gradio as gr
 
     from app import janitor
     from app.build import build
@@ -50,10 +51,33 @@ def serve(settings: object, *, open_browser: bool = False) -> None:
         server_name=settings.host, server_port=settings.port, inbrowser=open_browser,
         quiet=True, prevent_thread_lock=True, show_error=False, max_file_size=settings.max_upload,
         app_kwargs={"routes": [ctx.images.route]}, footer_links=["api"], ssr_mode=False,
-        theme=gr.themes.Soft(primary_hue="teal", neutral_hue="slate",
-                             font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        theme=theme(),
         css_paths=sorted(ASSETS.glob("*.css")), head_paths=sorted(ASSETS.glob("*.html")),
     )  # fmt: skip
     print(f"DPD Studio is at http://{settings.host}:{settings.port} (state in {settings.home})",
           file=sys.stderr)  # fmt: skip
+    # The first page asks what the machine computes on, which imports torch: seconds, spent now.
+    threading.Thread(target=warm_up, daemon=True).start()
     page.block_thread()
+
+
+def warm_up() -> None:
+    """Import what the first visitor would otherwise wait for."""
+    from dpd_core.config import ProjectConfig
+    from dpd_core.hardware import choose_hardware
+
+    choose_hardware(ProjectConfig())
+
+
+def theme() -> Any:
+    """The look of Gradio's own components: quiet labels, no fonts from elsewhere."""
+    import gradio as gr
+
+    return gr.themes.Soft(
+        primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"],
+        font_mono=["monospace"], spacing_size="sm",
+    ).set(
+        block_title_background_fill="transparent", block_title_background_fill_dark="transparent",
+        block_title_text_color="*body_text_color", block_title_text_color_dark="*body_text_color",
+        block_title_padding="0", block_title_text_weight="600",
+    )  # fmt: skip

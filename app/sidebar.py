@@ -93,6 +93,8 @@ class Sidebar:
                             (self.resume, ctx.jobs.resume)):  # fmt: skip
             ctx.on(button.click, self._steer(act), outputs=self.job_outputs)
         self.theme.click(None, js=_THEME, api_visibility="private")
+        # Apart from the rest, because the first question imports torch.
+        ctx.on_change("project", projects.hardware, outputs=self.hardware)
         ctx.on_change("project", self.settings.values, outputs=self.settings.components)
         ctx.on(self.apply.click, self._configure, inputs=self.settings.components)
         ctx.on_pulse(self.show_job, outputs=self.job_outputs)
@@ -136,16 +138,16 @@ class Sidebar:
         ]  # fmt: skip
 
     def show_project(self, session: dict[str, Any]) -> list[Any]:
-        """The list of projects, the stages of the open one, and its hardware."""
+        """The list of projects and the stages of the open one."""
         names = self.ctx.workspace(session).names()
         try:
             project = self.ctx.project(session)
         except DPDError as error:
-            return [gr.Dropdown(choices=names, value=None), [], str(error)]
+            gr.Warning(str(error))
+            return [gr.Dropdown(choices=names, value=None), []]
         return [
             gr.Dropdown(choices=names, value=session["project"]),
             views.stage_list(project),
-            projects.hardware(project),
         ]
 
     def _steer(self, act: Any) -> Any:

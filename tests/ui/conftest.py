@@ -96,7 +96,7 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
 
     def new(width: int = 1280, height: int = 900, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(90_000)  # a busy machine is slow, not broken
         contexts.append(context)
         page = context.new_page()
         page.on("request", watch)
