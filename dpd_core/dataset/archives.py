@@ -167,8 +167,10 @@ def _kind(archive: Path) -> str:
         if tarfile.is_tarfile(archive):
             return "tar"
     except OSError as error:
-        raise DatasetError(f"cannot be read ({error.strerror}).", where=archive,
-                           fix="Check its permissions, or copy it elsewhere.") from error  # fmt: skip
+        raise DatasetError(
+            f"cannot be read ({error.strerror}).", where=archive,
+            fix="Check its permissions, or copy it elsewhere.",
+        ) from error  # fmt: skip
     except _DAMAGE:
         pass
     raise DatasetError(

@@ -238,7 +238,7 @@ def rename_class(project: Project, class_name: str, readable: str) -> None:
             fix=f"Use at most {_LONGEST_NAME} ordinary characters.",
         )  # fmt: skip
     path = _names_path(project)
-    with FileLock(path.with_name(".names.lock")):
+    with storage.writable(path), FileLock(path.with_name(".names.lock")):
         names = _names(project)
         if text:
             names[class_name] = text

@@ -93,10 +93,15 @@ class Driver:
         self.starting: dict[str, float] = {}
 
     def make_reference(self) -> None:
-        """Run every stage undisturbed; keep the project as it was before each."""
-        for stage in SETTINGS:
+        """Run every stage undisturbed, up to the last that is killed; keep the project as it was
+        before each."""
+        names = list(SETTINGS)
+        last = max(names.index(stage) for stage in self.stages)
+        for stage in names:
             if self.reference.exists():
                 shutil.copytree(self.reference, self._before(stage))
+            if names.index(stage) > last:
+                break
             begun = time.time()
             process = self._start(stage, self.reference)
             if process.wait() != 0:
