@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
 from dpd_core.errors import ModelError, StageMissing
 from dpd_core.project import Project
 
+if TYPE_CHECKING:
+    from torch import nn
+
 WEIGHTS = "pytorch_lora_weights.safetensors"
+RECIPE = "recipe.json"
+CURVE = "curve.jsonl"
+CHOSEN = "chosen.json"
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -44,6 +50,7 @@ def add_lora(unet: nn.Module, *, rank: int, alpha: int, targets: str) -> list[nn
     import torch
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
+    from torch import nn
 
     names: list[str] = list(ATTENTION)
     if targets == "all":
@@ -87,15 +94,41 @@ def _sorted(settings: dict[str, Any]) -> dict[str, Any]:
             for name, value in settings.items()}  # fmt: skip
 
 
+def choose_adapter(project: Project, name: str) -> None:
+    """Make a finished adapter the one that ``latest`` means, until the next training.
+
+    Raises:
+        StageMissing, ModelError: there is no such adapter.
+    """
+    found = find_adapter(project, name)
+    storage.write_json(project.path("adapters", CHOSEN), {"adapter": found.id})
+
+
+def chosen_adapter(project: Project) -> str | None:
+    """The id of the adapter that was chosen by hand, if it is still there."""
+    path = project.path("adapters", CHOSEN)
+    if not path.exists():
+        return None
+    name = storage.read_record(path, {"adapter": str}, fix="Delete the file.")["adapter"]
+    there = project.path("adapters", storage.safe_name(name), "adapter.json").exists()
+    return name if there else None
+
+
+def forget_choice(project: Project) -> None:
+    """Let ``latest`` mean the last finished training again."""
+    project.path("adapters", CHOSEN).unlink(missing_ok=True)
+
+
 def find_adapter(project: Project, name: str = "latest") -> Adapter:
-    """A finished adapter by id, or the one of the last finished training.
+    """A finished adapter by id; ``latest`` is the one chosen by hand, else that of the last
+    finished training.
 
     Raises:
         StageMissing: nothing has been trained yet.
         ModelError: no adapter of that id.
     """
     if name == "latest":
-        name = project.result("train")["adapter"]
+        name = chosen_adapter(project) or project.result("train")["adapter"]
     folder = project.path("adapters", storage.safe_name(name))
     if not (folder / "adapter.json").exists():
         known = [adapter.id for adapter in list_adapters(project)]
@@ -115,7 +148,83 @@ def _read(path: Path, name: str) -> Adapter:
 def list_adapters(project: Project) -> list[Adapter]:
     """All finished adapters of a project, oldest first."""
     found = [
-        _read(path, path.parent.name)
-        for path in project.path("adapters").glob("*/adapter.json")
+        _read(path, path.parent.name) for path in project.path("adapters").glob("*/adapter.json")
     ]
     return sorted(found, key=lambda adapter: (adapter.record["finished"], adapter.id))
+
+
+@dataclass(frozen=True)
+class Run:
+    """The training of an adapter, finished or not.
+
+    Attributes:
+        id: The adapter's id.
+        folder: Its folder.
+        settings: The train stage's settings, as a dict; empty where an unfinished run of an
+            earlier version left none.
+        finished: When it was finished (ISO 8601), empty if it was not.
+        final: Means of the measured values over the last steps, if it is finished.
+    """
+
+    id: str
+    folder: Path
+    settings: dict[str, Any]
+    finished: str
+    final: dict[str, float]
+
+    def curve(self) -> list[dict[str, Any]]:
+        """The measured values by step: ``{"step": 10, "diffusion": 0.3, …}``."""
+        return storage.read_json_lines(self.folder / CURVE)
+
+    def previews(self) -> list[tuple[int, str, Path]]:
+        """The images made on the way: step, class (as a file name) and file, in order."""
+        found = []
+        for path in sorted((self.folder / "previews").glob("*.png")):
+            step, separator, name = path.stem.partition("-")
+            if separator and step.isdecimal():
+                found.append((int(step), name, path))
+        return found
+
+
+def list_runs(project: Project) -> list[Run]:
+    """All trainings that a project holds, the newest first."""
+    runs = []
+    for folder in project.path("adapters").glob("*"):
+        record, recipe = folder / "adapter.json", folder / RECIPE
+        if record.exists():
+            known = storage.read_json(record)
+            settings, finished = (
+                known.get("recipe", {}).get("settings", {}),
+                known.get("finished", ""),
+            )
+            runs.append(Run(folder.name, folder, settings, finished, known.get("final", {})))
+        elif recipe.exists() or (folder / "checkpoint.safetensors").exists():
+            known = storage.read_json(recipe) if recipe.exists() else {}
+            runs.append(Run(folder.name, folder, known.get("settings", {}), "", {}))
+    return sorted(runs, key=_begun, reverse=True)
+
+
+def begin(folder: Path, recipe: dict[str, Any]) -> None:
+    """Note in an adapter's folder what is being made there."""
+    if not (folder / RECIPE).exists():
+        storage.write_json(folder / RECIPE, recipe)
+
+
+def append_curve(folder: Path, step: int, values: dict[str, float]) -> None:
+    """Add measured values to the curve of a training."""
+    known = {name: value for name, value in values.items() if math.isfinite(value)}
+    storage.append_json_line(folder / CURVE, {"step": step, **known})
+
+
+def cut_curve(folder: Path, step: int) -> None:
+    """Take off what a killed run had measured after the checkpoint that is gone on from."""
+    points = storage.read_json_lines(folder / CURVE)
+    kept = [point for point in points if point["step"] <= step]
+    if len(kept) < len(points):
+        text = "".join(json.dumps(point) + "\n" for point in kept)
+        storage.write_bytes(folder / CURVE, text.encode())
+
+
+def _begun(run: Run) -> tuple[float, str]:
+    first = run.folder / (RECIPE if (run.folder / RECIPE).exists() else "adapter.json")
+    return (first.stat().st_mtime if first.exists() else 0.0, run.id)

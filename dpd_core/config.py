@@ -270,7 +270,8 @@ class TrainConfig(StageConfig):
         "and convolution layers of the UNet.", choices=("attention", "all"), advanced=True,
     )  # fmt: skip
     consistency_weight: float = setting(
-        0.1, "Weight of the classification-consistency loss; 0 is plain diffusion training.",
+        0.1, "Weight of the classification-consistency loss, which makes a frozen classifier name "
+        "the class of what the model is about to draw; 0 is plain diffusion training.",
         low=0.0, high=100.0,
     )  # fmt: skip
     consistency_max_noise: float = setting(
@@ -325,6 +326,10 @@ class SynthesizeConfig(StageConfig):
     candidates: int = setting(5, "Images sampled for each prototype; one is kept.",
                               low=1, high=1000)  # fmt: skip
     batch_size: int = setting(20, "Candidates sampled at once.", low=1, high=4096, advanced=True)
+    keep_pinned: str = setting(
+        "", "Take the pinned images over from this set instead of sampling those slots; empty: "
+        "sample all.", advanced=True,
+    )  # fmt: skip
     set_name: str = setting("", "Name of the distilled set; empty makes one.")
 
 
@@ -380,6 +385,16 @@ class PreviewConfig(StageConfig):
                                     low=0.0, high=100.0)  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ResampleConfig(StageConfig):
+    """Sampling slots of a distilled set anew, with the set's own settings and other seeds."""
+
+    set_name: str = setting("latest", "Distilled set.")
+    slots: tuple[str, ...] = setting(
+        (), "Slots that get new candidates, as CLASS/NUMBER; the best new one is chosen."
+    )
+
+
 CONFIGS: dict[str, type[StageConfig]] = {
     "project": ProjectConfig,
     "dataset": DatasetConfig,
@@ -390,9 +405,17 @@ CONFIGS: dict[str, type[StageConfig]] = {
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "preview": PreviewConfig,
+    "resample": ResampleConfig,
 }
-"""Settings class by stage name; ``"project"`` holds what all stages share, ``"preview"`` is no
-stage but a command beside them."""
+"""Settings class by stage name; ``"project"`` holds what all stages share, ``"preview"``
+and ``"resample"`` are no stages but commands beside them."""
+
+PRESET_NOTES: dict[str, str] = {
+    "quick": "Minutes on two CPU cores: see the whole way through, with rough images.",
+    "standard": "An hour or two on a CPU, minutes on a GPU: the bundled model, properly adapted.",
+    "published": "The published hyper-parameters: for a GPU and a full-size model.",
+}
+"""For whom each preset is, one sentence a preset."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {

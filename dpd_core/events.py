@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from dpd_core.hardware import peak_memory
+
 
 @dataclass(frozen=True)
 class Event:
@@ -21,13 +23,15 @@ class Event:
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """``done`` of ``total`` units; ``eta`` is the expected remaining time in seconds."""
+    """``done`` of ``total`` units; ``eta`` is the expected remaining time in seconds, ``memory``
+    the most that the process has held so far, in MB (see :func:`hardware.peak_memory`)."""
 
     stage: str
     done: int
     total: int
     eta: float | None = None
     message: str = ""
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,14 @@ class Preview(Event):
     step: int
     path: str
     caption: str = ""
+
+
+@dataclass(frozen=True)
+class Making(Event):
+    """What the stage has begun to fill; ``path`` is a folder, relative to the project."""
+
+    stage: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class Failed(Event):
 Emit = Callable[[Event], None]
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Progress, Metric, Preview, Log, Done, Failed)
+    kind.__name__: kind for kind in (Progress, Metric, Preview, Making, Log, Done, Failed)
 }
 
 
@@ -147,4 +159,4 @@ class Meter:
         self._last = time.monotonic()
         fresh = self.done - self._first
         eta = (self._last - self._start) / fresh * (self.total - self.done) if fresh > 0 else None
-        self.emit(Progress(self.stage, self.done, self.total, eta, self.message))
+        self.emit(Progress(self.stage, self.done, self.total, eta, self.message, peak_memory()))

@@ -2,14 +2,15 @@
 
 Stages record from what they were made. The results of earlier stages are one half of that; the
 other is what people write into the project by hand, at any time, while no stage runs or while
-one does: chosen and excluded prototypes, corrected classes, captions, class names in words. Each
-has a digest here, so that a stage made from other choices than those that stand now is not current
-any more.
+one does: chosen and excluded prototypes, corrected classes, captions, class names in words, images
+of a distilled set. Each has a digest here, so that a stage made from other choices than those that
+stand now is not current any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
@@ -60,11 +61,20 @@ def names_digest(project: Project) -> str:
     return storage.digest(names) if names else ""
 
 
+def adapter_digest(project: Project) -> str:
+    """Digest of the adapter that was chosen by hand."""
+    from dpd_core.adapters import chosen_adapter
+
+    name = chosen_adapter(project)
+    return storage.digest(name) if name else ""
+
+
 DIGESTS: dict[str, Callable[[Project], str]] = {
     "overrides": overrides_digest,
     "labels": labels_digest,
     "texts": texts_digest,
     "names": names_digest,
+    "adapter": adapter_digest,
 }
 """Digest by the name under which stages record it."""
 
@@ -72,9 +82,16 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "prototypes": ("overrides", "labels"),
     "captions": ("names",),
     "train": ("texts",),
-    "synthesize": ("texts",),
+    "synthesize": ("texts", "adapter"),
 }
 """The hand-made inputs that a stage reads itself; later stages depend on them through it."""
+
+
+READ_SETS = ("evaluate", "export")
+"""The stages that read one distilled set, whose images people may have chosen."""
+
+_SET = "set "
+"""Before a set's name, in the names of the digests of sets."""
 
 
 class HandEdits:
@@ -90,7 +107,19 @@ class HandEdits:
         A file that cannot be read has a digest of its own, which no record holds: the stage is
         not current, and running it says what is wrong.
         """
-        return {name: self._digest(name) for name in READ_BY.get(stage, ())}
+        found = {name: self._digest(name) for name in READ_BY.get(stage, ())}
+        if stage in READ_SETS:
+            found |= {f"{_SET}{name}": digest for name, digest in self._sets.items()}
+        return found
+
+    @cached_property
+    def _sets(self) -> dict[str, str]:
+        from dpd_core.set_edits import choices
+
+        try:
+            return choices(self.project)
+        except DPDError as error:
+            return {"": storage.digest("unreadable", error.what)}
 
     def _digest(self, name: str) -> str:
         if name not in self._known:
@@ -101,9 +130,18 @@ class HandEdits:
         return self._known[name]
 
 
-def matches(recorded: dict[str, Any], now: dict[str, str]) -> bool:
+def matches(recorded: dict[str, Any], now: dict[str, str], *, used: str | None = None) -> bool:
     """Whether a stage's recorded inputs are those of now.
 
     Records of earlier versions hold no hand-made inputs; what is not on record is not compared.
+
+    Args:
+        recorded, now: Digests by name.
+        used: The distilled set that the stage has read; changes in other sets do not count.
     """
-    return all(recorded.get(name, value) == value for name, value in now.items())
+    # No earlier version could change a set, so one that is not on record was unchanged.
+    return all(
+        recorded.get(name, "" if name.startswith(_SET) else value) == value
+        for name, value in now.items()
+        if not name.startswith(_SET) or name == f"{_SET}{used}"
+    )

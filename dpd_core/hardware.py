@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -78,3 +79,15 @@ def _natural_dtype(device: str) -> tuple[str, str]:
             return "bfloat16", "bfloat16, which this processor computes natively"
         return "float32", "float32, because this processor has no bfloat16 arithmetic"
     return "float32", "float32, the format that is safe on this device"
+
+
+def peak_memory() -> int:
+    """Most memory that this process has held so far, in MB: of the GPU if it computes on one,
+    else of the machine."""
+    import resource
+
+    torch = sys.modules.get("torch")  # not imported for this: that takes seconds
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return round(torch.cuda.max_memory_reserved() / 2**20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

@@ -3,7 +3,7 @@
 ``jobs/<id>/`` holds ``config.json`` (stage, settings, the command that does the same),
 ``events.jsonl`` (everything the stage said) and ``state.json``. Whoever wants to follow a job
 reads these files; whoever wants it to stop or to wait puts a file named ``stop`` or ``pause``
-beside them.
+beside them, and other requests likewise (see :mod:`dpd_core.controls`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpd_core import STAGES, storage
+from dpd_core import STAGES, controls, storage
 from dpd_core.config import StageConfig
 from dpd_core.errors import DPDError, JobStopped
 from dpd_core.events import Done, Emit, Event, Failed, Log, to_dict
@@ -34,6 +34,7 @@ MODULES = {
     "evaluate": "dpd_core.evaluation",
     "export": "dpd_core.export",
     "preview": "dpd_core.prompt_preview",
+    "resample": "dpd_core.resampling",
 }
 """Where each stage's ``run`` lives. Imported when the stage starts, because torch and its
 friends take seconds to import."""
@@ -104,7 +105,7 @@ def run_stage(
 ) -> dict[str, Any]:
     """Run a stage as a job, in this process, and put its result on record.
 
-    A command that is no stage (``preview``) runs likewise, but leaves no record.
+    A command that is no stage (``preview``, ``resample``) runs likewise, but leaves no record.
 
     Args:
         project: The project; locked for as long as the stage runs.
@@ -121,10 +122,12 @@ def run_stage(
     """
     if not is_main_process():
         return _module(stage).run(project, config, lambda event: None)
+    from dpd_core.set_edits import mend
     from dpd_core.verify import files_left
 
     with project.lock():
         storage.tidy(project.root)
+        mend(project)
         inputs = project.inputs(stage) if stage in STAGES else {}
         job = _new_job(project, stage, config)
         if on_start is not None:
@@ -142,7 +145,8 @@ def run_stage(
                                  )  # fmt: skip
 
         try:
-            result = _module(stage).run(project, config, emit)
+            with controls.listening(job.folder):
+                result = _module(stage).run(project, config, emit)
             if stage in STAGES:
                 files = files_left(project, stage, result)
                 project.finish(stage, config, result, inputs=inputs, files=files)

@@ -205,7 +205,8 @@ class Project:
             **type(config)().to_dict(), **record["settings"]
         }:  # fmt: skip
             return False
-        return matches(by_hand, edits.of(stage)) and all(
+        used = record["result"].get("set")
+        return matches(by_hand, edits.of(stage), used=used) and all(
             self._is_current(earlier, None, manifest, edits) for earlier in UPSTREAM[stage]
         )
 

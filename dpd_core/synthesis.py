@@ -8,6 +8,7 @@ is always the same, so that a slot made again alone is the same image.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dpd_core import adapters, storage
+from dpd_core import adapters, set_edits, storage
 from dpd_core.backbone import Backbone, Prompts, load_backbone, model_identity
 from dpd_core.captions import Caption, current_captions
 from dpd_core.classifier import LatentClassifier, load_classifier
@@ -26,7 +27,7 @@ from dpd_core.config import SynthesizeConfig
 from dpd_core.contact_sheet import write_contact_sheet
 from dpd_core.dataset import load_index
 from dpd_core.distilled import DistilledSet, candidate_file, set_folder, write_manifest
-from dpd_core.events import Emit, Meter, Preview, ignore
+from dpd_core.events import Emit, Log, Making, Meter, Preview, ignore
 from dpd_core.guidance import spherical_target
 from dpd_core.latents import Latents, latents_for
 from dpd_core.project import Project
@@ -47,6 +48,8 @@ class Task:
     prototype_id: str
     prototype_file: str
     caption: Caption
+    round: int = 0
+    """How often the slot has been sampled before; each round has seeds of its own."""
 
     @property
     def file(self) -> str:
@@ -77,10 +80,17 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         "slots": [[task.class_name, task.slot, task.prototype_id, task.caption.text]
                   for task in tasks],
     }  # fmt: skip
+    kept = _kept(project, config, tasks, emit)
+    if kept:
+        recipe["kept"] = [[*key, record.get("sha256")] for key, (_, record) in sorted(kept.items())]
     identity = storage.digest(recipe)
     name = config.set_name or f"{config.strategy}-{identity[:8]}"
     folder = set_folder(project, name)
     _claim(folder, name, identity, recipe)
+    emit(Making(STAGE, project.relative(folder)))
+    for task in tasks:
+        if (task.class_name, task.slot) in kept and not _is_filled(folder, task):
+            _take_over(folder, task, *kept[task.class_name, task.slot])
     missing = [task for task in tasks if not _is_filled(folder, task)]
     processes = PartialState(cpu=project.config.device == "cpu")
     if missing:
@@ -157,7 +167,7 @@ class Sampler:
         # differently for another batch size.
         padding = self._slots_per_batch - len(tasks)
         full = tasks + [tasks[-1]] * padding
-        seeds = [derive_seed(self.seed, STAGE, task.class_name, task.slot, candidate)
+        seeds = [derive_seed(self.seed, STAGE, task.class_name, task.slot, *_round(task), candidate)
                  for task in full for candidate in range(count)]  # fmt: skip
         draws = [torch.randn(2, *self.backbone.latent_shape,
                              generator=torch.Generator().manual_seed(seed))
@@ -206,6 +216,7 @@ class Sampler:
                 )
             ],
             "chosen": int(scores.argmax()),
+            "chosen_by": set_edits.BY_SCORE,
             "pinned": False,
         }  # fmt: skip
 
@@ -230,8 +241,42 @@ def _claim(folder: Path, name: str, identity: str, recipe: dict[str, Any]) -> No
     storage.write_json(path, {"name": name, "identity": identity, "recipe": recipe})
 
 
+def _kept(
+    project: Project, config: SynthesizeConfig, tasks: list[Task], emit: Emit
+) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
+    """By slot, the folder and the record of the pinned images to take over."""
+    if not config.keep_pinned:
+        return {}
+    source = DistilledSet.load(project, config.keep_pinned)
+    pinned = {(record["class"], record["slot"]): (source.root, {**record, "from_set": source.name})
+              for record in source.manifest["slots"] if record.get("pinned")}  # fmt: skip
+    there = {(task.class_name, task.slot) for task in tasks}
+    for key in sorted(pinned.keys() - there):
+        emit(Log(STAGE, f"the pinned {set_edits.slot_name(*key)} of {source.name} has no place "
+                 "in this set", "warning"))  # fmt: skip
+    return {key: pinned[key] for key in sorted(pinned.keys() & there)}
+
+
+def _take_over(folder: Path, task: Task, source: Path, record: dict[str, Any]) -> None:
+    """Copy a slot from another set."""
+    for candidate in record["candidates"]:
+        file = candidate_file(record["file"], candidate["index"])
+        _copy(source / file, folder / candidate_file(task.file, candidate["index"]))
+    _copy(source / record["file"], folder / task.file)
+    storage.write_json(_record_path(folder, task), {**record, "file": task.file})
+
+
+def _copy(source: Path, target: Path) -> None:
+    with storage.atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _round(task: Task) -> tuple[str | int, ...]:
+    return ("round", task.round) if task.round else ()
+
+
 def _record_path(folder: Path, task: Task) -> Path:
-    return folder / "slots" / f"{storage.safe_name(task.class_name)}-{task.slot:03d}.json"
+    return set_edits.slot_path(folder, task.class_name, task.slot)
 
 
 def _is_filled(folder: Path, task: Task) -> bool:
@@ -240,13 +285,27 @@ def _is_filled(folder: Path, task: Task) -> bool:
 
 def _save_slot(folder: Path, task: Task, record: dict[str, Any], images: Tensor) -> None:
     """Write a slot's images, then its record, which is what makes the slot finished."""
-    for index, image in enumerate(images.numpy()):
-        file = folder / candidate_file(record["file"], index)
-        _save_png(file, image)
-        record["candidates"][index]["sha256"] = storage.file_digest(file)
+    save_candidates(folder, record, images)
     _save_png(folder / record["file"], images[record["chosen"]].numpy())
     record["sha256"] = storage.file_digest(folder / record["file"])
     storage.write_json(_record_path(folder, task), record)
+
+
+def save_candidates(
+    folder: Path, record: dict[str, Any], images: Tensor, *, first: int = 0
+) -> None:
+    """Write candidates' images and note their digests in the slot's record.
+
+    Args:
+        folder: The set's folder.
+        record: The slot's record; its candidates from ``first`` on get a ``sha256``.
+        images: uint8 (n, H, W, 3).
+        first: Place of the first of them in the record.
+    """
+    for candidate, image in zip(record["candidates"][first:], images.numpy(), strict=True):
+        file = folder / candidate_file(record["file"], candidate["index"])
+        _save_png(file, image)
+        candidate["sha256"] = storage.file_digest(file)
 
 
 def _save_png(path: Path, image: Any) -> None:

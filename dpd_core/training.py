@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpd_core import adapters, storage
+from dpd_core import adapters, controls, storage
 from dpd_core.backbone import Backbone, Posterior, Prompts, load_backbone, model_identity
 from dpd_core.captions import training_captions
 from dpd_core.checkpoint import load_checkpoint, save_checkpoint
 from dpd_core.classifier import LatentClassifier, project_classifier
 from dpd_core.config import TrainConfig
 from dpd_core.dataset import load_index
-from dpd_core.events import Emit, Log, Meter, Metric, Preview, ignore
+from dpd_core.events import Emit, Log, Making, Meter, Metric, ignore
 from dpd_core.latents import Latents, latents_for
+from dpd_core.previews import previewer
 from dpd_core.project import Project
-from dpd_core.sampling import sample
 from dpd_core.seeding import derive_seed, generator
 
 STAGE = "train"
@@ -92,13 +92,15 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     }
     identity = storage.digest(recipe)
     folder = project.path("adapters", identity)
+    emit(Making(STAGE, project.relative(folder)))
     if not (folder / "adapter.json").exists():
+        adapters.begin(folder, recipe)
         backbone = load_backbone(project)
         examples = _examples(backbone, latents, captions, classes, classifier)
         trainer = Trainer(
             backbone, classifier, examples, config, folder=folder, seed=project.config.seed
         )
-        final = trainer.fit(emit, preview=_previewer(project, index, folder, emit))
+        final = trainer.fit(emit, preview=previewer(project, index, folder, emit))
         record = {
             "id": identity, "recipe": recipe, "classifier": report, "final": final,
             "files": {adapters.WEIGHTS: storage.file_digest(folder / adapters.WEIGHTS)},
@@ -109,6 +111,7 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     else:
         emit(Log(STAGE, f"adapter {identity} is there already"))
         final = storage.read_json(folder / "adapter.json")["final"]
+    adapters.forget_choice(project)
     return {
         "adapter": identity,
         "steps": config.steps,
@@ -182,6 +185,8 @@ class Trainer:
         )
         tail = max(config.steps // 10, 10)
         between = True
+        if self.accelerator.is_main_process:
+            adapters.cut_curve(self.folder, step)
         try:
             meter = Meter(emit, STAGE, config.steps, done=step, message="training")
             while step < config.steps:
@@ -191,10 +196,10 @@ class Trainer:
                 history = [*history[1 - tail :], values]
                 between = True
                 if step % 10 == 0 or step == config.steps:
-                    emit(Metric(STAGE, step, _mean(history[-10:])))
+                    self._measured(step, _mean(history[-10:]), emit)
                 if step % config.checkpoint_steps == 0 and step < config.steps:
                     self._save(step, history)
-                if preview and config.preview_steps and step % config.preview_steps == 0:
+                if preview and self._preview_due(step):
                     preview(self.backbone, step)
                 meter.advance()
         except BaseException:
@@ -293,6 +298,17 @@ class Trainer:
         }
         return loss, values
 
+    def _measured(self, step: int, values: dict[str, float], emit: Emit) -> None:
+        # The curve first: a stop request, which comes with the event, must not leave a gap in it.
+        if self.accelerator.is_main_process:
+            adapters.append_curve(self.folder, step, values)
+        emit(Metric(STAGE, step, values))
+
+    def _preview_due(self, step: int) -> bool:
+        every = self.config.preview_steps
+        # Asked first, so that a request made just now is answered by the previews that are due.
+        return controls.take(controls.SAMPLE_NOW) or bool(every and step % every == 0)
+
     def _rows(self, number: int) -> list[int]:
         """Images of a step: consecutive places in a fresh shuffle for each epoch."""
         size, count = self.config.batch_size, len(self.examples)
@@ -358,35 +374,6 @@ def _examples(
         captions=[rows[captions[identity]] for identity in ids],
         prompts=backbone.encode_prompts(texts),
     )
-
-
-def _previewer(project: Project, index: Any, folder: Path, emit: Emit) -> Any:
-    """A function (backbone, step) that samples one image for each of the first classes."""
-    from PIL import Image
-
-    names = list(index.classes)[:6]
-    texts = [f"A satellite image of {index.readable(name)}" for name in names]
-
-    def preview(backbone: Backbone, step: int) -> None:
-        prompts = backbone.encode_prompts(texts)
-        embeddings = prompts.batch(list(range(len(texts))))
-        noise = torch.stack(
-            [torch.randn(backbone.latent_shape,
-                         generator=generator(project.config.seed, "preview", name))
-             for name in names]
-        )  # fmt: skip
-        latents = sample(
-            backbone, noise=noise, embeddings=embeddings, steps=12, scheduler="dpm++", cfg=4.0,
-            unconditional=prompts.unconditional(embeddings),
-        )  # fmt: skip
-        images = backbone.decode_latents(latents).cpu().numpy()
-        for name, text, image in zip(names, texts, images, strict=True):
-            path = folder / "previews" / f"{step:06d}-{storage.safe_name(name)}.png"
-            with storage.atomic_path(path) as temporary:
-                Image.fromarray(image).save(temporary)
-            emit(Preview(STAGE, step, project.relative(path), text))
-
-    return preview
 
 
 def _flip(latents: Tensor, flips: Tensor) -> Tensor:

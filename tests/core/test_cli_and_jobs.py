@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from dpd_core import STAGES, jobs
+from dpd_core import STAGES, adapters, jobs, set_edits
 from dpd_core.cli import main
 from dpd_core.config import DatasetConfig, TrainConfig
+from dpd_core.distilled import DistilledSet
 from dpd_core.errors import JobStopped
 from dpd_core.events import Event, Log, from_dict
 from dpd_core.project import Project
+from dpd_core.verify import verify
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -262,3 +265,70 @@ def test_a_message_for_people_reaches_the_log(tmp_path: Path) -> None:
     )
     assert project.result("dataset")["refused"] == 1
     assert any(isinstance(event, Log) and "broken.png" in event.message for event in events)
+
+
+def test_a_slot_is_sampled_anew_and_the_same_way_on_a_copy(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    records = []
+    for name in ("one", "two"):
+        shutil.copytree(finished[0], tmp_path / name / "demo")
+        project = Project.open(tmp_path / name / "demo")
+        before = DistilledSet.load(project)
+        assert main(["resample", "--project", str(project.root), "--slots", "forest/1"]) == 0
+        after = DistilledSet.load(project)
+        assert verify(project).differences == []
+        assert project.record("synthesize")["result"]["set"] == before.name
+        changed = [new for old, new in zip(before.manifest["slots"], after.manifest["slots"],
+                                           strict=True) if old != new]  # fmt: skip
+        records.append(changed)
+    assert records[0] == records[1], "the same request gives the same images"
+    ((record,), _) = records
+    assert (record["class"], record["slot"], record["round"]) == ("forest", 1, 1)
+    assert [one["index"] for one in record["candidates"]] == [0, 1, 2, 3]
+    assert len({one["sha256"] for one in record["candidates"]}) == 4
+    assert record["chosen"] >= 2, "the old ones are rejected"
+    assert not project.is_current("evaluate")
+    set_edits.pin_slot(project, before.name, "forest", 1)
+    assert main(["resample", "--project", str(project.root), "--slots", "forest/1"]) == 1
+
+
+def test_pinned_images_are_kept_when_the_set_is_made_with_other_settings(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "demo")
+    project = Project.open(tmp_path / "demo")
+    before = DistilledSet.load(project)
+    set_edits.choose_candidate(project, before.name, "beach", 0, 0)
+    set_edits.choose_candidate(project, before.name, "beach", 0, 1)
+    set_edits.pin_slot(project, before.name, "beach", 0)
+    words = ["--project", str(project.root), "--cfg", "2", "--keep-pinned", before.name]
+    assert main(["synthesize", *words]) == 0
+    after = DistilledSet.load(project)
+    assert after.name != before.name
+    pairs = list(zip(before.slots, after.slots, strict=True))
+    same = [old.path.read_bytes() == new.path.read_bytes() for old, new in pairs]
+    assert same == [True] + [False] * 5
+    assert after.manifest["slots"][0]["from_set"] == before.name
+    assert after.manifest["slots"][0]["chosen_by"] == "hand"
+    assert verify(project).differences == []
+
+
+def test_an_earlier_adapter_can_be_chosen_until_the_next_training(
+    finished: tuple[Path, dict], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "demo")
+    project = Project.open(tmp_path / "demo")
+    first = adapters.find_adapter(project).id
+    words = ["train", "--project", str(project.root), "--steps", "2"]
+    assert main(words) == 0
+    second = adapters.find_adapter(project).id
+    assert second != first
+    assert main(["synthesize", "--project", str(project.root)]) == 0
+    assert project.is_current("synthesize")
+    adapters.choose_adapter(project, first)
+    assert adapters.find_adapter(project).id == first
+    assert not project.is_current("synthesize"), "its images are of the other adapter"
+    assert main(words) == 0
+    assert adapters.find_adapter(project).id == second
+    assert project.is_current("synthesize")

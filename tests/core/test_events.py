@@ -5,12 +5,13 @@ import json
 import pytest
 
 from dpd_core import events
-from dpd_core.events import Done, Event, Failed, Log, Meter, Metric, Preview, Progress
+from dpd_core.events import Done, Event, Failed, Log, Making, Meter, Metric, Preview, Progress
 
 ALL = [
     Progress("train", 3, 10, 4.5, "training"),
     Metric("train", 7, {"loss": 0.5}),
     Preview("train", 7, "adapters/x/previews/1.png", "a beach"),
+    Making("train", "adapters/x"),
     Log("dataset", "3 files refused", "warning"),
     Done("export", {"images": 5}),
     Failed("train", "stopped", True),
@@ -46,3 +47,10 @@ def test_the_end_is_always_reported() -> None:
         pass
     assert isinstance(seen[-1], Progress)
     assert seen[-1].done == seen[-1].total == 50
+
+
+def test_progress_tells_the_memory_of_the_process() -> None:
+    seen: list[Event] = []
+    Meter(seen.append, "train", 1)
+    assert isinstance(seen[0], Progress)
+    assert 10 < seen[0].memory < 100_000
