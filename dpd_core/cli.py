@@ -1,5 +1,6 @@
 """The command line: ``python -m dpd_core STAGE --project DIR …``; ``run`` does all seven,
-``verify`` compares a project with what it recorded, ``preview`` tries a prompt.
+``verify`` compares a project with what it recorded, ``preview`` tries a prompt,
+``resample`` samples slots of a distilled set anew.
 
 Flags are made from the fields of the settings classes, so their names, help and limits are
 declared once. Progress goes to standard error; standard output gets the summary, with
@@ -200,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument("--force", action="store_true", help="Run finished stages again.")
     text = "Recompute the digests of everything the project recorded; say what differs."
     commands.add_parser("verify", parents=[basic], help=text, description=text)
-    for stage in (*STAGES, "preview"):
+    for stage in (*STAGES, "preview", "resample"):
         summary = (CONFIGS[stage].__doc__ or "").splitlines()[0]
         command = commands.add_parser(stage, parents=[common], help=summary, description=summary)
         for field in dataclasses.fields(CONFIGS[stage]):
