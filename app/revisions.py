@@ -18,19 +18,22 @@ WATCHED = {
     ),
     "captions": ("captions/log.jsonl",),
     "train": ("adapters",),
-    "synthesize": ("distilled",),
+    "synthesize": ("distilled", "distilled/*/manifest.json"),
     "evaluate": ("reports",),
     "export": ("export",),
 }
-"""Files and folders by stage whose times are looked at, besides the project's manifest."""
+"""Files and folders (or patterns of them) by stage whose times are looked at, besides the
+project's manifest."""
 
 
 def revisions(project: Project) -> dict[str, str]:
     """A token by stage, which changes with the stage's files, with any stage before it, and
     with the project."""
-    tokens, seen = {}, [str(project.root), _stamp(project.manifest_path)]
+    tokens, seen = {}, [str(project.root), stamp(project.manifest_path)]
     for stage in STAGES:
-        seen += [_stamp(project.root / name) for name in WATCHED[stage]]
+        for name in WATCHED[stage]:
+            paths = sorted(project.root.glob(name)) if "*" in name else [project.root / name]
+            seen += [stamp(path) for path in paths]
         tokens[stage] = storage.digest(seen)
     return tokens
 
@@ -40,10 +43,11 @@ def pulse(project: Project, desk: JobDesk) -> str:
     job = desk.current(project)
     if job is None:
         return storage.digest(str(project.root))
-    return storage.digest(job.id, job.status, job.position, _stamp(job.folder / "events.jsonl"))
+    return storage.digest(job.id, job.status, job.position, stamp(job.folder / "events.jsonl"))
 
 
-def _stamp(path: Path) -> str:
+def stamp(path: Path) -> str:
+    """Time and size of a file or folder; ``-`` if it is not there."""
     try:
         status = path.stat()
     except OSError:

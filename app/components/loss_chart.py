@@ -1,0 +1,21 @@
+"""The curves of one or more trainings, drawn and redrawn in place by ``assets/app/loss_chart.js``.
+
+The value is what :func:`app.views.train.chart` returns. It is data for the script and goes into no
+template, so nothing in it can become markup.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets" / "app"
+
+
+def loss_chart(elem_id: str) -> gr.HTML:
+    """The component."""
+    return gr.HTML(
+        {"runs": []}, html_template="<div class='loss-chart'></div>", elem_id=elem_id,
+        js_on_load=(ASSETS / "loss_chart.js").read_text(encoding="utf-8"),
+    )  # fmt: skip
