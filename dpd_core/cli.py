@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     # Loading bars and notices of the libraries would break through our own line.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # OpenMP threads spin for a while before they sleep. On a machine that does anything else
     # beside, two spinning processes slow each other down more than tenfold.
