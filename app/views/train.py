@@ -138,10 +138,10 @@ def status(
         parts.append(f"{unit} {job.done:,} of {job.total:,}")
         if job.eta is not None and job.status == "running":
             parts.append(f"{duration(job.eta)} left")
-    if job.error and not job.active:
+    if job.status == "failed":
         parts.append(job.error)
     if job.status in ("stopped", "interrupted"):
-        parts.append("Resume goes on from the last checkpoint")
+        parts.append("What is finished is kept; resume to go on from there")
     if memory is not None and job.status != "queued":
         parts.append(f"peak memory {memory:,} MB")
     return {"title": titles[job.status], "detail": " · ".join(parts)}
