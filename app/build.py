@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import revisions
+from app import revisions, templates
 from app.context import Context
 from app.images import ImageServer
 from app.jobs import JobDesk
@@ -27,6 +27,7 @@ TAB_LABELS = {
 
 def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """Make the page; the caller launches it."""
+    templates.guard()
     with gr.Blocks(title="DPD Studio", fill_width=True, analytics_enabled=False) as page:
         session = gr.BrowserState({}, storage_key="dpd-studio", secret="dpd-studio")
         limits = Limits(settings)

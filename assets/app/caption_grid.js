@@ -13,10 +13,15 @@ function place(card) {
 /* The marks are the browser's; the server only says when it has changed them (its epoch). */
 let marks = { epoch: null, selected: [] };
 
+/* Texts come escaped for the template (app/templates.py). */
+function plain([class_name, cluster]) {
+  return [class_name.replace(/\\([\\$])/g, "$1"), cluster];
+}
+
 /* What the server cannot know, or what a rewritten attribute does not change. */
 function dress() {
   const value = props.value || {};
-  if (value.epoch !== marks.epoch) marks = { epoch: value.epoch, selected: value.selected || [] };
+  if (value.epoch !== marks.epoch) marks = { epoch: value.epoch, selected: (value.selected || []).map(plain) };
   const unsaved = drafts();
   const chosen = new Set(marks.selected.map((one) => JSON.stringify(one)));
   for (const card of element.querySelectorAll(".caption-card")) {
