@@ -98,9 +98,13 @@ def licence(name: str) -> str:
 
 def licences_text() -> str:
     """A table of the direct dependencies and their licences."""
-    lines = ["# Licences of the direct dependencies", "",
-             "Made from the installed packages' metadata: `python -m tests.supply licences`.",
-             "DPD Studio itself is under Apache-2.0; it contains none of their code.", ""]  # fmt: skip
+    lines = [
+        "# Licences of the direct dependencies",
+        "",
+        "Made from the installed packages' metadata by `python -m tests.supply licences`.",
+        "DPD Studio itself is under Apache-2.0; it contains none of their code.",
+        "",
+    ]
     for path, title in zip(FILES, ("To run", "To test"), strict=True):
         lines += [f"## {title} (`{path.relative_to(ROOT).as_posix()}`)", "",
                   "| package | version | licence |", "| --- | --- | --- |"]  # fmt: skip

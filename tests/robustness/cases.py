@@ -13,7 +13,7 @@ from typing import Any
 from dpd_core.errors import DPDError
 
 MAX_SECONDS = 30.0
-"""Longest time that one input may take."""
+"""Longest computing time that one input may take."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Outcomes:
     def take(self, case: Case, folder: Path) -> None:
         """Run one case in ``folder`` and note what became of it."""
         before = _outside(folder, case.inside)
-        started = time.monotonic()
+        started = time.process_time()
         where = f"{case.kind}: {case.name}"
         try:
             listed = case.act(folder)
@@ -73,8 +73,8 @@ class Outcomes:
             self.faults.append(f"{where}: {type(error).__name__}: {str(error)[:200]}")
         else:
             (self.listed if listed else self.accepted)[case.kind] += 1
-        if time.monotonic() - started > MAX_SECONDS:
-            self.faults.append(f"{where}: took {time.monotonic() - started:.0f} s")
+        if time.process_time() - started > MAX_SECONDS:
+            self.faults.append(f"{where}: took {time.process_time() - started:.0f} s")
         if _outside(folder, case.inside) != before:
             self.faults.append(f"{where}: wrote outside the project")
 

@@ -1,0 +1,73 @@
+"""The same project gives the same images, bit for bit: again, in parts, in several processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dpd_core.distilled import DistilledSet
+from dpd_core.project import Project
+from tests.robustness.crash_driver import ROOT, SETTINGS
+
+pytestmark = pytest.mark.slow
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+LAUNCH = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+
+
+def start(stage: str, project: Path, *, launcher: list[str] | None = None) -> None:
+    words = [sys.executable, *(launcher or []), "-m", "dpd_core", stage, "--project", str(project),
+             "--quiet", *SETTINGS[stage].split()]  # fmt: skip
+    result = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def images(project: Path) -> dict[str, bytes]:
+    root = DistilledSet.load(Project.open(project)).root
+    found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.png")}
+    return {**found, "manifest.json": (root / "manifest.json").read_bytes()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has everything but its distilled set."""
+    project = tmp_path_factory.mktemp("trained") / "demo"
+    for stage in ("dataset", "prototypes", "captions", "train"):
+        start(stage, project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def distilled(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = tmp_path_factory.mktemp("once") / "demo"
+    shutil.copytree(trained, project)
+    start("synthesize", project)
+    return project
+
+
+def test_another_process_makes_the_same_set(trained: Path, distilled: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "demo")
+    start("synthesize", tmp_path / "demo")
+    assert images(tmp_path / "demo") == images(distilled)
+
+
+def test_one_slot_made_again_alone_is_the_same_image(distilled: Path, tmp_path: Path) -> None:
+    shutil.copytree(distilled, tmp_path / "demo")
+    expected = images(distilled)
+    loaded = DistilledSet.load(Project.open(tmp_path / "demo"))
+    slot = loaded.slots[3]
+    slot.path.unlink()
+    for path in loaded.root.glob(f"candidates/*/{slot.path.stem}-*.png"):
+        if path.parent.name == slot.path.parent.name:
+            path.unlink()
+    (loaded.root / "manifest.json").unlink()
+    start("synthesize", tmp_path / "demo")
+    assert images(tmp_path / "demo") == expected
+
+
+def test_two_processes_make_the_same_set(trained: Path, distilled: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "demo")
+    start("synthesize", tmp_path / "demo", launcher=LAUNCH)
+    assert images(tmp_path / "demo") == images(distilled)
