@@ -5,77 +5,28 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from torch import Tensor
+from curated_project import cluster, clustered_project, members_beside
 
-from dpd_core import curation, dataset, prototypes, storage
-from dpd_core.backbone import Posterior
-from dpd_core.config import DatasetConfig, PrototypesConfig
+from dpd_core import curation, dataset, storage
+from dpd_core.config import DatasetConfig
 from dpd_core.dataset import load_index
 from dpd_core.dataset.labels import read_labels
 from dpd_core.errors import DatasetError, DPDError, ProjectError, StageMissing
-from dpd_core.events import Event, Log
+from dpd_core.events import Log
 from dpd_core.overrides import read_overrides
 from dpd_core.project import Project
 from dpd_core.prototype_changes import read_changes
 from dpd_core.prototypes import load_clustering, load_prototypes
 
 
-class PoolingEncoder:
-    """Latents are 4 × 4 mean colours."""
-
-    fingerprint, image_size = "pooling", 8
-
-    def encode_images(self, pixels: Tensor) -> Posterior:
-        images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-        mean = torch.nn.functional.avg_pool2d(images, 2)
-        return Posterior(mean, torch.full_like(mean, 0.01))
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Two classes of eighteen noisy images of three colours, a third for testing, clustered."""
-    rng = np.random.default_rng(0)
-    for name in ("forest", "river"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for number in range(18):
-            pixels = rng.integers(0, 256, (8, 8, 3)) // 3
-            pixels[..., number % 3] += 150
-            image = Image.fromarray(pixels.astype(np.uint8))
-            image.save(tmp_path / "images" / name / f"{name}{number:02d}.png")
-    monkeypatch.setattr("dpd_core.backbone.backbone_identity", lambda config: "pooling")
-    monkeypatch.setattr("dpd_core.backbone.load_backbone", lambda project: PoolingEncoder())
-    project = Project.create(tmp_path / "project")
-    config = DatasetConfig(data=str(tmp_path / "images"), test_fraction=0.34)
-    project.finish("dataset", config, dataset.run(project, config))
-    cluster(project)
-    return project
-
-
-def cluster(project: Project, **settings: Any) -> list[Event]:
-    """Run the stage and put it on record, as a job does."""
-    config = PrototypesConfig(**{"ipc": 3, "pool": 4, "project_map": False, **settings})
-    inputs, events = project.inputs("prototypes"), []
-    result = prototypes.run(project, config, events.append)
-    project.finish("prototypes", config, result, inputs=inputs)
-    return events
+    return clustered_project(tmp_path, monkeypatch)
 
 
 def train_ids(project: Project, class_name: str) -> list[str]:
     return [record.id for record in load_index(project).select("train", class_name)]
-
-
-def others(project: Project, class_name: str, cluster_id: int) -> list[str]:
-    """Members of a cluster that are not its prototype."""
-    clustering = load_clustering(project)
-    return [
-        i for i, member in clustering.members.items()
-        if (member.class_name, member.cluster_id) == (class_name, cluster_id)
-        and i != clustering.prototypes[class_name][cluster_id].id
-    ]  # fmt: skip
 
 
 def state(project: Project) -> tuple[Any, Any]:
@@ -86,7 +37,7 @@ def state(project: Project) -> tuple[Any, Any]:
 
 
 def test_a_chosen_image_becomes_the_prototype_and_makes_the_stage_stale(project: Project) -> None:
-    image_id = others(project, "river", 1)[0]
+    image_id = members_beside(project, "river", 1)[0]
     curation.choose_prototype(project, image_id)
     assert not project.is_current("prototypes")
     cluster(project)
@@ -97,7 +48,7 @@ def test_a_chosen_image_becomes_the_prototype_and_makes_the_stage_stale(project:
 def test_a_second_choice_for_a_cluster_replaces_the_first_also_after_renumbering(
     project: Project,
 ) -> None:
-    first, second = others(project, "river", 1)[0], others(project, "river", 0)[0]
+    first, second = members_beside(project, "river", 1)[0], members_beside(project, "river", 0)[0]
     curation.choose_prototype(project, first)
     curation.choose_prototype(project, second)
     # As if the clusters had got new numbers since: the choices are filed under other ones.
@@ -110,7 +61,7 @@ def test_a_second_choice_for_a_cluster_replaces_the_first_also_after_renumbering
 
 def test_a_choice_is_released(project: Project) -> None:
     automatic = load_prototypes(project)
-    image_id = others(project, "forest", 2)[0]
+    image_id = members_beside(project, "forest", 2)[0]
     curation.choose_prototype(project, image_id)
     curation.release_prototype(project, image_id)
     cluster(project)
@@ -125,7 +76,7 @@ def test_an_excluded_image_is_clustered_and_trained_with_no_more(project: Projec
     from dpd_core.config import CaptionsConfig
     from dpd_core.latents import latents_for
 
-    ids = [load_prototypes(project)["river"][0].id, others(project, "river", 1)[0]]
+    ids = [load_prototypes(project)["river"][0].id, members_beside(project, "river", 1)[0]]
     curation.exclude(project, ids)
     cluster(project)
     assert not set(ids) & set(load_clustering(project).members)
@@ -143,7 +94,7 @@ def test_an_excluded_image_is_clustered_and_trained_with_no_more(project: Projec
 
 
 def test_a_moved_image_belongs_to_the_other_class_everywhere(project: Project) -> None:
-    image_id = others(project, "river", 0)[0]
+    image_id = members_beside(project, "river", 0)[0]
     before = load_index(project)
     curation.move_to_class(project, [image_id], "forest")
     index = load_index(project)
@@ -173,7 +124,7 @@ def test_a_move_survives_running_the_dataset_again_and_going_back_leaves_nothing
 
 
 def test_a_moved_or_excluded_image_is_chosen_no_more(project: Project) -> None:
-    moved, excluded = others(project, "river", 0)[0], others(project, "river", 1)[0]
+    moved, excluded = members_beside(project, "river", 0)[0], members_beside(project, "river", 1)[0]
     curation.choose_prototype(project, moved)
     curation.choose_prototype(project, excluded)
     curation.move_to_class(project, [moved], "forest")
@@ -258,7 +209,7 @@ def test_a_bad_file_of_labels_is_refused_by_name(project: Project, content: str)
 
 
 def test_decisions_are_undone_one_by_one_also_after_a_restart(project: Project) -> None:
-    chosen, moved = others(project, "river", 1)[0], others(project, "river", 0)[0]
+    chosen, moved = members_beside(project, "river", 1)[0], members_beside(project, "river", 0)[0]
     states = [state(project)]
     for decide in (
         lambda: curation.choose_prototype(project, chosen),
@@ -306,7 +257,7 @@ def test_a_first_clustering_has_nothing_to_compare_with(project: Project) -> Non
 
 def test_it_tells_which_prototypes_changed_and_what_became_of_choices(project: Project) -> None:
     before = load_prototypes(project)
-    chosen, gone = others(project, "river", 1)[0], before["forest"][0].id
+    chosen, gone = members_beside(project, "river", 1)[0], before["forest"][0].id
     curation.choose_prototype(project, chosen)
     curation.exclude(project, [gone])
     cluster(project, alpha=0.5)

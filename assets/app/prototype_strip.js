@@ -1,0 +1,6 @@
+/* Prototypes by class: a click shows the image on the map. Given by gr.HTML: element. */
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-id]");
+  if (!button) return;
+  window.dispatchEvent(new CustomEvent("dpd-explore-pin", { detail: { id: button.dataset.id } }));
+});
