@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dpd_core import storage
+from dpd_core.errors import ModelError
 
 
 def save_checkpoint(
@@ -75,3 +76,19 @@ def load_checkpoint(
                 optimizer.state[parameter] = state
         step, history = json.loads(file.metadata()["state"])
         return step, history
+
+
+def resume_checkpoint(
+    path: Path, *, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[int, list[dict[str, float]]]:
+    """Like :func:`load_checkpoint`, where a damaged file is the user's to decide on.
+
+    Raises:
+        ModelError: the file is damaged or holds another adapter's parameters.
+    """
+    try:
+        return load_checkpoint(path, parameters=parameters, optimizer=optimizer)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"the checkpoint is damaged ({error}).", where=path,
+                         fix="Delete it; the training then starts from its first step."
+                         ) from error  # fmt: skip

@@ -12,7 +12,7 @@ from dpd_core.adapters import WEIGHTS
 from dpd_core.backbone import Backbone, Posterior
 from dpd_core.classifier import LatentClassifier
 from dpd_core.config import ProjectConfig, TrainConfig
-from dpd_core.errors import JobStopped
+from dpd_core.errors import JobStopped, ModelError
 from dpd_core.events import Event, Metric, Progress
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.training import Batch, Examples, Trainer, learning_rate, min_snr_weights
@@ -70,6 +70,17 @@ def test_a_stopped_and_resumed_training_is_the_uninterrupted_one(
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert result == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"\x02" + bytes(7) + b"{}" + bytes(9)])
+def test_a_damaged_checkpoint_is_named_with_the_way_out(
+    model: Path, tmp_path: Path, content: bytes
+) -> None:
+    one = trainer(model, tmp_path)
+    one.checkpoint.write_bytes(content)
+    with pytest.raises(ModelError, match="the checkpoint is damaged") as caught:
+        one.fit()
+    assert caught.value.fix and caught.value.where == str(one.checkpoint)
 
 
 def test_without_weight_it_is_plain_diffusion_training(model: Path, tmp_path: Path) -> None:
