@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app import revisions, templates
+from app.api import add_api
 from app.context import Context
 from app.images import ImageServer
 from app.jobs import JobDesk
@@ -52,6 +53,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         for tab in tabs.values():
             tab.wire()
         _wire_clock(page, ctx, sidebar, tab_bar)
+        add_api(ctx)
     return page, ctx
 
 

@@ -90,9 +90,16 @@ class JobDesk:
         self._children: list[subprocess.Popen[bytes]] = []
         self._thread = threading.Lock()
         self._seen: tuple[float, int] = (0.0, -1)
+        self._tokens: dict[str, str] = {}
 
-    def start(self, project: Project, stage: str, config: StageConfig) -> str:
+    def start(
+        self, project: Project, stage: str, config: StageConfig, *, token: str | None = None
+    ) -> str:
         """Put a run on the waiting list; returns its job id.
+
+        Args:
+            token: The visitor's Hub token, which the run finds in its environment. It is kept in
+                this process's memory until then, and nowhere else.
 
         Raises:
             ProjectError: a run of this project is waiting or at work already, or the visitor has
@@ -103,11 +110,13 @@ class JobDesk:
         if busy:
             raise ProjectError(f"the stage '{busy[0].stage}' of this project is {busy[0].status}.",
                                fix="Wait until it has finished, or stop it.")  # fmt: skip
-        self.limits.check_start(project, stage, config)
+        self.limits.check_start(project, stage, config, signed_in=bool(token))
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
         job_id = f"{stamp}-{stage}-{secrets.token_hex(2)}"
         folder = project.path("jobs", job_id)
         command = jobs.command_line(project, stage, config)
+        if token:
+            self._tokens[job_id] = token
         storage.write_json(folder / "config.json", {
             "stage": stage, "settings": config.to_dict(), "command": command,
         })  # fmt: skip
@@ -183,6 +192,7 @@ class JobDesk:
             for entry in self._entries():
                 if entry["job"] == job_id and not entry["started"]:
                     self._path(entry).unlink(missing_ok=True)
+                    self._tokens.pop(job_id, None)
         storage.write_bytes(folder / "stop", b"")
 
     def events(self, project: Project, job_id: str) -> list[dict[str, Any]]:
@@ -211,10 +221,13 @@ class JobDesk:
 
     def _launch(self, entry: dict[str, Any]) -> None:
         folder = Path(entry["project"]) / "jobs" / entry["job"]
+        token = self._tokens.pop(entry["job"], None)
         if not folder.is_dir():  # the project was deleted while it waited
             self._path(entry).unlink(missing_ok=True)
             return
         environment = {**os.environ, "DPD_JOB_ID": entry["job"]}
+        if token is not None:
+            environment["HF_TOKEN"] = token
         with (folder / "output.txt").open("wb") as output:
             child = subprocess.Popen(
                 [sys.executable, "-m", "dpd_core", *entry["arguments"], "--quiet", "--json"],

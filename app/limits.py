@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from app.settings import MB, Settings
-from dpd_core.config import StageConfig
+from dpd_core.config import ExportConfig, StageConfig
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
 
@@ -62,8 +62,13 @@ class Limits:
         self._sizes: dict[Path, tuple[float, int]] = {}
         self._lock = threading.Lock()
 
-    def check_start(self, project: Project, stage: str, config: StageConfig) -> None:
+    def check_start(
+        self, project: Project, stage: str, config: StageConfig, *, signed_in: bool = False
+    ) -> None:
         """Before a run is put on the waiting list.
+
+        Args:
+            signed_in: Whether the run gets the visitor's own Hub token.
 
         Raises:
             ConfigError: a setting would read or write a folder of the server.
@@ -73,6 +78,11 @@ class Limits:
             return
         self.check_paths(project, stage, config)
         self.check_paths(project, "project", project.config)
+        if isinstance(config, ExportConfig) and config.push and not signed_in:
+            raise ConfigError(
+                "a run on this server does not push; it would use the server's own account.",
+                where="export.push", fix="Sign in and use the button that pushes.",
+            )  # fmt: skip
         self.check_quota(project.root.parent)
         self._check_pace(project.root.parent)
 
@@ -92,11 +102,6 @@ class Limits:
                     fix="Upload your files, or give a Hugging Face Hub id." if field in _HUB
                     else "Leave it empty.",
                 )  # fmt: skip
-        if stage == "export" and getattr(config, "push", ""):
-            raise ConfigError(
-                "a run on this server does not push; it would use the server's own account.",
-                where="export.push", fix="Sign in and use the button that pushes.",
-            )  # fmt: skip
 
     def check_quota(self, workspace: Path, more: int = 0) -> None:
         """Before something is added to a visitor's projects.

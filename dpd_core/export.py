@@ -69,11 +69,7 @@ def run(
     """
     token = _token(token) if config.push else None
     distilled = DistilledSet.load(project, config.set_name)
-    rows = [
-        _row(slot, record, distilled)
-        for slot, record in zip(distilled.slots, distilled.manifest["slots"], strict=True)
-    ]
-    _check_rows(rows)
+    rows = export_rows(distilled)
     parent = Path(config.output).expanduser().resolve() if config.output else project.path(STAGE)
     folder = parent / storage.safe_name(distilled.name)
     _check_target(folder)
@@ -83,7 +79,7 @@ def run(
         if config.parquet:
             _write_parquet(temporary / "parquet", rows, meter)
         adapter = _copy_adapter(project, distilled, temporary) if config.adapter else False
-        facts = _facts(project, config, distilled, adapter=adapter)
+        facts = card_facts(project, config, distilled, adapter=adapter)
         (temporary / "README.md").write_text(_card(project, facts), encoding="utf-8")
         _write_manifest(temporary, distilled, facts)
     archive = folder.with_name(folder.name + ".zip")
@@ -151,6 +147,20 @@ def class_folder(folder: str) -> str:
     if not _SPLIT_WORDS.intersection(words):
         return folder
     return "class" + "".join(words) + storage.digest(folder, length=6)
+
+
+def export_rows(distilled: DistilledSet) -> list[Row]:
+    """The images of a set as they are exported.
+
+    Raises:
+        ProjectError: the set is empty, an image is missing, or two would be the same file.
+    """
+    rows = [
+        _row(slot, record, distilled)
+        for slot, record in zip(distilled.slots, distilled.manifest["slots"], strict=True)
+    ]
+    _check_rows(rows)
+    return rows
 
 
 def _row(slot: Slot, record: dict[str, Any], distilled: DistilledSet) -> Row:
@@ -243,26 +253,39 @@ def _write_parquet(folder: Path, rows: list[Row], meter: Meter) -> None:
         )
 
 
-def _copy_adapter(project: Project, distilled: DistilledSet, folder: Path) -> bool:
-    """Copy the weights the set was made with; ``False`` if it was made without."""
+def adapter_weights(project: Project, distilled: DistilledSet) -> Path | None:
+    """The weights that the set was made with; ``None`` if it was made without.
+
+    Raises:
+        ModelError: they are gone.
+    """
     from dpd_core import adapters
 
     name = distilled.manifest.get("adapter")
     if name is None:
-        return False
+        return None
     adapter = adapters.find_adapter(project, name)
     if not adapter.weights.is_file():
         raise ModelError("the adapter's weights are missing.", where=adapter.weights,
                          fix="Run the train stage again, or export without the adapter."
                          )  # fmt: skip
+    return adapter.weights
+
+
+def _copy_adapter(project: Project, distilled: DistilledSet, folder: Path) -> bool:
+    """Copy the weights the set was made with; ``False`` if it was made without."""
+    weights = adapter_weights(project, distilled)
+    if weights is None:
+        return False
     (folder / "adapter").mkdir()
-    shutil.copyfile(adapter.weights, folder / "adapter" / adapter.weights.name)
+    shutil.copyfile(weights, folder / "adapter" / weights.name)
     return True
 
 
-def _facts(
+def card_facts(
     project: Project, config: ExportConfig, distilled: DistilledSet, *, adapter: bool
 ) -> CardFacts:
+    """What the card of an export says; ``adapter`` tells whether the weights go with it."""
     from dpd_core.dataset import load_index
     from dpd_core.evaluation import load_report
 
