@@ -28,6 +28,7 @@ class Settings:
         quota: Most bytes that one visitor's projects may take, if hosted.
         keep_days: Days after which an unused visitor's projects are deleted, if hosted.
         max_projects: Most projects a visitor, if hosted.
+        tick_seconds: How often an open page asks what is new.
         max_files: Most files in one upload.
         starts_per_hour: Most runs that a visitor may start within an hour, if hosted.
         run_seconds: A run is stopped after this time, if hosted; its progress is kept.
@@ -44,6 +45,7 @@ class Settings:
     quota: int = 2000 * MB
     keep_days: float = 7.0
     max_projects: int = 10
+    tick_seconds: float = 1.0
     max_files: int = 5000
     starts_per_hour: int = 60
     run_seconds: float = 3 * 3600.0
@@ -75,8 +77,9 @@ class Settings:
         return settings.served_to_strangers() if hosted else settings
 
     def served_to_strangers(self) -> Settings:
-        """The same with hosted mode on and its smaller upload limit."""
-        return replace(self, hosted=True, max_upload=min(self.max_upload, 200 * MB))
+        """The same with hosted mode on: smaller uploads, and pages that ask half as often."""
+        return replace(self, hosted=True, max_upload=min(self.max_upload, 200 * MB),
+                       tick_seconds=max(self.tick_seconds, 2.0))  # fmt: skip
 
     @property
     def secret(self) -> str:

@@ -58,7 +58,7 @@ class App:
         """Folder of a project (not in hosted mode, where visitors have their own)."""
         return self.home / "projects" / name
 
-    def start(self, seconds: float = 120) -> None:
+    def start(self, seconds: float = 300) -> None:
         """Start it and wait until it answers."""
         environment = {**os.environ, "DPD_HOME": str(self.home), **self.environment}
         with self.log.open("ab") as output:

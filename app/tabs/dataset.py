@@ -106,15 +106,16 @@ class DatasetTab:
         ctx.on_change("dataset", self._source, outputs=[*chosen, self.uploads])
         ctx.on_change("dataset", self._report, outputs=[self.report, self.classes])
         ctx.on(self.classes.rename_class, self._rename)
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
         filters, shown = [self.class_name, self.split, self.page], [self.grid, self.page]
         ctx.on_change("dataset", self._grid_again, inputs=filters,
                       outputs=[self.class_name, self.grid, self.page])  # fmt: skip
         for component in (self.class_name, self.split):
             ctx.on(component.input, self._first_page, inputs=filters, outputs=shown,
-                   show_progress="hidden")  # fmt: skip
+                   **quick)  # fmt: skip
         turns = ((self.page.submit, 0), (self.previous.click, -1), (self.next.click, 1))
         for event, step in turns:
-            ctx.on(event, self._turn(step), inputs=filters, outputs=shown, show_progress="hidden")
+            ctx.on(event, self._turn(step), inputs=filters, outputs=shown, **quick)
 
     def _run(self, project: Project, source: str, folder: str, hub: str, *values: Any) -> None:
         choice = service.choose(project, source, folder=folder or "", hub=hub or "")
