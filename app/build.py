@@ -19,7 +19,6 @@ from app.tabs import TABS
 from dpd_core import STAGES
 from dpd_core.errors import DPDError
 
-TICK_SECONDS = 1.0
 TAB_LABELS = {
     "dataset": "Dataset", "prototypes": "Explore", "captions": "Captions", "train": "Train",
     "synthesize": "Synthesize", "evaluate": "Evaluate", "export": "Export",
@@ -60,7 +59,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
 def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tabs) -> None:
     """Load, tick and switch of project all end in the same question: what is new on disk?"""
     assert ctx.pulse is not None
-    clock = gr.Timer(TICK_SECONDS)
+    clock = gr.Timer(ctx.settings.tick_seconds)
     states = [*ctx.revision.values(), ctx.pulse]
     shown = [sidebar.project, sidebar.stages]
     silent: dict[str, Any] = {"queue": False, "show_progress": "hidden",
