@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
-from dpd_core.errors import ModelError, StageMissing
+from dpd_core.config import TrainConfig
+from dpd_core.errors import DPDError, ModelError, ProjectError, StageMissing
 from dpd_core.project import Project
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 RECIPE = "recipe.json"
 CURVE = "curve.jsonl"
 CHOSEN = "chosen.json"
+_FIX = "Delete the adapter's folder, and train it again if it is needed."
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -173,8 +175,17 @@ class Run:
     final: dict[str, float]
 
     def curve(self) -> list[dict[str, Any]]:
-        """The measured values by step: ``{"step": 10, "diffusion": 0.3, …}``."""
-        return storage.read_json_lines(self.folder / CURVE)
+        """The measured values by step: ``{"step": 10, "diffusion": 0.3, …}``.
+
+        Raises:
+            ProjectError: the file is damaged.
+        """
+        points = storage.read_json_lines(self.folder / CURVE)
+        for point in points:
+            if not isinstance(point, dict) or not isinstance(point.get("step"), int):
+                raise ProjectError("not a training's curve.", where=self.folder / CURVE,
+                                   fix="Delete the file.")  # fmt: skip
+        return points
 
     def previews(self) -> list[tuple[int, str, Path]]:
         """The images made on the way: step, class (as a file name) and file, in order."""
@@ -187,21 +198,38 @@ class Run:
 
 
 def list_runs(project: Project) -> list[Run]:
-    """All trainings that a project holds, the newest first."""
+    """All trainings that a project holds, the newest first.
+
+    Raises:
+        ProjectError: a record is damaged.
+    """
     runs = []
     for folder in project.path("adapters").glob("*"):
         record, recipe = folder / "adapter.json", folder / RECIPE
         if record.exists():
-            known = storage.read_json(record)
-            settings, finished = (
-                known.get("recipe", {}).get("settings", {}),
-                known.get("finished", ""),
-            )
-            runs.append(Run(folder.name, folder, settings, finished, known.get("final", {})))
+            known = storage.read_record(record, {}, fix=_FIX)
+            settings, final = _settings(known.get("recipe")), _numbers(known.get("final"))
+            finished = str(known.get("finished", ""))
+            runs.append(Run(folder.name, folder, settings, finished, final))
         elif recipe.exists() or (folder / "checkpoint.safetensors").exists():
-            known = storage.read_json(recipe) if recipe.exists() else {}
-            runs.append(Run(folder.name, folder, known.get("settings", {}), "", {}))
+            known = storage.read_record(recipe, {}, fix=_FIX) if recipe.exists() else {}
+            runs.append(Run(folder.name, folder, _settings(known), "", {}))
     return sorted(runs, key=_begun, reverse=True)
+
+
+def _settings(recipe: Any) -> dict[str, Any]:
+    """The train stage's settings in a recipe; none where this version does not know them."""
+    try:
+        return TrainConfig.from_dict(recipe["settings"]).to_dict()
+    except (DPDError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    """The numbers among some measured values."""
+    if not isinstance(values, dict):
+        return {}
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 def begin(folder: Path, recipe: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ import pytest
 from core.test_training import QUICK, model, trainer  # noqa: F401 - a fixture
 
 from dpd_core import adapters, controls, storage
-from dpd_core.errors import JobStopped
+from dpd_core.config import TrainConfig
+from dpd_core.errors import JobStopped, ProjectError
 from dpd_core.events import Event, Metric
 from dpd_core.project import Project
 
@@ -69,6 +70,15 @@ def test_runs_are_listed_finished_or_not(tmp_path: Path) -> None:
     assert run.settings["steps"] == QUICK.steps
     assert run.curve() == [{"step": 10, "loss": 0.5}], "what is no number is no point"
     assert run.previews() == [(10, "forest", folder / "previews" / "000010-forest.png")]
-    record = {"id": "abc", "recipe": {"settings": {"steps": 3}}, "finished": "2026", "final": {}}
+    record = {"id": "abc", "recipe": {"settings": {"steps": 3}}, "finished": "2026",
+              "final": {"loss": 0.5, "odd": "<b>"}}  # fmt: skip
     storage.write_json(folder / "adapter.json", record)
-    assert adapters.list_runs(project)[0].settings == {"steps": 3}
+    (run,) = adapters.list_runs(project)
+    assert run.settings == TrainConfig(steps=3).to_dict()
+    assert run.final == {"loss": 0.5}
+    record["recipe"] = {"settings": {"of": "another version"}}
+    storage.write_json(folder / "adapter.json", record)
+    assert adapters.list_runs(project)[0].settings == {}
+    (folder / "curve.jsonl").write_text('{"step": "<b>"}\n')
+    with pytest.raises(ProjectError, match="not a training's curve"):
+        run.curve()
