@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.jobs import JobDesk, JobView
 from dpd_core import STAGES, storage
@@ -283,25 +283,34 @@ def strategy_choices() -> list[tuple[str, str]]:
     return [(first.get(name, name), name) for name in STRATEGIES]
 
 
-def stale_stages(project: Project) -> tuple[list[str], list[str]]:
-    """Finished later stages that are out of date because of the captions, and for other reasons.
+class LaterStages(NamedTuple):
+    """The finished stages after the captions.
 
-    A stage counts to the first if it, or one it was made from, read other captions than those
-    that stand now.
+    Attributes:
+        fresh: Up to date.
+        texts: Out of date, because they or what they were made from read other captions.
+        other: Out of date for other reasons.
     """
+
+    fresh: list[str]
+    texts: list[str]
+    other: list[str]
+
+
+def later_stages(project: Project) -> LaterStages:
+    """Which later stages are up to date with the captions that stand now."""
     now = texts_digest(project)
-    texts: set[str] = set()
-    other: list[str] = []
+    later = LaterStages([], [], [])
     for stage in STAGES[STAGES.index("captions") + 1 :]:
         record = project.record(stage)
         if record is None:
             continue
         read = record["inputs"].get("by_hand", {}).get("texts", now)
-        if read != now or texts.intersection(UPSTREAM[stage]):
-            texts.add(stage)
-        elif not project.is_current(stage):
-            other.append(stage)
-    return [stage for stage in STAGES if stage in texts], other
+        if read != now or set(later.texts).intersection(UPSTREAM[stage]):
+            later.texts.append(stage)
+        else:
+            (later.fresh if project.is_current(stage) else later.other).append(stage)
+    return later
 
 
 def written_file(project: Project, ending: str) -> Path:

@@ -120,7 +120,8 @@ class CaptionsTab:
                               outputs=[self.state, self.class_name])  # fmt: skip
         ctx.on(known.then, self.refresh, inputs=view, outputs=self._shown, quiet=True)
         ctx.on_pulse(self.show_trial, inputs=[self.state], outputs=[self.trial])
-        for trigger in (self.search.input, self.class_name.input, self.kind.input):
+        # A text box's "input" leaves out what is pasted; nothing but the person changes this one.
+        for trigger in (self.search.change, self.class_name.input, self.kind.input):
             ctx.on(trigger, self.filter, inputs=view, outputs=show, trigger_mode="always_last",
                    **QUICK)  # fmt: skip
         ctx.on(self.scope.input, self.run_label, inputs=view, outputs=[self.run], **QUICK)
@@ -191,7 +192,7 @@ class CaptionsTab:
         item = service.find_item(items, state["open"])
         steps = views.step_labels(replay(project))
         return [
-            views.summary(items, service.stale_stages(project)),
+            views.summary(items, service.later_stages(project)),
             views.grid(shown, page, state["selected"], state["open"], thumb, where,
                        f"{where}/{state['epoch']}"),
             f"{len(shown)} of {len(items)} captions, page {page + 1} of {pages}",

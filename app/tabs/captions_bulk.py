@@ -66,9 +66,12 @@ class ReplacePanel:
         fields = [*filters, self.pattern, self.replacement, self.regex, self.ignore_case,
                   self.whole_words, self.scope]  # fmt: skip
         shown = [self.seen, self.apply, self.table]
-        for field in (self.pattern, self.replacement, self.regex, self.ignore_case,
-                      self.whole_words, self.scope, *filters[1:]):  # fmt: skip
-            self.ctx.on(field.input, self.preview, inputs=fields, outputs=shown,
+        _, search, class_name, kind = filters
+        # A text box's "input" leaves out what is pasted.
+        for event in (self.pattern.change, self.replacement.change, self.regex.input,
+                      self.ignore_case.input, self.whole_words.input, self.scope.input,
+                      search.change, class_name.input, kind.input):  # fmt: skip
+            self.ctx.on(event, self.preview, inputs=fields, outputs=shown,
                         trigger_mode="always_last", **QUICK)  # fmt: skip
         for event in marked:
             self.ctx.on(event.then, self.preview, inputs=fields, outputs=shown, **QUICK)

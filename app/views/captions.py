@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.services.captions import Item, Tokens, Trial, who
+from app.services.captions import Item, LaterStages, Tokens, Trial, who
 from app.views.text_diff import segments
 from dpd_core.captions import Change, Entry
 from dpd_core.captions.log import State
@@ -58,7 +58,7 @@ aria-label='Restore the text of version {{this.version}}'>Restore</button>
 {{else}}<em>stands now</em>{{/if}}</p><p>{{this.text}}</p></li>{{/each}}</ol></div>{{/if}}"""
 
 
-def summary(items: Sequence[Item], stale: tuple[list[str], list[str]]) -> dict[str, Any]:
+def summary(items: Sequence[Item], stages: LaterStages) -> dict[str, Any]:
     """How many captions are whose, and what they have made out of date."""
     names = {"vlm": "VLM", "template": "template only", "human": "human", "bulk": "bulk",
              "import": "imported", "": "without a caption"}  # fmt: skip
@@ -66,14 +66,15 @@ def summary(items: Sequence[Item], stale: tuple[list[str], list[str]]) -> dict[s
     authors = [{"kind": kind or "none", "text": f"{counts[kind]} {name}"}
                for kind, name in names.items() if counts[kind]]  # fmt: skip
     warned = Counter(warning for item in items for warning in item.warnings)
-    by_texts, other = stale
-    later, state = "Later stages are up to date with these captions.", "fresh"
-    if by_texts:
-        later = (f"Captions have changed since these stages ran: {', '.join(by_texts)}. "
+    later, state = "No later stage has been run yet.", "fresh"
+    if stages.texts:
+        later = (f"Captions have changed since these stages ran: {', '.join(stages.texts)}. "
                  "Run them again to use the new texts.")  # fmt: skip
         state = "warn"
-    elif other:
-        later = f"Out of date for other reasons: {', '.join(other)}."
+    elif stages.other:
+        later = f"Out of date for other reasons than captions: {', '.join(stages.other)}."
+    elif stages.fresh:
+        later = "Later stages are up to date with these captions."
     return {
         "total": len(items), "authors": authors, "later": later, "state": state,
         "warnings": "Warnings: " + ", ".join(f"{n} {name}" for name, n in warned.items())
