@@ -1,0 +1,124 @@
+"""The Synthesize tab in a browser: candidates, pins, new samples, two sets side by side."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studio_app import App, open_app
+
+from dpd_core.distilled import DistilledSet
+from dpd_core.project import Project
+from dpd_core.verify import verify
+
+pytestmark = [pytest.mark.ui, pytest.mark.slow]
+
+GRID = "#synthesize-grid .cells"
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.5)
+    raise AssertionError("it did not come")
+
+
+def cell(page: Any, class_name: str, slot: int) -> Any:
+    return page.locator(f"{GRID} li[data-key='{class_name}/{slot}']")
+
+
+def open_cell(page: Any, class_name: str, slot: int) -> Any:
+    cell(page, class_name, slot).locator("button.face").click()
+    dialog = page.locator("#synthesize-grid dialog[open]")
+    dialog.wait_for()
+    return dialog
+
+
+def slot_record(project: Project, class_name: str, slot: int) -> dict[str, Any]:
+    return next(
+        record for record in DistilledSet.load(project).manifest["slots"]
+        if (record["class"], record["slot"]) == (class_name, slot)
+    )  # fmt: skip
+
+
+def test_another_candidate_a_pin_and_new_samples(
+    start_app: Callable[..., App], small_project: Path, new_page: Callable[..., Any]
+) -> None:
+    app = start_app(small_project)
+    project = Project.open(app.project())
+    page = new_page()
+    open_app(page, app, "Synthesize")
+    wait_for(lambda: page.locator(f"{GRID} li").count() == 6)
+    loaded = "one => one.complete && one.naturalWidth > 0"
+    for image in page.locator(f"{GRID} img").all():
+        wait_for(lambda image=image: image.evaluate(loaded))
+    source = cell(page, "forest", 1).locator("img").nth(1).get_attribute("src")
+
+    before = slot_record(project, "forest", 1)
+    other = next(one["index"] for one in before["candidates"] if one["index"] != before["chosen"])
+    dialog = open_cell(page, "forest", 1)
+    assert dialog.locator(".candidates li").count() == 3
+    dialog.locator(f"[data-index='{other}']").click()
+    dialog.locator(f".chosen [data-index='{other}']").wait_for()
+    record = slot_record(project, "forest", 1)
+    assert (record["chosen"], record["chosen_by"]) == (other, "hand")
+    wait_for(lambda: cell(page, "forest", 1).get_by_text("by hand").count())
+    assert cell(page, "forest", 1).locator("img").nth(1).get_attribute("src") != source
+    page.locator("#stage-list li.stale", has_text="evaluate").wait_for()
+
+    dialog.locator("[data-act='pin']").click()
+    wait_for(lambda: slot_record(project, "forest", 1)["pinned"])
+    wait_for(lambda: dialog.locator("[data-act='anew']").is_disabled())
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    assert page.evaluate("() => document.activeElement.className") == "face", "focus goes back"
+
+    dialog = open_cell(page, "beach", 0)
+    dialog.locator("[data-act='anew']").click()
+    wait_for(lambda: dialog.locator(".candidates li").count() == 6)
+    record = slot_record(project, "beach", 0)
+    assert record["round"] == 1
+    assert record["chosen"] >= 3
+    assert verify(project).differences == []
+    page.reload()
+    page.get_by_role("tab", name="Synthesize", exact=True).click()
+    cell(page, "forest", 1).get_by_text("pinned").wait_for()
+
+
+def test_a_set_fills_while_it_is_made_and_is_compared(
+    start_app: Callable[..., App], small_project: Path, new_page: Callable[..., Any]
+) -> None:
+    app = start_app(small_project)
+    project = Project.open(app.project())
+    first = DistilledSet.load(project)
+    page = new_page()
+    open_app(page, app, "Synthesize")
+    wait_for(lambda: page.locator(f"{GRID} li").count() == 6)
+    page.locator("#synthesize-cfg input").fill("2")
+    page.locator("#synthesize-cfg input").press("Tab")
+    page.locator("#synthesize-run").click()
+    wait_for(lambda: project.result("synthesize")["set"] != first.name)
+    second = DistilledSet.load(project)
+    assert second.manifest["settings"]["cfg"] == 2.0
+    page.locator("#synthesize-grid .note", has_text="6 images").wait_for()
+    page.locator("#synthesize-beside input").click()
+    page.get_by_role("option", name=first.name).click()
+    wait_for(lambda: cell(page, "harbor", 0).locator("img").count() == 3)
+    sources = [image.get_attribute("src") for image in cell(page, "harbor", 0).locator("img").all()]
+    assert second.root.name in sources[1]
+    assert first.root.name in sources[2]
+    with page.expect_download() as download:
+        page.locator("#synthesize-grid .sheet").click()
+    assert Path(download.value.path()).read_bytes()[:4] == b"\x89PNG"
+
+    page.locator("#synthesize-order input").click()
+    page.get_by_role("option", name="lowest score first").click()
+
+    def scores() -> list[float]:
+        texts = page.locator(f"{GRID} li figure:nth-child(2) .score").all_inner_texts()
+        return [float(text) for text in texts]
+
+    wait_for(lambda: len(scores()) == 6 and scores() == sorted(scores()))
