@@ -101,10 +101,10 @@ class SynthesizeTab:
         for one in (self.shown, self.beside, self.class_name, self.order):
             ctx.on(one.change, self.first_page, inputs=inputs, outputs=live, quiet=True)
         grid = self.grid
-        ctx.on(grid.turn_page, self.turn, inputs=inputs, outputs=live)
+        ctx.on(grid.turn_page, self.turn, inputs=inputs, outputs=live, show_progress="hidden")
         for event, act in ((grid.choose_candidate, self.choose), (grid.pin_slot, self.pin),
                            (grid.sample_anew, self.sample_anew)):  # fmt: skip
-            ctx.on(event, act, inputs=inputs, outputs=live)
+            ctx.on(event, act, inputs=inputs, outputs=live, show_progress="hidden")
 
     def choices(self, project: Project, token: str, shown: str, beside: str, class_name: str,
                 keep: str) -> list[Any]:  # fmt: skip

@@ -80,9 +80,9 @@ class TrainTab:
         ctx.on_pulse(self.show, inputs=inputs, outputs=live)
         ctx.on_change("train", self.show, inputs=inputs, outputs=live)
         ctx.on(self.runs.compare_run, self.compare, inputs=inputs,
-               outputs=[self.compared, *live])  # fmt: skip
+               outputs=[self.compared, *live], show_progress="hidden")  # fmt: skip
         ctx.on(self.runs.load_run, self.load, outputs=[self.preset, *form.components])
-        ctx.on(self.runs.use_run, self.use, inputs=inputs, outputs=live)
+        ctx.on(self.runs.use_run, self.use, inputs=inputs, outputs=live, show_progress="hidden")
 
     def fill(self, project: Project, token: str) -> list[Any]:
         """The form's fields: what is being trained, else what was trained last.
