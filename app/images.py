@@ -7,6 +7,7 @@ route is not used for them, because it would show whole folders to every visitor
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -92,19 +93,26 @@ class ImageServer:
             return PlainTextResponse("no such image", 404)
         kind, key = request.path_params["kind"], request.path_params["key"]
         if kind == "data" and key in self._data:
-            return await run_in_threadpool(self._tell, Project(root), key)
+            packed = "gzip" in request.headers.get("accept-encoding", "")
+            return await run_in_threadpool(self._tell, Project(root), key, packed)
         path = await run_in_threadpool(self._find, Project(root), kind, key)
         if path is None:
             return PlainTextResponse("no such image", 404)
         return FileResponse(path, headers=_HEADERS)
 
-    def _tell(self, project: Project, name: str) -> Response:
+    def _tell(self, project: Project, name: str, packed: bool) -> Response:
         try:
             content = self._data[name](project)
         except DPDError as error:
             return JSONResponse({"error": str(error)}, 404)
         # The link names a version, so the browser may keep it.
-        return JSONResponse(content, headers=_HEADERS)
+        response: Response = JSONResponse(content, headers={**_HEADERS, "Vary": "Accept-Encoding"})
+        if packed:
+            body = gzip.compress(bytes(response.body), 5)
+            response = Response(body, media_type="application/json",
+                                headers={**_HEADERS, "Vary": "Accept-Encoding",
+                                         "Content-Encoding": "gzip"})  # fmt: skip
+        return response
 
     def _find(self, project: Project, kind: str, key: str) -> Path | None:
         try:

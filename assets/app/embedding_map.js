@@ -127,7 +127,8 @@ function listen() {
   plot.on("plotly_selected", (event) => {
     if (!event || state.clearing) return;
     const rows = [...new Set(event.points.map(rowOf))];
-    clearOutline().then(() => select(rows));
+    choose(rows); // at once; the drawing takes longer
+    clearOutline().then(draw);
   });
   plot.on("plotly_deselect", () => { if (!state.clearing) select([]); });
   for (const name of ["plotly_relayout", "plotly_relayouting", "plotly_afterplot"]) plot.on(name, placeRing);
@@ -197,10 +198,14 @@ function placeRing() {
   ring.style.top = `${axes.yaxis._offset + top}px`;
 }
 
-function select(rows) {
+function choose(rows) {
   state.selected = rows;
   state.page = 0;
   showGallery();
+}
+
+function select(rows) {
+  choose(rows);
   draw();
 }
 
