@@ -55,10 +55,11 @@ class DistilledSet:
             ProjectError: no finished set of that name, or its manifest is damaged.
         """
         if name == "latest":
-            name = project.result("synthesize").get("set")
-            if not isinstance(name, str):
+            last = project.result("synthesize").get("set")
+            if not isinstance(last, str):
                 raise ProjectError("the record of the stage 'synthesize' names no set.",
                                    where=project.manifest_path, fix=_FIX)  # fmt: skip
+            name = last
         root = set_folder(project, name)
         if not (root / "manifest.json").exists():
             known = list_sets(project)
