@@ -83,7 +83,9 @@ def answer(hub: FakeHub, path: str, body: bytes) -> Any:
     if path == "/api/repos/create":
         asked = json.loads(body)
         name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
-        hub.repositories[name] = bool(asked.get("private"))
+        # Versions of huggingface_hub say it in either way.
+        private = asked.get("private") or asked.get("visibility") == "private"
+        hub.repositories[name] = bool(private)
         return {"url": f"{hub.url}/datasets/{name}", "name": name, "id": name}
     if path == "/api/validate-yaml":
         return {"errors": [], "warnings": []}
@@ -96,6 +98,7 @@ def answer(hub: FakeHub, path: str, body: bytes) -> Any:
             if record["key"] == "file":
                 value = record["value"]
                 hub.files[value["path"]] = base64.b64decode(value["content"])
+        name = "/".join(path.split("/")[3:5])
         return {"success": True, "commitOid": "0" * 40, "hookOutput": "",
-                "commitUrl": f"{hub.url}/datasets/x/commit/{'0' * 40}"}  # fmt: skip
+                "commitUrl": f"{hub.url}/datasets/{name}/commit/{'0' * 40}"}  # fmt: skip
     return {"name": "me", "type": "user", "siblings": [], "sha": "0" * 40, "id": "me/x"}
