@@ -52,6 +52,9 @@ def serve(settings: object, *, open_browser: bool = False) -> None:
         quiet=True, prevent_thread_lock=True, show_error=False, max_file_size=settings.max_upload,
         app_kwargs={"routes": [ctx.images.route]}, footer_links=["api"], ssr_mode=False,
         theme=theme(),
+        # Gradio would give up where the page does not answer itself within three seconds: on a
+        # busy machine, and where a proxy stands before this machine's own address.
+        _frontend=False,
         css_paths=sorted(ASSETS.glob("*.css")), head_paths=sorted(ASSETS.glob("*.html")),
     )  # fmt: skip
     print(f"DPD Studio is at http://{settings.host}:{settings.port} (state in {settings.home})",

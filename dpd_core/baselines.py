@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-import torch
-
 from dpd_core.errors import ConfigError, StageMissing
 from dpd_core.seeding import derive_seed
 
@@ -56,6 +54,8 @@ class Baseline:
 
 def random_subset(pool: Pool, count: int, seed: int) -> list[str]:
     """``count`` images drawn without replacement, in the order of their ids."""
+    import torch  # seconds, which whoever only lists the baselines need not wait
+
     draws = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(pool.ids), generator=draws)[:count].tolist()
     return [pool.ids[row] for row in sorted(rows)]

@@ -23,6 +23,8 @@ from dpd_core.errors import ProjectError
 from dpd_core.evaluation_sets import Bench, LabelledImages, Subject, load_bench
 from dpd_core.events import Emit, Log, Meter, Metric, ignore
 from dpd_core.project import Project
+from dpd_core.reports import load_report as load_report
+from dpd_core.reports import report_path
 from dpd_core.seeding import derive_seed
 
 STAGE = "evaluate"
@@ -71,20 +73,6 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
     for note in report["notes"]:
         emit(Log(STAGE, note))
     return _summary(report, project.relative(path))
-
-
-def report_path(project: Project, set_name: str) -> Path:
-    """Where the report of a distilled set lies."""
-    return project.path("reports", f"{storage.safe_name(set_name)}.json")
-
-
-def load_report(project: Project, set_name: str) -> dict[str, Any] | None:
-    """The report of a distilled set, ``None`` if it has not been evaluated."""
-    path = report_path(project, set_name)
-    if not path.exists():
-        return None
-    kinds = {"set": str, "protocol": dict, "accuracy": dict, "confusion": dict, "notes": list}
-    return storage.read_record(path, kinds, fix="Run the stage 'evaluate' again.")
 
 
 def _meter(bench: Bench, jobs: list[tuple[Subject, int]], emit: Emit) -> Meter:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from dpd_core import export
 from dpd_core.config import ExportConfig
 from dpd_core.distilled import DistilledSet
-from dpd_core.evaluation import report_path
 from dpd_core.export_card import dataset_card
 from dpd_core.project import Project
+from dpd_core.reports import report_path
 
 _BYTES_PER_LISTED_FILE = 110
 """Path and SHA-256 of one file in the export's manifest."""

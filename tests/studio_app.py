@@ -75,6 +75,7 @@ class App:
                 return
             except OSError:
                 time.sleep(0.2)
+        self.kill()
         raise AssertionError(f"the app did not start:\n{self.log.read_text()[-3000:]}")
 
     def kill(self) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core import storage
-from dpd_core.baselines import get_baseline
 from dpd_core.config import EvaluateConfig
 from dpd_core.dataset import load_index
 from dpd_core.distilled import DistilledSet, list_sets
 from dpd_core.errors import DPDError, ProjectError
-from dpd_core.evaluation import load_report
 from dpd_core.project import Project
+from dpd_core.reports import load_report
 
 NEWEST = "latest"
 """Stands for the set that was made, or the report that was written, last."""
@@ -83,6 +82,8 @@ def config_for(
     if not set_name or set_name not in [value for _, value in set_choices(project)]:
         raise ProjectError("there is no distilled set to measure.",
                            fix="Make one in the tab Synthesize, or choose another.")  # fmt: skip
+    from dpd_core.baselines import get_baseline  # imports torch
+
     for name in baselines:
         get_baseline(name)
     return config.replace(set_name=set_name, baselines=tuple(baselines))
