@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from dpd_core.errors import ConfigError, DatasetError
+from dpd_core.kmeans import kmeans
 from dpd_core.seeding import derive_seed
 
 
@@ -205,17 +206,12 @@ class PrototypeClusterer:
 
     def _cluster(self, name: str, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centres (K, D) and the cluster of each vector."""
-        from sklearn.cluster import KMeans
-
         seed = derive_seed(self.seed, "prototypes", name) % 2**32
-        with warnings.catch_warnings():
-            # Fewer different points than clusters: told below, by class name.
-            warnings.simplefilter("ignore")
-            model = KMeans(self.ipc, n_init=self.n_init, random_state=seed).fit(vectors)
-        found = len(np.unique(model.labels_))
+        centers, labels = kmeans(vectors, self.ipc, n_init=self.n_init, seed=seed)
+        found = len(np.unique(labels))
         if found < self.ipc:
             raise _too_few(name, f"{found} different images among {len(vectors)}", self.ipc)
-        return model.cluster_centers_.astype(np.float64), model.labels_
+        return centers.astype(np.float64), labels
 
     def _representative(self, members: np.ndarray) -> int:
 
