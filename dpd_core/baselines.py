@@ -7,9 +7,11 @@ put it in :data:`BASELINES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dpd_core.errors import ConfigError, StageMissing
 from dpd_core.seeding import derive_seed
@@ -26,11 +28,14 @@ class Pool:
         ids: Ids of the class's training images, sorted.
         members: Cluster of each image and distance to its centre in the pooled latent space;
             images left out of the clustering by hand are missing.
+        vectors: Each image's vector in the pooled latent space, float (D,); empty where the
+            baseline does not ask for them.
     """
 
     class_name: str
     ids: tuple[str, ...]
     members: Mapping[str, Member]
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class Baseline:
         seeded: Whether another seed chooses other images.
         clustered: Whether it needs the clusters of the prototypes stage.
         sized: Whether it takes as many images as the distilled set has.
+        measured: Whether it needs :attr:`Pool.vectors`.
+        cropped: Whether crops of the chosen images are taken (:mod:`dpd_core.real_crops`); the
+            choice is then made among crops, and ``select`` is not used.
     """
 
     description: str
@@ -50,6 +58,8 @@ class Baseline:
     seeded: bool = False
     clustered: bool = False
     sized: bool = True
+    measured: bool = False
+    cropped: bool = False
 
 
 def random_subset(pool: Pool, count: int, seed: int) -> list[str]:
@@ -90,6 +100,43 @@ def medoids(pool: Pool, count: int, seed: int) -> list[str]:
     return [*order, *outliers][:count]
 
 
+def herding(pool: Pool, count: int, seed: int) -> list[str]:
+    """Greedily the image that brings the mean of the chosen nearest to the mean of the class.
+
+    Source: herding (Welling, ICML 2009; iCaRL, Rebuffi et al., CVPR 2017), in the pooled latent
+    space.
+    """
+    vectors = _vectors(pool)
+    mean, total = vectors.mean(0), np.zeros(vectors.shape[1])
+    chosen: list[int] = []
+    for place in range(1, min(count, len(vectors)) + 1):
+        distance = np.linalg.norm(mean - (total + vectors) / place, axis=1)
+        distance[chosen] = np.inf
+        chosen.append(int(distance.argmin()))
+        total += vectors[chosen[-1]]
+    return [pool.ids[row] for row in chosen]
+
+
+def k_center(pool: Pool, count: int, seed: int) -> list[str]:
+    """Greedily the image farthest from those chosen, beginning nearest the mean.
+
+    Source: k-centre greedy (Sener & Savarese, ICLR 2018), in the pooled latent space.
+    """
+    vectors = _vectors(pool)
+    chosen = [int(np.linalg.norm(vectors - vectors.mean(0), axis=1).argmin())]
+    nearest = np.linalg.norm(vectors - vectors[chosen[0]], axis=1)
+    while len(chosen) < min(count, len(vectors)):
+        nearest[chosen] = -1.0
+        chosen.append(int(nearest.argmax()))
+        distance = np.linalg.norm(vectors - vectors[chosen[-1]], axis=1)
+        nearest = np.minimum(nearest, distance)
+    return [pool.ids[row] for row in chosen[:count]]
+
+
+def _vectors(pool: Pool) -> np.ndarray:
+    return np.stack([pool.vectors[image] for image in pool.ids]).astype(np.float64)
+
+
 def everything(pool: Pool, count: int, seed: int) -> list[str]:
     """All training images: the upper bound, not a subset of the same size."""
     return list(pool.ids)
@@ -99,6 +146,18 @@ BASELINES: dict[str, Baseline] = {
     "random": Baseline("Real images drawn at random.", random_subset, seeded=True),
     "medoid": Baseline(
         "The real image nearest the centre of each cluster.", medoids, clustered=True
+    ),
+    "herding": Baseline(
+        "Real images whose mean is the mean of their class.", herding, measured=True
+    ),
+    "kcenter": Baseline(
+        "Real images that leave none of their class far away.", k_center, measured=True
+    ),
+    "rded": Baseline(
+        "Real crops that a network trained on all images is surest of (after RDED, Sun et al., "
+        "CVPR 2024, with one crop an image and hard labels).",
+        random_subset,
+        cropped=True,
     ),
     "full": Baseline("All real training images.", everything, sized=False),
 }

@@ -1,6 +1,6 @@
 """The command line: ``python -m dpd_core STAGE --project DIR …``; ``run`` does all seven,
 ``verify`` compares a project with what it recorded, ``preview`` tries a prompt,
-``resample`` samples slots of a distilled set anew.
+``resample`` samples slots of a distilled set anew, ``benchmark`` compares strategies.
 
 Flags are made from the fields of the settings classes, so their names, help and limits are
 declared once. Progress goes to standard error; standard output gets the summary, with
@@ -56,9 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if command == "verify":
             return _verify(options["project"], terminal, as_json=as_json)
-        results = _run_all(options, terminal) if command == "run" else _run_one(
-            command, options, terminal
-        )  # fmt: skip
+        results = _results(command, options, terminal)
     except DPDError as error:
         terminal.close()
         stopped = isinstance(error, JobStopped)
@@ -71,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     terminal.close()
     seconds, memory = round(time.monotonic() - started, 1), _peak_memory()
     if as_json:
-        print(json.dumps({"ok": True, "command": command, "project": options["project"],
+        print(json.dumps({"ok": True, "command": command, "project": options.get("project"),
                           "seconds": seconds, "peak_memory_mb": memory,
                           "results": results}))  # fmt: skip
     else:
@@ -79,6 +77,30 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{stage}: {_summary(result)}")
         print(f"finished in {seconds} s, peak memory {memory} MB")
     return 0
+
+
+def _results(command: str, options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
+    if command == "run":
+        return _run_all(options, terminal)
+    if command == "benchmark":
+        return {"benchmark": _benchmark(options, terminal)}
+    return _run_one(command, options, terminal)
+
+
+def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
+    from dpd_core.benchmark import run
+    from dpd_core.config import BenchmarkConfig
+
+    given = {field.name: options.get(field.name) for field in dataclasses.fields(BenchmarkConfig)}
+    config = BenchmarkConfig.from_dict({k: v for k, v in given.items() if v is not None})
+    shared = {field.name: options.get(field.name) for field in dataclasses.fields(ProjectConfig)}
+    shared = {name: value for name, value in shared.items() if value is not None}
+    overrides: dict[str, dict[str, Any]] = {}
+    for assignment in options["set"]:
+        stage, name, value = _parse_assignment(assignment)
+        overrides.setdefault(stage, {})[name] = value
+    return run(config, shared=ProjectConfig.from_dict(shared), overrides=overrides,
+               emit=terminal.show)  # fmt: skip
 
 
 def _run_one(stage: str, options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
@@ -207,7 +229,22 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(stage, parents=[common], help=summary, description=summary)
         for field in dataclasses.fields(CONFIGS[stage]):
             _add_flag(command, CONFIGS[stage], field)
+    _add_benchmark(commands)
     return parser
+
+
+def _add_benchmark(commands: Any) -> None:
+    """The command that works on projects of its own."""
+    config = CONFIGS["benchmark"]
+    summary = (config.__doc__ or "").splitlines()[0]
+    command = commands.add_parser("benchmark", help=summary, description=summary)
+    command.add_argument("--json", action="store_true", help="Print one line of JSON at the end.")
+    command.add_argument("--quiet", action="store_true", help="Show no progress.")
+    for kind in (config, ProjectConfig):
+        for field in dataclasses.fields(kind):
+            _add_flag(command, kind, field)
+    command.add_argument("--set", action="append", default=[], metavar="STAGE.NAME=VALUE",
+                         help="Any setting of a stage, for all strategies.")  # fmt: skip
 
 
 def _add_flag(
@@ -219,7 +256,9 @@ def _add_flag(
     limits = [f"at least {meta['low']:g}" if meta["low"] is not None else "",
               f"at most {meta['high']:g}" if meta["high"] is not None else ""]  # fmt: skip
     notes = [part for part in (*limits, meta["unit"]) if part]
-    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    default = field.default
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
     notes += [f"default: {default}"] if default not in ("", None) else []
     text += f" ({'; '.join(notes)})" if notes else ""
     flag = f"--{field.name.replace('_', '-')}"

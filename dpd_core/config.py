@@ -278,6 +278,14 @@ class TrainConfig(StageConfig):
         0.6, "Consistency is asked only on this first share of the noise levels, where the "
         "predicted clean latent means something.", low=0.0, high=1.0, advanced=True,
     )  # fmt: skip
+    representativeness: float = setting(
+        0.0, "Weight of being near the class's least similar real latents (minimax).",
+        low=0.0, high=100.0, advanced=True,
+    )  # fmt: skip
+    diversity: float = setting(
+        0.0, "Weight of keeping the class's predicted latents apart (minimax).",
+        low=0.0, high=100.0, advanced=True,
+    )  # fmt: skip
     warmup_steps: int = setting(200, "Learning-rate warm-up.", low=0, unit="steps", advanced=True)
     schedule: str = setting(
         "constant", "Learning rate after the warm-up.", choices=("constant", "cosine"),
@@ -312,6 +320,31 @@ class SynthesizeConfig(StageConfig):
     """Sampling under prototype guidance and choosing among candidates."""
 
     strategy: str = setting("dpd", "Named start + guidance + selection.")
+    strength: float = setting(
+        0.0, "Share of the noise schedule that is sampled, from the noised prototype on; 0 takes "
+        "the strategy's own.", low=0.0, high=1.0, advanced=True,
+    )  # fmt: skip
+    selection: str = setting(
+        "strategy", "Rule that keeps one candidate a slot.",
+        choices=("strategy", "margin", "first", "correct", "difficulty", "diverse"), advanced=True,
+    )  # fmt: skip
+    detail: float = setting(
+        -1.0, "Share of the prototype's detail, which the autoencoder loses, that is put back; "
+        "-1 takes the strategy's own. Near 1 the images resemble their prototypes closely.",
+        low=-1.0, high=1.0, advanced=True,
+    )  # fmt: skip
+    refine_steps: int = setting(
+        60, "Steps of refining the whole set, for strategies that refine; 0: never.",
+        low=0, high=100_000, advanced=True,
+    )  # fmt: skip
+    refine_rate: float = setting(0.005, "Step size of refining, in grey levels from 0 to 1.",
+                                 low=0.0, high=1.0, advanced=True)  # fmt: skip
+    refine_size: int = setting(64, "Side at which refining compares images.", low=16, high=512,
+                               unit="px", advanced=True)  # fmt: skip
+    refine_networks: int = setting(2, "Networks that refining looks through.", low=1, high=100,
+                                   advanced=True)  # fmt: skip
+    refine_network_steps: int = setting(200, "Training steps of each of them.", low=8,
+                                        high=1_000_000, advanced=True)  # fmt: skip
     adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
     steps: int = setting(50, "Sampling steps.", low=1, high=1000)
     scheduler: str = setting("ddim", "Solver.", choices=("ddim", "dpm++", "unipc"))
@@ -339,14 +372,19 @@ class EvaluateConfig(StageConfig):
 
     set_name: str = setting("latest", "Distilled set to measure.")
     baselines: tuple[str, ...] = setting(
-        ("random", "medoid"), "Real subsets of the same size: random, medoid, full."
-    )
+        ("random", "medoid"), "Real training sets to compare with: random, medoid, herding, "
+        "kcenter, rded (of the same size), full.",
+    )  # fmt: skip
     student: str = setting("convnet", "Student network: 'convnet', 'resnet18' or a Hub id.")
     student_size: int = setting(64, "Side of the images students see.", low=16, high=512,
                                 unit="px", advanced=True)  # fmt: skip
     student_steps: int = setting(600, "Training steps of each student.", low=1, high=10_000_000)
     student_batch: int = setting(32, "Student batch size.", low=2, high=4096, advanced=True)
     seeds: int = setting(3, "Students trained for each set.", low=1, high=100)
+    soft_labels: bool = setting(
+        False, "Also train students on a teacher's probabilities in place of the classes; "
+        "reported apart.",
+    )  # fmt: skip
     distribution: bool = setting(True, "Also measure FID, KID, coverage and NN-SSIM.")
     feature_steps: int = setting(600, "Training steps of the network whose features FID, KID "
                                  "and coverage use.", low=1, high=10_000_000,
@@ -395,6 +433,36 @@ class ResampleConfig(StageConfig):
     )
 
 
+@dataclass(frozen=True)
+class BenchmarkConfig(StageConfig):
+    """Strategies and real subsets side by side, with one protocol for all."""
+
+    data: str = setting("", "Labelled images, as for the stage dataset.")
+    demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
+    test_data: str = setting("", "A separate folder or archive of test images.")
+    classes: tuple[str, ...] = setting((), "Use only these classes; empty: all.")
+    max_per_class: int = setting(0, "Use at most this many images a class; 0: all.", low=0)
+    ipc: tuple[int, ...] = setting((5, 10, 20), "Numbers of images per class.")
+    strategies: tuple[str, ...] = setting(
+        ("dpd+", "dpd", "d4m", "mgd3", "template"),
+        "Strategies; NAME@SETTING=VALUE changes settings of one of them.",
+    )  # fmt: skip
+    baselines: tuple[str, ...] = setting(
+        ("random", "medoid", "full"), "Real training sets: random, medoid, herding, kcenter, "
+        "rded, full.",
+    )  # fmt: skip
+    students: tuple[str, ...] = setting(
+        ("convnet",), "Student networks: 'convnet', 'resnet18' or Hub ids."
+    )
+    seeds: int = setting(3, "Students trained for each set.", low=1, high=100)
+    student_steps: int = setting(600, "Training steps of each student, the same for all sets.",
+                                 low=1, high=10_000_000)  # fmt: skip
+    soft_labels: bool = setting(False, "Also measure with a teacher's soft labels, apart.")
+    preset: str = setting("standard", "Settings of the stages to start from.",
+                          choices=("quick", "standard", "published"))  # fmt: skip
+    out: str = setting("out/benchmark", "Folder of projects, results and report.")
+
+
 CONFIGS: dict[str, type[StageConfig]] = {
     "project": ProjectConfig,
     "dataset": DatasetConfig,
@@ -406,6 +474,7 @@ CONFIGS: dict[str, type[StageConfig]] = {
     "export": ExportConfig,
     "preview": PreviewConfig,
     "resample": ResampleConfig,
+    "benchmark": BenchmarkConfig,
 }
 """Settings class by stage name; ``"project"`` holds what all stages share, ``"preview"``
 and ``"resample"`` are no stages but commands beside them."""

@@ -49,6 +49,7 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
         result = _student_result(bench, subject, repeat, meter)
         results[subject.name].append(result)
         emit(Metric(STAGE, repeat, {f"accuracy/{subject.name}": result["accuracy"]}))
+    soft = _soft_results(bench, meter, emit) if config.soft_labels else None
     report: dict[str, Any] = {
         "set": bench.distilled.name,
         # Tells later whether the set is still the one that was measured.
@@ -58,11 +59,15 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
         "protocol": _protocol(bench),
         "accuracy": {subject.name: _accuracy(bench, subject, results[subject.name])
                      for subject in bench.subjects},
+        "accuracy_soft": None,
         "confusion": {"classes": bench.classes,
                       "matrix": _summed_confusion(results[bench.distilled.name]).tolist()},
         "distribution": None,
         "privacy": None,
     }  # fmt: skip
+    if soft is not None:
+        report["accuracy_soft"] = {subject.name: _accuracy(bench, subject, soft[subject.name])
+                                   for subject in bench.subjects}  # fmt: skip
     if config.distribution:
         report["distribution"] = _distribution(bench, meter)
         report["privacy"] = _privacy(bench, meter)
@@ -78,18 +83,39 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
 def _meter(bench: Bench, jobs: list[tuple[Subject, int]], emit: Emit) -> Meter:
     """Counts student steps and, after them, images compared."""
     config = bench.config
-    total = len(jobs) * config.student_steps
-    done = sum(_part(bench, *job).exists() for job in jobs) * config.student_steps
-    if config.distribution:
-        total += config.feature_steps + len(bench.subjects[0].variant(0)) + len(bench.control)
+    kinds = (False, True) if config.soft_labels else (False,)
+    total = len(jobs) * len(kinds) * config.student_steps
+    done = sum(_part(bench, *job, soft=soft).exists() for job in jobs for soft in kinds)
+    done *= config.student_steps
+    if config.distribution or config.soft_labels:
+        total += config.feature_steps
         done += config.feature_steps if _feature_path(bench).exists() else 0
+    if config.distribution:
+        total += len(bench.subjects[0].variant(0)) + len(bench.control)
     return Meter(emit, STAGE, total, done=done, message="training students")
 
 
-def _part(bench: Bench, subject: Subject, repeat: int) -> Path:
+def _part(bench: Bench, subject: Subject, repeat: int, *, soft: bool = False) -> Path:
+    teacher = ["soft", _feature_path(bench).stem] if soft else []
     key = bench.key("student", bench.config.student_steps, subject.variant(repeat).digest,
-                    bench.test.digest, _student_seed(bench, repeat))  # fmt: skip
+                    bench.test.digest, _student_seed(bench, repeat), *teacher)  # fmt: skip
     return bench.project.path("reports", "parts", f"{key}.json")
+
+
+def _soft_results(bench: Bench, meter: Meter, emit: Emit) -> dict[str, list[dict[str, Any]]]:
+    """The same students on a teacher's probabilities of each image instead of its class.
+
+    The teacher is the network of the feature space, which has seen the real training split.
+    """
+    teacher = _feature_network(bench, meter)
+    results: dict[str, list[dict[str, Any]]] = {}
+    for subject in bench.subjects:
+        results[subject.name] = []
+        for repeat in range(bench.config.seeds):
+            result = _student_result(bench, subject, repeat, meter, teacher=teacher)
+            results[subject.name].append(result)
+            emit(Metric(STAGE, repeat, {f"accuracy_soft/{subject.name}": result["accuracy"]}))
+    return results
 
 
 def _student_seed(bench: Bench, repeat: int) -> int:
@@ -97,18 +123,25 @@ def _student_seed(bench: Bench, repeat: int) -> int:
     return derive_seed(bench.project.config.seed, "student", repeat)
 
 
-def _student_result(bench: Bench, subject: Subject, repeat: int, meter: Meter) -> dict[str, Any]:
-    """Train and test one student, or find it done."""
-    path = _part(bench, subject, repeat)
+def _student_result(
+    bench: Bench, subject: Subject, repeat: int, meter: Meter,
+    teacher: students.Student | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train and test one student, or find it done; with a teacher, on its soft labels."""
+    path = _part(bench, subject, repeat, soft=teacher is not None)
     if path.exists():
         return storage.read_json(path, fix="Delete it and run the evaluate stage again.")
     started = time.monotonic()
     images = subject.variant(repeat)
+    probabilities = None
+    if teacher is not None:
+        probabilities = students.predict_proba(teacher, images.pixels, hardware=bench.hardware)
     model = students.train_student(
         images.pixels, images.labels, len(bench.classes), student=bench.config.student,
         steps=bench.config.student_steps, batch_size=bench.config.student_batch,
         seed=_student_seed(bench, repeat), hardware=bench.hardware,
         on_step=_counter(meter, f"student of {subject.name}, seed {repeat + 1}"),
+        probabilities=probabilities,
     )  # fmt: skip
     predicted = students.predict(model, bench.test.pixels, hardware=bench.hardware)
     confusion = metrics.confusion_matrix(bench.test.labels, predicted, len(bench.classes))
@@ -304,6 +337,9 @@ def _notes(bench: Bench) -> list[str]:
         if count > ours:
             notes.append(f"{subject.name} has {count} images, the distilled set {ours}: "
                          "it shows what all the data would bring.")  # fmt: skip
+    if bench.config.soft_labels:
+        notes.append("accuracy_soft: students of a teacher that has seen all real training images; "
+                     "not to be compared with hard labels.")  # fmt: skip
     if bench.config.distribution:
         notes.append("FID, KID and coverage are measured against the real test split, which "
                      "neither the feature network nor any of the sets has seen.")  # fmt: skip

@@ -12,15 +12,18 @@ import numpy as np
 
 from dpd_core import baselines, storage, students
 from dpd_core.baselines import Pool
-from dpd_core.config import EvaluateConfig
+from dpd_core.config import EvaluateConfig, PrototypesConfig, SynthesizeConfig
 from dpd_core.dataset import DatasetIndex, load_index, pixels
 from dpd_core.distilled import DistilledSet
 from dpd_core.errors import ConfigError, DatasetError, ProjectError
 from dpd_core.events import Emit
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.images import open_rgb, to_square
+from dpd_core.latents import latents_for
+from dpd_core.matching import project_networks
 from dpd_core.project import Project
-from dpd_core.prototypes import Member, load_clustering
+from dpd_core.prototypes import Member, load_clustering, pooled_vectors
+from dpd_core.real_crops import best_crops
 from dpd_core.seeding import derive_seed
 
 _VERSION = 1
@@ -124,7 +127,7 @@ def load_bench(project: Project, config: EvaluateConfig, emit: Emit) -> Bench:
     train, test = (_split(project, config, index, split, emit) for split in ("train", "test"))
     counts = {name: sum(slot.class_name == name for slot in distilled.slots) for name in classes}
     ours = Subject(distilled.name, [_distilled_images(distilled, classes, config.student_size)])
-    subjects = [ours, *_baselines(project, config, index, train, counts)]
+    subjects = [ours, *_baselines(project, config, index, train, counts, emit)]
     control = _control(project, index, test, counts)
     return Bench(project, config, choose_hardware(project.config), classes, train, test,
                  distilled, subjects, control)  # fmt: skip
@@ -176,16 +179,22 @@ def _distilled_images(distilled: DistilledSet, classes: list[str], size: int) ->
 
 def _baselines(
     project: Project, config: EvaluateConfig, index: DatasetIndex, train: LabelledImages,
-    counts: dict[str, int],
+    counts: dict[str, int], emit: Emit,
 ) -> list[Subject]:  # fmt: skip
     names = list(dict.fromkeys(config.baselines))
+    kinds = [baselines.get_baseline(name) for name in names]
     members: Mapping[str, Member] = {}
-    if any(baselines.get_baseline(name).clustered for name in names):
+    if any(kind.clustered for kind in kinds):
         members = load_clustering(project).members
-    pools = _pools(index, "train", members)
+    vectors = _vectors(project, emit) if any(kind.measured for kind in kinds) else {}
+    pools = _pools(index, "train", members, vectors)
     subjects = []
-    for name in names:
-        repeats = config.seeds if baselines.get_baseline(name).seeded else 1
+    for name, kind in zip(names, kinds, strict=True):
+        if kind.cropped:
+            crops = _crops(project, index, train, counts, emit)
+            subjects.append(Subject(name, [crops]))
+            continue
+        repeats = config.seeds if kind.seeded else 1
         variants = []
         for repeat in range(repeats):
             chosen = baselines.select(name, pools, counts, seed=project.config.seed, repeat=repeat)
@@ -206,8 +215,38 @@ def _control(
     return test.rows(chosen)
 
 
-def _pools(index: DatasetIndex, split: str, members: Mapping[str, Member]) -> dict[str, Pool]:
+def _vectors(project: Project, emit: Emit) -> dict[str, np.ndarray]:
+    """Pooled latents of the training images by id."""
+    latents = latents_for(project, ("train",), emit, stage="evaluate")
+    settings = project.record("prototypes")
+    pool = settings["settings"]["pool"] if settings else PrototypesConfig().pool
+    return dict(zip(latents.ids, pooled_vectors(latents.mean, pool), strict=True))
+
+
+def _crops(
+    project: Project, index: DatasetIndex, train: LabelledImages, counts: dict[str, int],
+    emit: Emit,
+) -> LabelledImages:  # fmt: skip
+    """The crops of the baseline ``rded``, judged by the first network that refining uses."""
+    classes = sorted(index.classes)
+    teacher = project_networks(
+        project, train.pixels, train.labels, classes, count=1,
+        steps=SynthesizeConfig().refine_network_steps, hardware=choose_hardware(project.config),
+        emit=emit, stage="evaluate",
+    )[-1]  # fmt: skip
+    pixels, labels, rows = best_crops(
+        teacher, train.pixels, train.labels, [counts[name] for name in classes],
+        seed=project.config.seed, names=classes,
+    )  # fmt: skip
+    return LabelledImages(pixels, labels, [train.sources[row] for row in rows])
+
+
+def _pools(
+    index: DatasetIndex, split: str, members: Mapping[str, Member],
+    vectors: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Pool]:  # fmt: skip
     ids: dict[str, list[str]] = {name: [] for name in sorted(index.classes)}
     for record in index.select(split=split):
         ids[record.class_name].append(record.id)
-    return {name: Pool(name, tuple(sorted(found)), members) for name, found in ids.items()}
+    return {name: Pool(name, tuple(sorted(found)), members, vectors or {})
+            for name, found in ids.items()}  # fmt: skip

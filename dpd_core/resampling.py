@@ -21,8 +21,7 @@ from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.events import Emit, Making, Meter, Preview, ignore
 from dpd_core.latents import latents_for
 from dpd_core.project import Project
-from dpd_core.strategies import get_strategy
-from dpd_core.synthesis import Sampler, Task, save_candidates
+from dpd_core.synthesis import Sampler, Task, project_sampler, save_candidates
 
 COMMAND = "resample"
 
@@ -85,16 +84,19 @@ def _sampler(
         raise ProjectError("the project's model or image size is not the set's any more.",
                            where=distilled.root, fix=again)  # fmt: skip
     config = SynthesizeConfig.from_dict(recipe["settings"])
-    strategy = get_strategy(config.strategy)
     latents = latents_for(project, ("train",), emit=emit, stage=COMMAND)
-    lost = {record["prototype_id"] for record in records} - set(latents.ids)
+    lost = {slot.prototype_id for slot in distilled.slots} - set(latents.ids)
     if lost:
         raise ProjectError(f"{min(lost)} is a prototype and no training image any more.",
                            where=distilled.root, fix=again)  # fmt: skip
     classifier = load_classifier(project, recipe["classifier"])
     adapter = adapters.find_adapter(project, recipe["adapter"]) if recipe["adapter"] else None
     backbone = load_backbone(project, adapter=adapter.folder if adapter else None)
-    return Sampler(backbone, classifier, latents, strategy, config, recipe["seed"])
+    prototype_ids: dict[str, list[str]] = {}
+    for slot in sorted(distilled.slots, key=lambda slot: (slot.class_name, slot.slot)):
+        prototype_ids.setdefault(slot.class_name, []).append(slot.prototype_id)
+    return project_sampler(project, backbone, classifier, latents, config, prototype_ids,
+                           seed=recipe["seed"])  # fmt: skip
 
 
 def _merged(record: dict[str, Any], made: dict[str, Any], number: int) -> dict[str, Any]:

@@ -1,74 +1,131 @@
-"""Named ways of making a distilled set: a start, a guidance term and a selection rule."""
+"""Named ways of making a distilled set: start + guidance + selection (+ refinement).
+
+Guidance terms are the pure functions of :mod:`dpd_core.guidance`, selection rules those of
+:mod:`dpd_core.selection`. To add a strategy, put it in :data:`STRATEGIES`: the command line and
+the app take it from there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from dpd_core.errors import ConfigError
-
-Selection = Callable[[Tensor, int], Tensor]
-"""(logits (candidates, classes), target column) → scores (candidates,); the largest is kept."""
-
-
-def margin_selection(logits: Tensor, target: int) -> Tensor:
-    """logit_target − max_other: how typical the latent classifier finds each candidate.
-
-    Source: DPD, published code. With a single class there is no other: the logit itself.
-    """
-    others = torch.cat([logits[:, :target], logits[:, target + 1 :]], dim=1)
-    if others.shape[1] == 0:
-        return logits[:, target]
-    return logits[:, target] - others.max(dim=1).values
-
-
-def first_selection(logits: Tensor, target: int) -> Tensor:
-    """No selection: the first candidate scores highest, whatever the classifier says."""
-    return -torch.arange(len(logits), dtype=torch.float32)
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One method's sampling.
+    """One method.
 
     Attributes:
         source: Paper or code it is written from.
         description: One sentence for a person.
+        formula: What it computes, in the symbols of :mod:`dpd_core.guidance`; empty if nothing.
         strength: Share of the noise schedule that is sampled: 1 starts from pure noise, less
             starts from the prototype noised to that level.
-        guided: Whether the prototype pulls while sampling.
-        select: Rule that ranks the candidates of a slot.
+        guide: Guidance term: ``none``, ``prototype``, ``mode``, ``classifier``, ``information``,
+            ``learnability`` or ``influence``; see :func:`dpd_core.guides.build_guide`.
+        scale: Scale of the term; the setting ``guidance_scale`` multiplies it.
+        end: Share of the steps after which guidance ends at the latest.
+        rule: Selection rule that ranks the candidates of a slot, a name in ``selection.RULES``.
+        detail: Share of the prototype's detail that the autoencoder loses and that is put back.
+        refine: Whether the set is refined after sampling; see :mod:`dpd_core.refinement`.
+        training: Settings of the train stage that belong to the method.
     """
 
     source: str
     description: str
+    formula: str = ""
     strength: float = 1.0
-    guided: bool = False
-    select: Selection = margin_selection
+    guide: str = "none"
+    scale: float = 1.0
+    end: float = 1.0
+    rule: str = "margin"
+    detail: float = 0.0
+    refine: bool = False
+    training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def guided(self) -> bool:
+        """Whether anything steers the sampling."""
+        return self.guide != "none"
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "template": Strategy(
-        source="Stable Diffusion with LoRA, no distillation method",
-        description="Words only: random start, no guidance, the first sample is kept.",
-        select=first_selection,
-    ),
-    "d4m": Strategy(
-        source="D4M (Su et al., CVPR 2024)",
-        description="Starts from the noised prototype (strength 0.7), no guidance, no selection.",
-        strength=0.7,
-        select=first_selection,
+    "dpd+": Strategy(
+        source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; refinement after "
+        "FRePo (Zhou et al., NeurIPS 2022)",
+        description="Starts from the noised prototype, pulled toward it; the right and most "
+        "distinct candidate is kept, the detail the autoencoder lost is put back, and the set is "
+        "refined so that what a classifier learns from it holds for the real images.",
+        formula="z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, strength 0.3; DPD's pull; "
+        "x ← x − η·∇ₓ ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²",
+        strength=0.3, guide="prototype", rule="diverse", detail=1.0, refine=True,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",
         description="Random start, pulled toward the prototype; the candidate with the largest "
         "latent-classifier margin is kept.",
-        guided=True,
+        formula="z_t + s·√(1−ᾱ_t)·(p − ẑ₀)/‖p − ẑ₀‖₂, s = 1, first 80 % of the steps",
+        guide="prototype",
     ),
-}
+    "d4m": Strategy(
+        source="D4M (Su et al., CVPR 2024)",
+        description="Starts from the noised prototype (strength 0.7), no guidance, no selection.",
+        formula="z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε",
+        strength=0.7, rule="first",
+    ),
+    "mgd3": Strategy(
+        source="MGD³ (Chan-Santiago et al., ICML 2025)",
+        description="Random start, the predicted noise is led toward the prototype for the first "
+        "half of the steps; no selection.",
+        formula="ε̂ = ε − √(1−ᾱ_t)·λ·(p − ẑ₀), λ = 0.1, first 50 % of the steps",
+        guide="mode", scale=0.1, end=0.5, rule="first",
+    ),
+    "classifier": Strategy(
+        source="Classifier guidance (Dhariwal & Nichol, NeurIPS 2021), CaO₂'s selection",
+        description="Random start, led to what the latent classifier takes for the class; right "
+        "and confident candidates are kept.",
+        formula="z_t + s·√(1−ᾱ_t)·g/‖g‖₂, g = ∇ log p(y|ẑ₀)",
+        guide="classifier", rule="correct",
+    ),
+    "information": Strategy(
+        source="Information-guided diffusion sampling (2025), our stand-in for its estimators",
+        description="Led to the class and, the more images a class gets, away from the other "
+        "prototypes of the class.",
+        formula="g = ∇[log p(y|ẑ₀) + β(1 − 1/IPC)·mean_j ‖ẑ₀ − p_j‖], β = 1",
+        guide="information", rule="correct",
+    ),
+    "learnability": Strategy(
+        source="Learnability-guided diffusion, single-stage form",
+        description="Led to what a classifier trained on the prototypes alone still gets wrong "
+        "and the classifier of all images gets right, and away from the other prototypes.",
+        formula="g = ∇[ℓ(student) − ω·ℓ(reference) − ρ·max_j cos(ẑ₀, p_j)], ω = 1.5, ρ = 1",
+        guide="learnability", rule="correct",
+    ),
+    "influence": Strategy(
+        source="IGD (Chen et al., ICLR 2025), last layer of one checkpoint",
+        description="Led to images whose training gradient agrees with that of the class's real "
+        "images, and away from the other prototypes.",
+        formula="g = ∇[cos(∇_W ℓ(ẑ₀), mean real ∇_W ℓ) − δ·max_j cos(ẑ₀, p_j)], δ = 0.1",
+        guide="influence", rule="correct",
+    ),
+    "minimax": Strategy(
+        source="Minimax diffusion (Gu et al., CVPR 2024)",
+        description="Random start without guidance from an adapter that was trained to be "
+        "representative of the class and diverse.",
+        formula="L + λ_r·(1 − min cos(ẑ₀, real)) + λ_d·max cos(ẑ₀, predicted), 0.002 and 0.008",
+        rule="first",
+        training=MappingProxyType({"representativeness": 0.002, "diversity": 0.008}),
+    ),
+    "template": Strategy(
+        source="Stable Diffusion with LoRA, no distillation method",
+        description="Words only: random start, no guidance, the first sample is kept.",
+        rule="first",
+    ),
+}  # fmt: skip
 
 
 def get_strategy(name: str) -> Strategy:

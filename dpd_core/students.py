@@ -68,6 +68,7 @@ def train_student(
     seed: int,
     hardware: Hardware,
     augment: bool = True,
+    probabilities: np.ndarray | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Student:
     """Train a student for a fixed number of steps.
@@ -83,6 +84,7 @@ def train_student(
         hardware: Where to compute.
         augment: Random resized crops and mirror images (both axes: scenes seen from above
             have no preferred direction).
+        probabilities: Soft labels, float (N, n_classes), to learn instead of ``labels``.
         on_step: Called after each step with the number of finished steps and the loss; what
             it raises stops the training.
 
@@ -105,7 +107,7 @@ def train_student(
         optimizer, lambda step: _warmup_cosine(step, steps, recipe.warmup)
     )
     draws = generator(seed, "augmentation")
-    targets = torch.from_numpy(labels)
+    targets = torch.from_numpy(labels if probabilities is None else np.array(probabilities))
     for step, picked in enumerate(_batches(len(images), batch_size, steps, seed), start=1):
         batch = _to_float(images[picked], hardware.device)
         if augment:

@@ -9,12 +9,13 @@ is always the same, so that a slot made again alone is the same image.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -25,15 +26,19 @@ from dpd_core.captions import Caption, current_captions
 from dpd_core.classifier import LatentClassifier, load_classifier
 from dpd_core.config import SynthesizeConfig
 from dpd_core.contact_sheet import write_contact_sheet
-from dpd_core.dataset import load_index
+from dpd_core.dataset import load_index, open_record
 from dpd_core.distilled import DistilledSet, candidate_file, set_folder, write_manifest
 from dpd_core.events import Emit, Log, Making, Meter, Preview, ignore
 from dpd_core.guidance import spherical_target
+from dpd_core.guides import Surroundings, build_guide, survey
+from dpd_core.images import to_square
 from dpd_core.latents import Latents, latents_for
 from dpd_core.project import Project
 from dpd_core.prototypes import load_prototypes
-from dpd_core.sampling import PrototypeGuidance, sample
+from dpd_core.sampling import sample
 from dpd_core.seeding import derive_seed
+from dpd_core.selection import RULES, Candidates
+from dpd_core.set_refinement import refine_set
 from dpd_core.strategies import Strategy, get_strategy
 
 STAGE = "synthesize"
@@ -93,9 +98,18 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
             _take_over(folder, task, *kept[task.class_name, task.slot])
     missing = [task for task in tasks if not _is_filled(folder, task)]
     processes = PartialState(cpu=project.config.device == "cpu")
-    if missing:
+    refine_steps = config.refine_steps if strategy.refine else 0
+    backbone = None
+    if missing or (refine_steps and not (folder / "manifest.json").exists()):
         backbone = load_backbone(project, adapter=adapter.folder if adapter else None)
-        sampler = Sampler(backbone, classifier, latents, strategy, config, project.config.seed)
+    if missing and backbone is not None:
+        prototype_ids = {
+            name: [task.prototype_id for task in of_class]
+            for name, of_class in groupby(tasks, key=lambda task: task.class_name)
+        }
+        sampler = project_sampler(
+            project, backbone, classifier, latents, config, prototype_ids, seed=project.config.seed
+        )
         meter = Meter(emit, STAGE, len(tasks), done=len(tasks) - len(missing),
                       message="sampling images")  # fmt: skip
         for task, record, images in sampler.fill(missing, processes=processes):
@@ -105,6 +119,8 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
             meter.advance(processes.num_processes)
     processes.wait_for_everyone()
     slots = [storage.read_json(_record_path(folder, task)) for task in tasks]
+    if refine_steps and backbone is not None and processes.is_main_process:
+        slots = refine_set(project, config, refine_steps, folder, slots, backbone, classifier, emit)
     manifest = {
         "name": name, "strategy": config.strategy, "recipe": identity,
         "model": project.config.model, "model_identity": recipe["model"],
@@ -121,15 +137,51 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     }  # fmt: skip
 
 
+def project_sampler(
+    project: Project, backbone: Backbone, classifier: LatentClassifier, latents: Latents,
+    config: SynthesizeConfig, prototype_ids: Mapping[str, Sequence[str]], *, seed: int,
+) -> Sampler:  # fmt: skip
+    """The sampler of a set of this project.
+
+    Args:
+        project: With its training images.
+        backbone, classifier, latents, config: What makes the set.
+        prototype_ids: *All* prototypes of the set by class name, in the order of the slots, also if
+            only some slots are going to be sampled: guidance and selection look at the others.
+        seed: The set's seed.
+    """
+    strategy, index = get_strategy(config.strategy), load_index(project)
+    labels = {record.id: record.class_name for record in index.images}
+    surroundings = survey(prototype_ids, labels, latents, classifier, strategy,
+                          _rule(strategy, config), seed=seed)  # fmt: skip
+
+    records = {record.id: record for record in index.images}
+
+    def original(image_id: str) -> Any:
+        return to_square(open_record(records[image_id]), backbone.image_size)
+
+    return Sampler(backbone, classifier, latents, strategy, config, seed,
+                   surroundings=surroundings, original=original)  # fmt: skip
+
+
 class Sampler:
-    """Fills slots with one model, strategy and configuration."""
+    """Fills slots with one model, strategy and configuration; see :func:`project_sampler`.
+
+    Args:
+        surroundings: What guidance and selection know of the classes.
+        original: The image of a prototype's id at the model's size; needed where detail is put
+            back.
+    """
 
     def __init__(
         self, backbone: Backbone, classifier: LatentClassifier, latents: Latents,
-        strategy: Strategy, config: SynthesizeConfig, seed: int,
+        strategy: Strategy, config: SynthesizeConfig, seed: int, *,
+        surroundings: Surroundings | None = None, original: Callable[[str], Any] | None = None,
     ):  # fmt: skip
         self.backbone, self.latents, self.strategy = backbone, latents, strategy
         self.config, self.seed = config, seed
+        self.surroundings = surroundings or Surroundings()
+        self.original = original
         self.classifier = classifier.to(backbone.device).eval().requires_grad_(False)
 
     def fill(
@@ -177,28 +229,50 @@ class Sampler:
         target = prototypes.repeat_interleave(count, dim=0)
         embeddings = prompts.batch([row for row in [*rows, *[rows[-1]] * padding]
                                     for _ in range(count)])  # fmt: skip
-        guide = None
-        if self.strategy.guided and config.guidance_scale > 0:
-            aim = spherical_target(target, directions) if config.spherical else target
-            guide = PrototypeGuidance(
-                aim, config.guidance_scale, config.guidance_start, config.guidance_end
-            )
+        guide = build_guide(
+            self.strategy, config, self.surroundings, self.classifier,
+            [task.class_name for task in full for _ in range(count)], target,
+            spherical_target(target, directions) if config.spherical else target,
+        )  # fmt: skip
         sampled = sample(
             self.backbone, noise=noise, embeddings=embeddings,
             unconditional=prompts.unconditional(embeddings), steps=config.steps,
             scheduler=config.scheduler, cfg=config.cfg, guide=guide, origin=target,
-            strength=self.strategy.strength,
+            strength=config.strength or self.strategy.strength,
         )  # fmt: skip
         with torch.no_grad():
             logits = self.classifier(sampled).float().cpu()
         images = self.backbone.decode_latents(sampled).cpu()
+        detail = self._detail([task.prototype_id for task in full], prototypes)
+        if detail is not None:
+            images = images + detail.repeat_interleave(count, dim=0)
+            images = images.round().clamp(0, 255).to(torch.uint8)
         for place, task in enumerate(tasks):
             part = slice(place * count, (place + 1) * count)
-            yield task, self._choose(task, logits[part], seeds[part]), images[part]
+            record = self._choose(task, logits[part], sampled[part].cpu(), seeds[part])
+            yield task, record, images[part]
 
-    def _choose(self, task: Task, logits: Tensor, seeds: list[int]) -> dict[str, Any]:
+    def _detail(self, prototype_ids: list[str], latents: Tensor) -> Tensor | None:
+        """What the autoencoder loses of the prototypes, float (B, H, W, 3), if it is wanted."""
+        given = self.config.detail
+        share = self.strategy.detail if given < 0 else given
+        if share == 0 or self.original is None:
+            return None
+        images = np.stack([np.asarray(self.original(one)) for one in prototype_ids])
+        decoded = self.backbone.decode_latents(latents).cpu().float()
+        return share * (torch.from_numpy(images).float() - decoded)
+
+    def _choose(
+        self, task: Task, logits: Tensor, latents: Tensor, seeds: list[int]
+    ) -> dict[str, Any]:
         classes = self.classifier.classes
-        scores = self.strategy.select(logits, classes.index(task.class_name))
+        prototype = self.latents.of(task.prototype_id).mean
+        candidates = Candidates(
+            logits, classes.index(task.class_name), latents, prototype,
+            self.surroundings.others(task.class_name, prototype),
+            self.surroundings.difficulty(task.class_name, task.slot),
+        )  # fmt: skip
+        scores = RULES[_rule(self.strategy, self.config)](candidates)
         return {
             "class": task.class_name,
             "slot": task.slot,
@@ -219,6 +293,10 @@ class Sampler:
             "chosen_by": set_edits.BY_SCORE,
             "pinned": False,
         }  # fmt: skip
+
+
+def _rule(strategy: Strategy, config: SynthesizeConfig) -> str:
+    return strategy.rule if config.selection == "strategy" else config.selection
 
 
 def _tasks(project: Project) -> list[Task]:
@@ -286,9 +364,16 @@ def _is_filled(folder: Path, task: Task) -> bool:
 def _save_slot(folder: Path, task: Task, record: dict[str, Any], images: Tensor) -> None:
     """Write a slot's images, then its record, which is what makes the slot finished."""
     save_candidates(folder, record, images)
-    _save_png(folder / record["file"], images[record["chosen"]].numpy())
-    record["sha256"] = storage.file_digest(folder / record["file"])
-    storage.write_json(_record_path(folder, task), record)
+    finish_slot(folder, record)
+
+
+def finish_slot(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Put the chosen candidate in the slot's place and write its record; returns the record."""
+    chosen = record["candidates"][record["chosen"]]
+    _copy(folder / candidate_file(record["file"], chosen["index"]), folder / record["file"])
+    record = {**record, "sha256": chosen["sha256"]}
+    storage.write_json(set_edits.slot_path(folder, record["class"], record["slot"]), record)
+    return record
 
 
 def save_candidates(

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpd_core import adapters, controls, storage
+from dpd_core import adapters, controls, minimax, storage
 from dpd_core.backbone import Backbone, Posterior, Prompts, load_backbone, model_identity
 from dpd_core.captions import training_captions
 from dpd_core.checkpoint import resume_checkpoint, save_checkpoint
@@ -62,6 +62,8 @@ class Batch:
     timesteps: Tensor
     embeddings: Tensor
     labels: Tensor
+    real: Tensor | None = None
+    """Real latents of each sample's class, (B, M, C, h, w), for the minimax losses."""
 
 
 def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str, Any]:
@@ -163,6 +165,15 @@ class Trainer:
             self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay,
             betas=(0.9, 0.999),
         )  # fmt: skip
+        # What a checkpoint holds: the trained weights, and the memory of the minimax losses.
+        self.state: dict[str, Any] = dict(self.parameters)
+        self.memory = None
+        if config.diversity:
+            classes = int(examples.labels.max()) + 1
+            self.memory = minimax.PredictedMemory(
+                classes, examples.posterior.mean.shape[1:], self.accelerator.device
+            )
+            self.state |= {"memory": self.memory.latents, "memory counts": self.memory.counts}
         self.lora_unet = backbone.unet
         backbone.unet, self.optimizer = self.accelerator.prepare(backbone.unet, optimizer)
 
@@ -181,7 +192,7 @@ class Trainer:
         """
         config = self.config
         step, history = resume_checkpoint(
-            self.checkpoint, parameters=self.parameters, optimizer=self.optimizer.optimizer
+            self.checkpoint, parameters=self.state, optimizer=self.optimizer.optimizer
         )
         tail = max(config.steps // 10, 10)
         between = True
@@ -252,18 +263,22 @@ class Trainer:
         empty = self.examples.prompts.unconditional(embeddings)
         embeddings = torch.where(dropped[mine].to(embeddings.device)[:, None, None],
                                  empty, embeddings)  # fmt: skip
+        labels, real = self.examples.labels, None
+        if config.representativeness:
+            real = minimax.draw_real(posterior.mean, labels, labels[picked], draw).to(device)
         return Batch(
             clean.to(device), noise[mine].to(device), timesteps[mine].to(device),
-            embeddings.to(device), self.examples.labels[picked].to(device),
+            embeddings.to(device), labels[picked].to(device), real,
         )  # fmt: skip
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Diffusion loss plus weighted consistency loss, and their values for the record.
+        """Diffusion loss plus the weighted others, and their values for the record.
 
         The diffusion loss is the mean squared error with min-SNR weights (Hang et al., 2023).
         The consistency loss is the cross-entropy of the frozen latent classifier on ẑ₀, over
         the samples whose noise level lies in the first ``consistency_max_noise`` of the
-        schedule; above that, ẑ₀ is a blur that no class fits.
+        schedule; above that, ẑ₀ is a blur that no class fits. For the minimax losses see
+        :mod:`dpd_core.minimax`.
         """
         backbone, config = self.backbone, self.config
         noisy = backbone.add_noise(batch.clean, batch.noise, batch.timesteps)
@@ -277,12 +292,18 @@ class Trainer:
         per_sample = (output - target).square().mean(dim=(1, 2, 3))
         diffusion = (weights * per_sample).mean()
         values = {"diffusion": diffusion.item(), "loss": diffusion.item()}
+        loss = diffusion
+        if config.representativeness or config.diversity:
+            predicted = backbone.predict_clean(output, noisy, batch.timesteps)
+            added, measured = self._minimax(predicted, batch)
+            loss = loss + added
+            values |= {**measured, "loss": loss.item()}
         if config.consistency_weight == 0:
-            return diffusion, values
+            return loss, values
         last = config.consistency_max_noise * len(backbone.alphas_cumprod)
         clear = batch.timesteps < last
         if not clear.any():
-            return diffusion, values
+            return loss, values
         clean = backbone.predict_clean(output, noisy, batch.timesteps)[clear]
         with self.accelerator.autocast():
             logits = self.classifier(clean).float()
@@ -290,13 +311,27 @@ class Trainer:
         cross_entropy = nn.functional.cross_entropy(logits, labels, reduction="sum")
         # Divided by the whole batch, so that a draw with few clear samples weighs little.
         consistency = cross_entropy / len(batch.labels)
-        loss = diffusion + config.consistency_weight * consistency
+        loss = loss + config.consistency_weight * consistency
         values |= {
             "loss": loss.item(),
             "consistency": (cross_entropy / len(labels)).item(),
             "classifier_accuracy": (logits.argmax(1) == labels).float().mean().item(),
         }
         return loss, values
+
+    def _minimax(self, clean: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The weighted minimax losses of ẑ₀, and their values; ẑ₀ is remembered."""
+        added, values = clean.new_zeros(()), {}
+        if batch.real is not None:
+            far = minimax.unrepresentative(clean, batch.real).mean()
+            added = added + self.config.representativeness * far
+            values["unrepresentative"] = far.item()
+        if self.memory is not None:
+            near = minimax.redundant(clean, batch.labels, self.memory).mean()
+            added = added + self.config.diversity * near
+            values["redundant"] = near.item()
+            self.memory.add(clean, batch.labels)
+        return added, values
 
     def _measured(self, step: int, values: dict[str, float], emit: Emit) -> None:
         # The curve first: a stop request, which comes with the event, must not leave a gap in it.
@@ -328,7 +363,7 @@ class Trainer:
     def _save(self, step: int, history: list[dict[str, float]]) -> None:
         if step and self.accelerator.is_main_process:
             save_checkpoint(
-                self.checkpoint, step=step, parameters=self.parameters,
+                self.checkpoint, step=step, parameters=self.state,
                 optimizer=self.optimizer.optimizer, history=history,
             )  # fmt: skip
 

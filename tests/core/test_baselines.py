@@ -1,5 +1,6 @@
 """Baselines: how many, which, and that names alone decide."""
 
+import numpy as np
 import pytest
 
 from dpd_core import baselines
@@ -83,4 +84,32 @@ def test_a_class_gets_the_same_images_whatever_else_there_is():
 
 def test_an_unknown_baseline_names_the_known_ones():
     with pytest.raises(ConfigError, match="medoid"):
-        baselines.get_baseline("herding")
+        baselines.get_baseline("luck")
+
+
+def measured_pool(vectors):
+    ids = tuple(f"forest/{number}.png" for number in range(len(vectors)))
+    return Pool("forest", ids, {}, dict(zip(ids, np.array(vectors, dtype=float), strict=True)))
+
+
+def test_herding_keeps_the_mean_of_the_chosen_at_that_of_the_class():
+    draw = np.random.default_rng(0).normal(size=(60, 4))
+    chosen = numbers(baselines.herding(measured_pool(draw), 6, 0))
+    assert len(set(chosen)) == 6
+    ours = np.linalg.norm(draw[chosen].mean(0) - draw.mean(0))
+    by_chance = [np.linalg.norm(draw[np.random.default_rng(seed).permutation(60)[:6]].mean(0)
+                                - draw.mean(0)) for seed in range(50)]  # fmt: skip
+    assert ours < min(by_chance)
+
+
+def test_k_centre_leaves_no_group_without_a_chosen_image():
+    centres = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
+    draw = np.concatenate([centre + np.random.default_rng(1).normal(size=(9, 2)) * 0.1
+                           for centre in centres])  # fmt: skip
+    chosen = numbers(baselines.k_center(measured_pool(draw), 4, 0))
+    assert sorted(number // 9 for number in chosen) == [0, 1, 2, 3]
+
+
+def test_no_more_are_chosen_than_there_are():
+    for choose in (baselines.herding, baselines.k_center):
+        assert sorted(numbers(choose(measured_pool([[0.0], [1.0], [5.0]]), 9, 0))) == [0, 1, 2]

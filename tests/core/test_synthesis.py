@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from models import save_model
@@ -10,9 +11,10 @@ from dpd_core.backbone import Backbone
 from dpd_core.captions import Caption
 from dpd_core.classifier import LatentClassifier
 from dpd_core.config import ProjectConfig, SynthesizeConfig
+from dpd_core.guides import survey
 from dpd_core.hardware import choose_hardware
 from dpd_core.latents import Latents
-from dpd_core.strategies import get_strategy
+from dpd_core.strategies import STRATEGIES, get_strategy
 from dpd_core.synthesis import Sampler, Task
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
@@ -26,14 +28,22 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return Backbone.load(str(folder), hardware=CPU, image_size=32)
 
 
-def sampler(backbone: Backbone, config: SynthesizeConfig = CONFIG, seed: int = 0) -> Sampler:
+def sampler(
+    backbone: Backbone, config: SynthesizeConfig = CONFIG, seed: int = 0,
+    original: np.ndarray | None = None,
+) -> Sampler:  # fmt: skip
     torch.manual_seed(2)
     classifier = LatentClassifier(CLASSES, 4)
     ids = [f"{name}/{number}.png" for name in CLASSES for number in range(2)]
     mean = torch.randn(len(ids), *backbone.latent_shape, generator=torch.Generator().manual_seed(1))
     latents = Latents(ids, mean, torch.zeros_like(mean), "key")
     strategy = get_strategy(config.strategy)
-    return Sampler(backbone, classifier, latents, strategy, config, seed)
+    labels = {one: one.split("/")[0] for one in ids}
+    prototypes = {name: [one for one in ids if labels[one] == name] for name in CLASSES}
+    around = survey(prototypes, labels, latents, classifier, strategy, strategy.rule, seed=seed)
+    return Sampler(backbone, classifier.eval(), latents, strategy, config, seed,
+                   surroundings=around,
+                   original=None if original is None else lambda _: original)  # fmt: skip
 
 
 def task(class_name: str, slot: int, text: str | None = None) -> Task:
@@ -91,13 +101,37 @@ def test_another_project_seed_makes_other_images(backbone: Backbone) -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("strategy", ["template", "d4m", "dpd"])
-def test_every_strategy_fills_a_slot(backbone: Backbone, strategy: str) -> None:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_fills_a_slot_alone_as_together(backbone: Backbone, strategy: str) -> None:
     one = sampler(backbone, CONFIG.replace(strategy=strategy))
-    record, images = fill(one, [task("forest", 0)])["forest", 0]
+    tasks = [task(name, slot) for name in CLASSES for slot in range(2)]
+    together = fill(one, tasks)
+    record, images = fill(one, [tasks[2]])["forest", 0]
     assert images.shape == (3, 32, 32, 3)
-    if strategy != "dpd":
+    assert torch.equal(images, together["forest", 0][1])
+    assert record == together["forest", 0][0]
+    if get_strategy(strategy).rule == "first":
         assert record["chosen"] == 0
+
+
+def test_detail_put_back_brings_the_image_nearer_to_its_prototype(backbone: Backbone) -> None:
+    original = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+    def distance(detail: float) -> float:
+        config = CONFIG.replace(strategy="dpd+", detail=detail)
+        _, images = fill(sampler(backbone, config, original=original), [task("beach", 0)])[
+            "beach", 0
+        ]
+        return float((images.float() - torch.from_numpy(original).float()).abs().mean())
+
+    assert distance(1.0) < distance(0.5) < distance(0.0)
+
+
+def test_a_selection_rule_overrules_the_strategys(backbone: Backbone) -> None:
+    record, _ = fill(sampler(backbone, CONFIG.replace(selection="first")), [task("beach", 0)])[
+        "beach", 0
+    ]
+    assert record["chosen"] == 0
 
 
 def test_the_files_stay_inside_the_set_for_any_class_name() -> None:
