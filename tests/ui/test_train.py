@@ -1,0 +1,168 @@
+"""The Train tab in a browser: a run that is watched, reloaded, killed and gone on with."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from studio_app import App, open_app
+
+from dpd_core import adapters
+from dpd_core.jobs import list_jobs
+from dpd_core.project import Project
+
+pytestmark = [pytest.mark.ui, pytest.mark.slow]
+
+LONG = {"steps": "4000", "batch_size": "1", "rank": "2"}
+"""Settings of a run that no test waits for the end of."""
+
+
+def fill(page: Any, name: str, value: str) -> None:
+    page.locator(f"#train-{name} input").fill(value)
+    page.locator(f"#train-{name} input").press("Tab")
+
+
+def start(page: Any, **more: str) -> None:
+    for name, value in {**LONG, **more}.items():
+        fill(page, name, value)
+    page.locator("#train-run").click()
+
+
+def steps_shown(page: Any) -> list[int]:
+    return page.evaluate(
+        "() => [...document.querySelectorAll('#train-previews [data-step]')]"
+        ".map((one) => Number(one.dataset.step))"
+    )
+
+
+def curve_length(page: Any) -> int:
+    """Points of the first curve of the first chart."""
+    path = page.locator("#train-chart figure svg").first.locator("path.line").last
+    return len(re.findall("[ML]", path.get_attribute("d") or "")) if path.count() else 0
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.5)
+    raise AssertionError("it did not come")
+
+
+def open_more(page: Any) -> None:
+    page.locator("#train-more").get_by_text("More settings").click()
+
+
+def test_a_run_is_watched_reloaded_and_stopped(
+    start_app: Callable[..., App], small_project: Path, new_page: Callable[..., Any]
+) -> None:
+    app = start_app(small_project)
+    page = new_page()
+    open_app(page, app, "Train")
+    open_more(page)
+    fill(page, "preview_steps", "0")
+    start(page)
+    page.locator("#train-stop").wait_for(timeout=240_000)
+    wait_for(lambda: curve_length(page) >= 2)
+    page.evaluate(
+        "() => { document.querySelector('#train-chart figure svg').dataset.mine = 'kept'; }"
+    )
+    before = curve_length(page)
+    page.locator("#train-chart figure svg").first.hover()
+    page.locator("#train-chart .where", has_text="step").wait_for()
+    wait_for(lambda: curve_length(page) > before)
+    assert page.locator("#train-chart figure svg").first.get_attribute("data-mine") == "kept", \
+        "the chart is the same element"  # fmt: skip
+    assert "step" in page.locator("#train-chart .where").inner_text(), "what is pointed at stays"
+    assert "peak memory" in page.locator("#train-status").inner_text()
+
+    assert steps_shown(page) == []
+    page.locator("#train-sample").click()
+    wait_for(lambda: steps_shown(page))
+    length, previews = curve_length(page), steps_shown(page)
+
+    page.reload()
+    page.locator("#train-stop").wait_for()
+    wait_for(lambda: curve_length(page) >= length)
+    assert steps_shown(page) == previews
+    assert page.locator("#train-steps input").input_value() == LONG["steps"]
+
+    page.locator("#train-stop").click()
+    page.locator("#train-resume").wait_for(timeout=240_000)
+    folder = app.project()
+    assert list_jobs(Project.open(folder))[-1].status == "stopped"
+    assert list(folder.glob("adapters/*/checkpoint.safetensors"))
+
+
+def test_a_killed_server_and_a_killed_run_lose_nothing(
+    start_app: Callable[..., App], small_project: Path, new_page: Callable[..., Any]
+) -> None:
+    app = start_app(small_project)
+    page = new_page()
+    open_app(page, app, "Train")
+    open_more(page)
+    fill(page, "checkpoint_steps", "5")
+    fill(page, "preview_steps", "0")
+    start(page, steps="30")
+    wait_for(lambda: curve_length(page) >= 1)
+    app.kill()
+    project = Project.open(app.project())
+    job = list_jobs(project)[-1]
+    assert job.status == "running", "it outlives the server"
+    process = psutil.Process(int(_state(job.folder)["pid"]))
+    process.kill()
+    process.wait(20)
+    assert job.status == "interrupted"
+
+    app.start()
+    page.goto(app.url)
+    page.get_by_role("tab", name="Train", exact=True).click()
+    page.locator("#train-resume").wait_for()
+    assert curve_length(page) >= 1, "the curve is there again"
+    page.locator("#train-resume").click()
+    page.locator("#train-status", has_text="Finished").wait_for(timeout=400_000)
+    run = next(one for one in adapters.list_runs(project) if one.settings["steps"] == 30)
+    assert run.finished
+    assert [point["step"] for point in run.curve()] == [10, 20, 30]
+    first = next(event for event in list_jobs(project)[-1].events()
+                 if event["event"] == "Progress" and event["message"] == "training")  # fmt: skip
+    assert first["done"] >= 5, "it went on from a checkpoint"
+
+
+def test_earlier_runs_are_compared_and_used_again(
+    start_app: Callable[..., App], small_project: Path, new_page: Callable[..., Any]
+) -> None:
+    app = start_app(small_project)
+    project = Project.open(app.project())
+    before = adapters.find_adapter(project).id
+    page = new_page()
+    open_app(page, app, "Train")
+    fill(page, "steps", "12")
+    fill(page, "rank", "3")
+    page.locator("#train-run").click()
+    page.locator("#train-stop").wait_for(timeout=240_000)
+    page.locator("#train-status", has_text="Finished").wait_for(timeout=300_000)
+    rows = page.locator("#train-runs tbody tr")
+    wait_for(lambda: rows.count() == 2)
+    old = page.locator(f"#train-runs tr[data-run='{before}']")
+    assert page.locator("#train-chart .legend li").count() == 1
+    old.get_by_role("checkbox").check()
+    wait_for(lambda: page.locator("#train-chart .legend li").count() == 2)
+    old.get_by_role("button", name="Load settings").click()
+    wait_for(lambda: page.locator("#train-steps input").input_value() == "4")
+    assert adapters.find_adapter(project).id != before
+    old.get_by_role("button", name="Use for synthesis").click()
+    old.get_by_text("used for synthesis").wait_for()
+    assert adapters.find_adapter(project).id == before
+    page.locator("#train-preset").get_by_text("Quick").click()
+    wait_for(lambda: page.locator("#train-steps input").input_value() == "300")
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    from dpd_core import storage
+
+    return storage.read_json(folder / "state.json")
