@@ -124,7 +124,7 @@ def test_a_killed_server_and_a_killed_run_lose_nothing(
     page.locator("#train-resume").wait_for()
     assert curve_length(page) >= 1, "the curve is there again"
     page.locator("#train-resume").click()
-    page.locator("#train-status", has_text="Finished").wait_for(timeout=400_000)
+    page.locator("#train-status b", has_text="Finished.").wait_for(timeout=400_000)
     run = next(one for one in adapters.list_runs(project) if one.settings["steps"] == 30)
     assert run.finished
     assert [point["step"] for point in run.curve()] == [10, 20, 30]
@@ -145,7 +145,7 @@ def test_earlier_runs_are_compared_and_used_again(
     fill(page, "rank", "3")
     page.locator("#train-run").click()
     page.locator("#train-stop").wait_for(timeout=240_000)
-    page.locator("#train-status", has_text="Finished").wait_for(timeout=300_000)
+    page.locator("#train-status b", has_text="Finished.").wait_for(timeout=300_000)
     rows = page.locator("#train-runs tbody tr")
     wait_for(lambda: rows.count() == 2)
     old = page.locator(f"#train-runs tr[data-run='{before}']")
