@@ -99,8 +99,25 @@ def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     for assignment in options["set"]:
         stage, name, value = _parse_assignment(assignment)
         overrides.setdefault(stage, {})[name] = value
-    return run(config, shared=ProjectConfig.from_dict(shared), overrides=overrides,
-               emit=terminal.show)  # fmt: skip
+    asked: list[int] = []
+
+    def stop(signum: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    def emit(event: Any) -> None:
+        terminal.show(event)
+        if asked:
+            raise JobStopped("stopped as asked; what was finished is kept.",
+                             fix="Give the same command again to go on.")  # fmt: skip
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return run(config, shared=ProjectConfig.from_dict(shared), overrides=overrides, emit=emit)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run_one(stage: str, options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
