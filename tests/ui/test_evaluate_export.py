@@ -1,0 +1,157 @@
+"""The tabs Evaluate and Export as a person uses them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_report import make_report
+from fake_hub import fake_hub
+from studio_app import App, open_app
+
+from dpd_core import storage
+from dpd_core.dataset import rename_class
+from dpd_core.distilled import DistilledSet
+from dpd_core.project import Project
+
+pytestmark = pytest.mark.ui
+
+TOKEN = "hf_TypedIntoTheBrowser0123456789"
+HOSTILE = "<img src=x onerror=window.hacked=1>"
+
+
+def finished(page: Any, stage: str, seconds: float = 300) -> None:
+    """Wait until the job that was just started has ended well."""
+    page.locator("#job .job.done", has_text=stage).wait_for(timeout=1000 * seconds)
+
+
+def write_report(app: App, runs: dict[str, tuple[float, ...]] | None = None) -> Project:
+    """Give the project's set a report with chosen numbers, nearest to its own prototypes."""
+    project = Project.open(app.project())
+    distilled = DistilledSet.load(project)
+    report = make_report(distilled.name, runs and {distilled.name: runs["ours"], **{
+        name: values for name, values in runs.items() if name != "ours"}})  # fmt: skip
+    prototypes = {(slot.class_name, slot.slot): slot.prototype_id for slot in distilled.slots}
+    for record in report["privacy"]["nearest"]:
+        record["image_id"] = prototypes[record["class"], record["slot"]]
+    report["manifest"] = storage.file_digest(distilled.root / "manifest.json")
+    storage.write_json(project.path("reports", f"{distilled.name}.json"), report)
+    return project
+
+
+def test_an_evaluation_is_started_and_its_report_is_read(page: Any, app: App) -> None:
+    open_app(page, app, "Evaluate")
+    page.locator("#evaluate-baselines").get_by_text("full: ").click()
+    page.locator("#evaluate-seeds input").fill("2")
+    page.locator("#evaluate-student_steps input").fill("3")
+    page.locator("#evaluate-work", has_text="= 8 students of 3 steps").wait_for()
+    page.locator("#evaluate-run").click()
+    page.locator("#evaluate-chart tr.full", has_text="all real images").wait_for(timeout=300_000)
+    rows = page.locator("#evaluate-chart tbody tr")
+    assert rows.count() == 4
+    assert rows.first.locator(".point").count() == 2
+    assert "2 seeds" in page.locator("#evaluate-chart .legend").inner_text()
+    assert "33.3 %" in page.locator("#evaluate-chart .legend").inner_text()
+
+
+def test_a_loss_is_shown_as_one_and_hostile_names_are_text(page: Any, app: App) -> None:
+    project = write_report(app, {"ours": (0.3, 0.31, 0.32), "random": (0.5, 0.51, 0.52)})
+    rename_class(project, "beach", HOSTILE)
+    try:
+        open_app(page, app, "Evaluate")
+        verdict = page.locator("#evaluate-verdicts li.bad")
+        verdict.wait_for()
+        assert "loses to 6 random real images" in verdict.inner_text()
+        page.locator("#evaluate-confusion th", has_text=HOSTILE).first.wait_for()
+        cell = page.locator("#evaluate-confusion td.right").nth(1)
+        cell.hover()
+        tip = cell.locator(".tip")
+        assert "recognised" in tip.inner_text()
+        box = tip.bounding_box()
+        assert box is not None
+        assert box["width"] > 20, "the counts appear under the pointer"
+        page.get_by_role("tab", name="Accuracy by class").click()
+        page.locator("#evaluate-classes th", has_text=HOSTILE).wait_for()
+        assert page.evaluate("window.hacked") is None
+    finally:
+        rename_class(project, "beach", "beach")
+
+
+def test_each_distilled_image_stands_beside_its_nearest_real_one(page: Any, app: App) -> None:
+    write_report(app)
+    open_app(page, app, "Evaluate")
+    page.get_by_role("tab", name="Privacy: nearest real images").click()
+    pairs = page.locator("#evaluate-pairs li")
+    pairs.first.wait_for()
+    shown = [float(text) for text in page.locator("#evaluate-pairs li b").all_inner_texts()]
+    assert len(shown) == 6
+    assert shown == sorted(shown, reverse=True)
+    assert pairs.first.locator("figcaption").all_inner_texts() == ["distilled", "its own prototype"]
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#evaluate-pairs img')].every(i => i.naturalWidth > 0)"
+    )
+    assert "unusually near" in page.locator("#evaluate-privacy").inner_text()
+
+
+def test_metrics_say_what_they_mean(page: Any, app: App) -> None:
+    write_report(app)
+    open_app(page, app, "Evaluate")
+    page.get_by_role("tab", name="Distribution metrics").click()
+    table = page.locator("#evaluate-metrics tbody")
+    table.wait_for()
+    assert table.locator(".mark").all_inner_texts() == [
+        "↓ lower is better", "↓ lower is better", "↑ higher is better", "↓ lower: less copied",
+    ]  # fmt: skip
+
+
+def test_an_export_is_looked_at_made_and_downloaded(page: Any, app: App, tmp_path: Path) -> None:
+    open_app(page, app, "Export")
+    page.locator("#export-plan", has_text="6 images of 3 classes").wait_for()
+    page.locator("#export-title input, #export-title textarea").fill(HOSTILE)
+    page.locator("#export-title input, #export-title textarea").press("Enter")
+    page.locator("#export-card-fold > button").click()
+    page.locator("#export-card h1", has_text=HOSTILE).wait_for()
+    assert page.evaluate("window.hacked") is None
+    page.get_by_label("Licence").click()
+    page.get_by_role("option", name="CC0 1.0").click()
+    page.locator("#export-card", has_text="license: cc0-1.0").wait_for()
+    page.locator("#export-run").click()
+    finished(page, "export")
+    link = page.locator("#export-downloads a", has_text=".zip").first
+    page.locator("#export-downloads li", has_text="cc0-1.0").wait_for()
+    with page.expect_download() as download:
+        link.click()
+    target = tmp_path / "set.zip"
+    download.value.save_as(target)
+    with zipfile.ZipFile(target) as archive:
+        assert archive.testzip() is None
+        assert sum(name.endswith(".png") for name in archive.namelist()) == 6
+
+
+@pytest.mark.slow
+def test_a_push_sends_the_set_and_the_token_stays_nowhere(
+    page: Any, start_app: Callable[..., App], small_project: Path, tmp_path: Path
+) -> None:
+    with fake_hub(TOKEN) as hub:
+        app = start_app(small_project, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0", HF_TOKEN="",
+                        HF_HOME=str(tmp_path / "hf"))  # fmt: skip
+        open_app(page, app, "Export")
+        page.locator("#export-push-fold > button").click()
+        page.locator("#export-repository").locator("input, textarea").fill("me/tiny")
+        field = page.locator("#export-token input")
+        assert field.get_attribute("type") == "password"
+        field.fill(TOKEN)
+        page.locator("#export-push").click()
+        page.locator("#export-pushed", has_text="me/tiny").wait_for(timeout=300_000)
+        assert hub.repositories == {"me/tiny": True}
+        assert {"README.md", "train/metadata.jsonl"} <= set(hub.files)
+        assert field.input_value() == ""
+        assert TOKEN not in page.locator("#job-command").text_content()
+        kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
+        assert TOKEN not in kept
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert TOKEN.encode() not in path.read_bytes(), path
