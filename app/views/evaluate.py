@@ -29,6 +29,7 @@ def accuracy_chart(reports: Sequence[Report]) -> dict[str, Any]:
     if not reports:
         return {}
     bars: list[Bar] = []
+    soft: list[Bar] = []
     baselines: dict[tuple[str, tuple[float, ...]], Bar] = {}
     for report in reports:
         for name, entry in report["accuracy"].items():
@@ -41,11 +42,19 @@ def accuracy_chart(reports: Sequence[Report]) -> dict[str, Any]:
             if known and key not in baselines:
                 label += f", beside {report['set']}"
             baselines.setdefault(key, _bar(label, entry, "real" if _sized(name) else "full"))
+    for report in reports:
+        for name, entry in (report.get("accuracy_soft") or {}).items():
+            own = name == report["set"]
+            label = f"{name} (distilled)" if own else baseline_label(name)
+            kind = "ours" if own else "real" if _sized(name) else "full"
+            beside = f", beside {report['set']}" if len(reports) > 1 and not own else ""
+            soft.append(_bar(f"{label}, soft labels{beside}", entry, kind))
     first = reports[0]
     n_classes, seeds = len(first["confusion"]["classes"]), _seeds(reports)
     chance = 100 / n_classes
     return chart(
-        [*bars, *baselines.values()], title=f"Accuracy of students trained on each set, tested on "
+        [*bars, *baselines.values(), *soft],
+        title="Accuracy of students trained on each set, tested on "
         f"{first['protocol']['test_images']} real images",
         legend=f"Bar: mean of {seeds}. Dots: one student each. Whisker: ± one standard deviation. "
         f"Dashed line: guessing among {n_classes} classes, {chance:.1f} %.",
@@ -53,16 +62,25 @@ def accuracy_chart(reports: Sequence[Report]) -> dict[str, Any]:
     )  # fmt: skip
 
 
+_LABELS = {
+    "random": "random real images", "medoid": "medoid real images",
+    "herding": "herded real images", "kcenter": "k-centre real images",
+    "rded": "crops of real images (RDED)", "full": "all real images",
+}  # fmt: skip
+
+
 def baseline_label(name: str) -> str:
     """A baseline's name for a person."""
-    return {"random": "random real images", "medoid": "medoid real images",
-            "full": "all real images"}.get(name, f"{name} (real images)")  # fmt: skip
+    return _LABELS.get(name, f"{name} (real images)")
 
 
 def baseline_choices() -> list[tuple[str, str]]:
     """(label, name) of every baseline that the core offers."""
-    return [(f"{name}: {baseline.description.rstrip('.').lower()}", name)
-            for name, baseline in BASELINES.items()]  # fmt: skip
+    choices = []
+    for name, baseline in BASELINES.items():
+        text = baseline.description.split(" (")[0].rstrip(".")
+        choices.append((f"{name}: {text[0].lower()}{text[1:]}", name))
+    return choices
 
 
 def verdicts(report: Report | None, *, changed: bool = False) -> dict[str, Any]:

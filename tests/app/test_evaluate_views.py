@@ -83,6 +83,20 @@ def test_the_chart_has_bars_whiskers_points_and_chance():
     assert "guessing among 3 classes, 33.3 %" in value["legend"]
 
 
+def test_soft_labels_have_bars_of_their_own():
+    report = make_report()
+    value = views.accuracy_chart([{**report, "accuracy_soft": report["accuracy"]}])
+    labels = [row["label"] for row in value["rows"]]
+    assert labels[3:] == ["dpd-1 (distilled), soft labels", "random real images, soft labels",
+                          "all real images, soft labels"]  # fmt: skip
+
+
+def test_baselines_are_named_in_few_words():
+    for label, name in views.baseline_choices():
+        assert label.startswith(f"{name}: ")
+        assert len(label) < 90
+
+
 def test_bars_stay_on_the_axis():
     value = views.accuracy_chart([make_report(runs={"dpd-1": (0.9, 1.0, 1.0)})])
     whisker = value["rows"][0]["whisker"]

@@ -149,7 +149,9 @@ def test_a_push_sends_the_set_and_the_token_stays_nowhere(
         assert hub.repositories == {"me/tiny": True}
         assert {"README.md", "train/metadata.jsonl"} <= set(hub.files)
         assert field.input_value() == ""
-        assert TOKEN not in page.locator("#job-command").text_content()
+        page.locator("#job-command-fold button").first.click()
+        page.locator("#job-command", has_text="--push me/tiny").wait_for()
+        assert TOKEN not in page.content()
         kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
         assert TOKEN not in kept
     for path in tmp_path.rglob("*"):
