@@ -123,7 +123,8 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:
     try:
         if origin is tuple:
             item = typing.get_args(kind)[0]
-            parts = value.split(",") if isinstance(value, str) else value
+            # An empty text, as a form's empty field gives it, is no part and not one empty part.
+            parts = [p for p in value.split(",") if p.strip()] if isinstance(value, str) else value
             return tuple(item(part.strip() if isinstance(part, str) else part) for part in parts)
         if origin is bool:
             if isinstance(value, str):

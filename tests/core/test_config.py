@@ -75,3 +75,9 @@ def test_every_setting_explains_itself() -> None:
     for config in CONFIGS.values():
         for field in dataclasses.fields(config):
             assert field.metadata["help"].endswith((".", ":")), f"{config.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize(("text", "values"), [("", ()), (" ", ()), ("3, 2,1,", (3, 2, 1))])
+def test_an_empty_text_is_an_empty_list(text, values):
+    assert DatasetConfig(bands=text).bands == values
+    assert DatasetConfig(classes=text).classes == tuple(map(str, values))
