@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -39,6 +39,16 @@ class Options:
     theirs: Path
 
 
+class Cost(NamedTuple):
+    """Seconds of wall clock, and of processor time over all threads.
+
+    The second hardly changes when the machine has other work; the first is what people wait.
+    """
+
+    wall: float
+    cpu: float
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table.
@@ -46,7 +56,8 @@ class Row:
     Attributes:
         work: What is done.
         ours, theirs: Seconds, or images a second where ``unit`` says so; ``None``: not measured.
-        ratio: How many times better ours is, the median over the repeats.
+        ratio: How many times better ours is by wall clock, the median over the repeats.
+        cpu_ratio: Likewise by processor time.
         goal: What it should be, as text.
         sizes: Numbers of what is worked on.
         unit: Unit of both sides.
@@ -57,6 +68,7 @@ class Row:
     ours: float
     theirs: float | None
     ratio: float | None
+    cpu_ratio: float | None
     goal: str
     sizes: str
     unit: str = "s"
@@ -65,9 +77,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Child:
-    """A finished process: seconds of wall clock, largest resident memory in MB, its output."""
+    """A finished process: what it took, its largest resident memory in MB, its output."""
 
-    seconds: float
+    cost: Cost
     peak_mb: int
     output: str
 
@@ -78,26 +90,31 @@ class Child:
 
 
 def interleaved(
-    ours: Callable[[], float], theirs: Callable[[], float], repeats: int
-) -> tuple[float, float, float]:
+    ours: Callable[[], Cost], theirs: Callable[[], Cost], repeats: int
+) -> tuple[float, float, float, float]:
     """Run both sides in turn, so that whatever else the machine does meets both.
 
     Args:
-        ours, theirs: Each does its work and returns what it took in seconds.
+        ours, theirs: Each does its work and returns what it took.
 
     Returns:
-        Medians of ours, of theirs, and of the ratios theirs / ours.
+        Medians of our and their seconds of wall clock, and of the ratios theirs / ours by wall
+        clock and by processor time.
     """
     pairs = [(ours(), theirs()) for _ in range(repeats)]
-    ratio = statistics.median(b / a for a, b in pairs)
-    return (*(statistics.median(side) for side in zip(*pairs, strict=True)), ratio)  # type: ignore
+    return (
+        statistics.median(a.wall for a, _ in pairs),
+        statistics.median(b.wall for _, b in pairs),
+        statistics.median(b.wall / a.wall for a, b in pairs),
+        statistics.median(b.cpu / a.cpu for a, b in pairs),
+    )
 
 
-def timed(work: Callable[[], Any]) -> float:
-    """Seconds of wall clock."""
-    started = time.perf_counter()
+def timed(work: Callable[[], Any]) -> Cost:
+    """What some work in this process takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def child(words: Sequence[str | Path], **environment: str) -> Child:
@@ -118,7 +135,8 @@ def child(words: Sequence[str | Path], **environment: str) -> Child:
         if process.returncode:
             raise RuntimeError(f"{words} failed: {errors.read()[-3000:]}")
         unit = 2**20 if sys.platform == "darwin" else 2**10
-        return Child(seconds, round(usage.ru_maxrss / unit), output.read())
+        cost = Cost(seconds, usage.ru_utime + usage.ru_stime)
+        return Child(cost, round(usage.ru_maxrss / unit), output.read())
 
 
 @contextmanager
@@ -147,13 +165,14 @@ def machine() -> dict[str, Any]:
 
 def table(rows: Sequence[Row], threads: int) -> str:
     """The rows as Markdown."""
-    lines = ["| work | sizes | threads | ours | theirs | ratio | goal | note |",
-             "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |"]  # fmt: skip
+    lines = ["| work | sizes | threads | ours | theirs | ratio | by processor time | goal | note |",
+             "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |"]  # fmt: skip
     for row in rows:
         theirs = "" if row.theirs is None else f"{row.theirs:.3g} {row.unit}"
-        ratio = "" if row.ratio is None else f"{row.ratio:.3g}×"
+        ratio, cpu = ("" if value is None else f"{value:.3g}×"
+                      for value in (row.ratio, row.cpu_ratio))  # fmt: skip
         lines.append(f"| {row.work} | {row.sizes} | {threads} | {row.ours:.3g} {row.unit} | "
-                     f"{theirs} | {ratio} | {row.goal} | {row.note} |")  # fmt: skip
+                     f"{theirs} | {ratio} | {cpu} | {row.goal} | {row.note} |")  # fmt: skip
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dpd_core import metrics
 from dpd_core.images import open_rgb, to_square
-from tests.benchmarks.harness import Options, Row, interleaved, scratch, timed
+from tests.benchmarks.harness import Cost, Options, Row, interleaved, scratch, timed
 
 SIZES = {"toy": (3, 2, 6, 2), "small": (21, 5, 20, 1), "full": (21, 20, 70, 1)}
 """Classes, distilled and real images of each, and distilled images of each that theirs does."""
@@ -42,21 +42,21 @@ def _row(options: Options, folder: Path) -> Row:
             for pair in list(group)[:done]]  # fmt: skip
     found: dict[str, dict[Path, float]] = {}
 
-    def ours() -> float:
+    def ours() -> Cost:
         return timed(lambda: found.update(ours=_ours(queries, references)))
 
-    def theirs() -> float:
-        seconds = timed(lambda: found.update(theirs=_pair_by_pair(part, references)))
-        return seconds * len(queries) / len(part)
+    def theirs() -> Cost:
+        wall, cpu = timed(lambda: found.update(theirs=_pair_by_pair(part, references)))
+        return Cost(wall * len(queries) / len(part), cpu * len(queries) / len(part))
 
-    seconds, other, ratio = interleaved(ours, theirs, options.repeats)
+    result = interleaved(ours, theirs, options.repeats)
     difference = max(abs(found["ours"][file] - value) for file, value in found["theirs"].items())
     assert difference < 1e-4, f"the numbers differ by {difference}"
     note = f"largest difference {difference:.0e}"
     if len(part) < len(queries):
         note += f"; theirs measured on {len(part)} of {len(queries)} and scaled"
     sizes = f"{len(queries)} × {len(references)} images in {classes} classes, {SIDE} px"
-    return Row("NN-SSIM, files to numbers", seconds, other, ratio, "≥ 50×", sizes, note=note)
+    return Row("NN-SSIM, files to numbers", *result, "≥ 50×", sizes, note=note)
 
 
 def _ours(queries: list, references: list) -> dict[Path, float]:

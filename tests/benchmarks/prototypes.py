@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 
 from dpd_core.prototype_clusterer import PrototypeClusterer
 from dpd_core.seeding import derive_seed
-from tests.benchmarks.harness import Options, Row, interleaved, timed
+from tests.benchmarks.harness import Cost, Options, Row, interleaved, timed
 
 SIZES = {"toy": (3, 40), "small": (10, 700), "full": (45, 700)}
 """Classes and images of each."""
@@ -29,23 +29,23 @@ def run(options: Options) -> list[Row]:
     latents, names = _latents(classes, images)
     found = {}
 
-    def ours() -> float:
+    def ours() -> Cost:
         clusterer = PrototypeClusterer(ipc=IPC, pool=POOL)
-        seconds = timed(lambda: clusterer.fit(latents, names))
+        cost = timed(lambda: clusterer.fit(latents, names))
         found["ours"] = clusterer.representatives_
-        return seconds
+        return cost
 
-    def theirs() -> float:
+    def theirs() -> Cost:
         return timed(lambda: found.update(theirs=_plainly(latents, names)))
 
-    seconds, other, ratio = interleaved(ours, theirs, options.repeats)
+    result = interleaved(ours, theirs, options.repeats)
     pairs = [pair for name, rows in found["ours"].items()
              for pair in zip(rows, found["theirs"][name], strict=True)]  # fmt: skip
     same = sum(a == b for a, b in pairs)
     assert same == classes * IPC, f"only {same} of {classes * IPC} representatives are the same"
     sizes = f"{classes} classes × {images}, latents {'×'.join(map(str, SHAPE))}, {IPC} a class"
     note = f"all {same} representatives the same; ours also finds the outliers"
-    return [Row("prototypes from latents", seconds, other, ratio, "≥ 10×", sizes, note=note)]
+    return [Row("prototypes from latents", *result, "≥ 10×", sizes, note=note)]
 
 
 def _latents(classes: int, images: int) -> tuple[torch.Tensor, list[str]]:

@@ -1,0 +1,75 @@
+"""Two processes under ``accelerate launch`` on CPU: the same images as one, and divided work.
+
+A small project of drawn scenes is made up to ``captions``; then training and synthesis run on one
+and on two processes in copies of it. Both cases have one thread a process.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.benchmarks.harness import Options, Row, child, scratch
+
+SIZES = {"toy": (2, 4), "small": (8, 10), "full": (40, 25)}
+"""Training steps and sampling steps."""
+CLASSES = "beach,forest,harbor,desert"
+
+
+def run(options: Options) -> list[Row]:
+    """Two rows; ours is two processes, theirs one."""
+    train, steps = SIZES[options.size]
+    with scratch() as folder:
+        child(["-m", "dpd_core", "dataset", "--project", folder / "p", "--demo", "--classes",
+               CLASSES, "--demo-per-class", "12", "--quiet", "--device", "cpu"])  # fmt: skip
+        child(["-m", "dpd_core", "prototypes", "--project", folder / "p", "--ipc", "2",
+               "--no-project-map", "--quiet"])  # fmt: skip
+        child(["-m", "dpd_core", "captions", "--project", folder / "p", "--mode", "template",
+               "--quiet"])  # fmt: skip
+        training = ["train", "--steps", str(train), "--batch-size", "16", "--classifier-epochs",
+                    "2", "--preview-steps", "0"]  # fmt: skip
+        sampling = ["synthesize", "--strategy", "dpd", "--steps", str(steps), "--set-name", "set"]
+        both = {}
+        for processes in (1, 2):
+            root = folder / str(processes)
+            shutil.copytree(folder / "p", root)
+            both[processes] = [_launch(root, processes, words) for words in (training, sampling)]
+        # The same adapter on both sides: what two processes sum up differs in the last digit.
+        shutil.rmtree(folder / "2" / "adapters")
+        shutil.rmtree(folder / "2" / "distilled")
+        shutil.copytree(folder / "1" / "adapters", folder / "2" / "adapters")
+        again = _launch(folder / "2", 2, sampling)
+        same, largest = _compare(folder / "1" / "distilled", folder / "2" / "distilled")
+    sizes = f"{len(CLASSES.split(','))} classes, 2 a class"
+    one, two = both[1], both[2]
+    return [
+        Row("training on two processes", two[0], one[0], one[0] / two[0], None, "work divided",
+            f"{sizes}, {train} steps of 16", note="whole command, imports included"),
+        Row("synthesis on two processes", again, one[1], one[1] / again, None, "same images",
+            f"{sizes}, {steps} steps", note=f"{same} images equal, largest difference "
+            f"{largest} of 255"),
+    ]  # fmt: skip
+
+
+def _launch(root: Path, processes: int, words: list[str]) -> float:
+    """Seconds of a stage on so many processes."""
+    many = ["--num_processes", str(processes), "--num_machines", "1"]
+    return child(["-m", "accelerate.commands.launch", "--cpu", *many, "--mixed_precision", "no",
+                  "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1", "--module",
+                  "dpd_core", *words, "--project", root, "--quiet"]).cost.wall  # fmt: skip
+
+
+def _compare(first: Path, second: Path) -> tuple[str, int]:
+    """How many images of two sets are equal, and by how much they differ at most."""
+    files = sorted(path.relative_to(first) for path in first.rglob("*.png")
+                   if "slots" not in path.parts and path.name != "contact_sheet.png")  # fmt: skip
+    differences = [_difference(first / file, second / file) for file in files]
+    return f"{differences.count(0)} of {len(files)}", max(differences)
+
+
+def _difference(first: Path, second: Path) -> int:
+    one, other = (np.asarray(Image.open(path), dtype=int) for path in (first, second))
+    return int(np.abs(one - other).max())
