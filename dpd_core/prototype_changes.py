@@ -159,7 +159,7 @@ def _parse(content: Any) -> Changes:
                 one["agreement"],
             )
             for one in content["classes"]
-        ),  # fmt: skip
+        ),
         tuple(HandChoice(**one) for one in content["choices"]),
     )
 
