@@ -16,7 +16,7 @@ from tests.benchmarks.harness import Options, Row, child, scratch
 
 SIZES = {"toy": (2, 4), "small": (8, 10), "full": (40, 25)}
 """Training steps and sampling steps."""
-CLASSES = "beach,forest,harbor,desert"
+CLASSES = "beach,forest,harbor,river"
 
 
 def run(options: Options) -> list[Row]:
