@@ -31,8 +31,11 @@ _PATHS = {
     "synthesize": (),
     "evaluate": ("student",),
     "export": ("output",),
+    "preview": (),
+    "resample": (),
 }
-"""Settings by stage that may be a path of the server."""
+"""What a stranger may start (and "project"), with the settings that may be a path of the
+server."""
 
 _WORDS = {
     "project.model": ("bundled",),
@@ -90,11 +93,14 @@ class Limits:
         """Refuse settings that are paths of the server, but for the project's own uploads.
 
         Raises:
-            ConfigError: such a setting.
+            ConfigError: such a setting, or work that strangers may not start at all.
         """
         if not self.settings.hosted:
             return
-        for name in _PATHS.get(stage, ()):
+        if stage not in _PATHS:
+            raise ConfigError(f"{stage!r} cannot be started here.", fix="Run the app on a machine "
+                              "of your own, or use its command line there.")  # fmt: skip
+        for name in _PATHS[stage]:
             field, value = f"{stage}.{name}", getattr(config, name)
             if value and not self._harmless(project, field, value):
                 raise ConfigError(

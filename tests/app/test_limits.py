@@ -75,11 +75,19 @@ def test_every_setting_that_names_a_path_is_looked_at() -> None:
 
     words = ("folder", "file", "path", "hub id")
     for stage, config in CONFIGS.items():
+        if stage == "benchmark":
+            continue  # not started from the page at all: see the next test
         fields = {name for name, field in config.__dataclass_fields__.items()
                   if field.type == "str" and any(word in field.metadata["help"].lower()
                                                  for word in words)}  # fmt: skip
         fields -= {"push", "licence"}
-        assert fields <= set(_PATHS.get(stage, ())), stage
+        assert fields <= set(_PATHS[stage]), stage
+
+
+def test_a_stranger_cannot_start_a_benchmark(hosted: Settings) -> None:
+    project = visit(hosted)
+    with pytest.raises(ConfigError, match="cannot be started"):
+        Limits(hosted).check_paths(project, "benchmark", resolve("benchmark"))
 
 
 def test_the_models_folder_of_a_project_is_refused_too(hosted: Settings) -> None:
