@@ -44,6 +44,7 @@ def row(out: Path, label: str, ipc: int, labels: str = "hard") -> dict:
                 if (one["label"], one["ipc"], one["labels"]) == (label, ipc, labels))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_set_is_measured_by_the_same_protocol(finished: Path) -> None:
     for ipc in (1, 2):
         for label in ("dpd+", "minimax", "random", "herding", "rded", "full"):
@@ -58,6 +59,7 @@ def test_every_set_is_measured_by_the_same_protocol(finished: Path) -> None:
     assert row(finished, "full", 1)["runs"] == row(finished, "full", 2)["runs"]
 
 
+@pytest.mark.slow
 def test_minimax_has_an_adapter_of_its_own(finished: Path) -> None:
     sets = finished.glob("ipc-2/distilled/*/manifest.json")
     adapters = {json.loads(path.read_text())["strategy"]: json.loads(path.read_text())["adapter"]
@@ -66,6 +68,7 @@ def test_minimax_has_an_adapter_of_its_own(finished: Path) -> None:
     assert adapters["dpd+"] != adapters["minimax"]
 
 
+@pytest.mark.slow
 def test_the_refined_image_is_one_more_candidate_and_chosen(finished: Path) -> None:
     path = next(finished.glob("ipc-2/distilled/dpd*/manifest.json"))
     slots = json.loads(path.read_text())["slots"]
@@ -78,6 +81,7 @@ def test_the_refined_image_is_one_more_candidate_and_chosen(finished: Path) -> N
         assert sampled.read_bytes() != refined.read_bytes()
 
 
+@pytest.mark.slow
 def test_again_repeats_nothing_and_more_is_added(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +95,7 @@ def test_again_repeats_nothing_and_more_is_added(
     assert row(finished, "dpd+@detail=0@refine_steps=0", 2)["images"] == 6
 
 
+@pytest.mark.slow
 def test_another_protocol_needs_another_folder(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +105,7 @@ def test_another_protocol_needs_another_folder(
     assert "student_steps" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_table_and_the_chart_show_every_row(finished: Path) -> None:
     table = (finished / "report.md").read_text(encoding="utf-8")
     assert "### convnet, hard labels" in table
