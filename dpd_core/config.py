@@ -364,7 +364,7 @@ class SynthesizeConfig(StageConfig):
         "", "Take the pinned images over from this set instead of sampling those slots; empty: "
         "sample all.", advanced=True,
     )  # fmt: skip
-    set_name: str = setting("", "Name of the distilled set; empty makes one.")
+    set_name: str = setting("", "Name of the distilled set; empty makes one.", once=True)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def test_a_folder_becomes_an_index(project: Project, folder: Path) -> None:
         "duplicates": 0, "left_out": 0, "content": "",
     }  # fmt: skip
     assert events[-1] == Progress("dataset", 14, 14, events[-1].eta, events[-1].message,
-                                  time=events[-1].time)  # fmt: skip
+                                  events[-1].memory, time=events[-1].time)  # fmt: skip
     index = load_index(project)
     assert [record.id for record in index.images] == sorted(record.id for record in index.images)
     assert list(index.classes) == ["forest", "parkinglot"]

@@ -189,8 +189,8 @@ def test_a_missing_image_is_named(tmp_path):
 
 
 def test_an_unknown_baseline_is_refused_before_any_work(evaluated):
-    with pytest.raises(ConfigError, match="herding"):
-        evaluation.run(evaluated[0], CONFIG.replace(baselines=("herding",)))
+    with pytest.raises(ConfigError, match="magic"):
+        evaluation.run(evaluated[0], CONFIG.replace(baselines=("magic",)))
 
 
 def test_a_set_named_like_a_baseline_is_refused(tmp_path):
