@@ -25,7 +25,8 @@ RECIPE = (
     "--set", "train.checkpoint_steps=30", "--set", "train.preview_steps=20",
     "--set", "train.classifier_steps=120",
     "--set", "synthesize.steps=15", "--set", "synthesize.candidates=4",
-    "--set", "evaluate.student_steps=200", "--set", "evaluate.feature_steps=200",
+    "--set", "evaluate.seeds=2", "--set", "evaluate.student_steps=100",
+    "--set", "evaluate.feature_steps=100",
 )  # fmt: skip
 """What is given to ``python -m dpd_core run``: a few minutes on an idle laptop."""
 
