@@ -51,13 +51,13 @@ class EvaluateTab:
             with gr.Tab("Confusion matrix", id="confusion"):
                 self.confusion = gr.HTML({}, html_template=views.CONFUSION_TEMPLATE,
                                          elem_id="evaluate-confusion")  # fmt: skip
-            with gr.Tab("Accuracy by class", id="classes"):
+            with gr.Tab("By class", id="classes"):
                 self.classes = gr.HTML({}, html_template=views.TABLE_TEMPLATE,
                                        elem_id="evaluate-classes")  # fmt: skip
-            with gr.Tab("Distribution metrics", id="metrics"):
+            with gr.Tab("Metrics", id="metrics"):
                 self.metrics = gr.HTML({}, html_template=views.TABLE_TEMPLATE,
                                        elem_id="evaluate-metrics")  # fmt: skip
-            with gr.Tab("Privacy: nearest real images", id="privacy"):
+            with gr.Tab("Privacy", id="privacy"):
                 self.privacy = gr.HTML({}, html_template=privacy.SUMMARY_TEMPLATE,
                                        elem_id="evaluate-privacy")  # fmt: skip
                 self.pairs = gr.HTML({}, html_template=privacy.PAIRS_TEMPLATE,

@@ -73,7 +73,7 @@ def test_a_loss_is_shown_as_one_and_hostile_names_are_text(page: Any, app: App) 
         box = tip.bounding_box()
         assert box is not None
         assert box["width"] > 20, "the counts appear under the pointer"
-        page.get_by_role("tab", name="Accuracy by class").click()
+        page.get_by_role("tab", name="By class").click()
         page.locator("#evaluate-classes th", has_text=HOSTILE).wait_for()
         assert page.evaluate("window.hacked") is None
     finally:
@@ -83,7 +83,7 @@ def test_a_loss_is_shown_as_one_and_hostile_names_are_text(page: Any, app: App) 
 def test_each_distilled_image_stands_beside_its_nearest_real_one(page: Any, app: App) -> None:
     write_report(app)
     open_app(page, app, "Evaluate")
-    page.get_by_role("tab", name="Privacy: nearest real images").click()
+    page.get_by_role("tab", name="Privacy").click()
     pairs = page.locator("#evaluate-pairs li")
     pairs.first.wait_for()
     shown = [float(text) for text in page.locator("#evaluate-pairs li b").all_inner_texts()]
@@ -99,7 +99,7 @@ def test_each_distilled_image_stands_beside_its_nearest_real_one(page: Any, app:
 def test_metrics_say_what_they_mean(page: Any, app: App) -> None:
     write_report(app)
     open_app(page, app, "Evaluate")
-    page.get_by_role("tab", name="Distribution metrics").click()
+    page.get_by_role("tab", name="Metrics").click()
     table = page.locator("#evaluate-metrics tbody")
     table.wait_for()
     assert table.locator(".mark").all_inner_texts() == [
