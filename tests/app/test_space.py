@@ -38,7 +38,7 @@ def test_the_front_matter_says_what_a_space_needs() -> None:
     assert front["hf_oauth"] is True
     requirement = next(line for line in (ROOT / "requirements.txt").read_text().splitlines()
                        if line.startswith("gradio"))  # fmt: skip
-    wanted = requirement.removeprefix("gradio>=").split(",")[0]
+    wanted = requirement.partition(">=")[2].split(",")[0]
     assert str(front["sdk_version"]).startswith(f"{wanted}.")
     assert gradio.__version__ == front["sdk_version"]
 
