@@ -47,6 +47,11 @@ def pack(source: Path, out: Path) -> None:
     with storage.atomic_folder(out) as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns(*LEFT_OUT))  # fmt: skip
+        manifest = storage.read_json(temporary / "project.json")
+        manifest["stages"].pop("export", None)  # its files are as large as all others together
+        storage.write_json(temporary / "project.json", manifest)
+        for job in temporary.glob("jobs/*-export-*"):
+            shutil.rmtree(job)
         for path in temporary.glob("jobs/*/config.json"):
             # The command on record names the folder it ran in, which is nobody else's.
             made = storage.read_json(path)
