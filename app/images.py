@@ -56,16 +56,16 @@ class ImageServer:
 
     def thumbnail(self, project: Project, image_id: str) -> str:
         """Link to the thumbnail of an image of the data set."""
-        return f"{self._base(project)}/thumb/{quote(image_id, safe='/')}"
+        return f"{self.base(project)}/thumb/{quote(image_id, safe='/')}"
 
     def large(self, project: Project, image_id: str) -> str:
         """Link to an image of the data set at up to :data:`LARGE` px."""
-        return f"{self._base(project)}/large/{quote(image_id, safe='/')}"
+        return f"{self.base(project)}/large/{quote(image_id, safe='/')}"
 
     def file(self, project: Project, path: Path) -> str:
         """Link to a result in the project (see :data:`SHOWN`), renewed when the file changes."""
         version = path.stat().st_mtime_ns if path.exists() else 0
-        return f"{self._base(project)}/file/{quote(project.relative(path))}?v={version:x}"
+        return f"{self.base(project)}/file/{quote(project.relative(path))}?v={version:x}"
 
     def provide(self, name: str, function: Callable[[Project], Any]) -> None:
         """Answer ``<base>/data/<name>`` with what a function says of the project, as JSON: for
@@ -75,17 +75,14 @@ class ImageServer:
     def base(self, project: Project) -> str:
         """What all links of a project begin with; ``/thumb/<image id>`` and ``/file/<path>``
         (percent-encoded) follow. For components that make many links in the browser."""
-        return self._base(project)
+        digest = hmac.new(self._key, str(project.root).encode(), hashlib.sha256).hexdigest()[:40]
+        self._roots[digest] = project.root
+        return f"/studio/{digest}"
 
     @property
     def route(self) -> Route:
         """The route to put before Gradio's own."""
         return Route("/studio/{ticket}/{kind}/{key:path}", self._answer)
-
-    def _base(self, project: Project) -> str:
-        digest = hmac.new(self._key, str(project.root).encode(), hashlib.sha256).hexdigest()[:40]
-        self._roots[digest] = project.root
-        return f"/studio/{digest}"
 
     async def _answer(self, request: Request) -> Response:
         root = self._roots.get(request.path_params["ticket"])

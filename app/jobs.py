@@ -8,10 +8,8 @@ or a restarted server sees the same jobs.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
-import secrets
 import shlex
 import signal
 import subprocess
@@ -111,21 +109,16 @@ class JobDesk:
             raise ProjectError(f"the stage '{busy[0].stage}' of this project is {busy[0].status}.",
                                fix="Wait until it has finished, or stop it.")  # fmt: skip
         self.limits.check_start(project, stage, config, signed_in=bool(token))
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-        job_id = f"{stamp}-{stage}-{secrets.token_hex(2)}"
-        folder = project.path("jobs", job_id)
-        command = jobs.command_line(project, stage, config)
+        job = jobs.announce(project, stage, config)
         if token:
-            self._tokens[job_id] = token
-        storage.write_json(folder / "config.json", {
-            "stage": stage, "settings": config.to_dict(), "command": command,
-        })  # fmt: skip
-        storage.write_json(self.queue / f"{job_id}.json", {
-            "job": job_id, "project": str(project.root), "arguments": _arguments(command),
+            self._tokens[job.id] = token
+        storage.write_json(self.queue / f"{job.id}.json", {
+            "job": job.id, "project": str(project.root),
+            "arguments": _arguments(jobs.command_line(project, stage, config)),
             "entered": time.time(), "started": None, "pid": None,
         })  # fmt: skip
         self.dispatch()
-        return job_id
+        return job.id
 
     def dispatch(self) -> None:
         """Start what may start, and take what has ended off the list. Every open page asks once

@@ -8,7 +8,10 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "app"
 
@@ -36,14 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def serve(settings: object, *, open_browser: bool = False) -> None:
+def serve(settings: Settings, *, open_browser: bool = False) -> None:
     """Launch the page and wait."""
-
     from app import janitor
     from app.build import build
-    from app.settings import Settings
 
-    assert isinstance(settings, Settings)
     page, ctx = build(settings)
     janitor.start(settings)
     page.queue(default_concurrency_limit=8)

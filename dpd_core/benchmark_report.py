@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core import storage
+from dpd_core.hardware import peak_resident_memory
 
 LRS_WEIGHT = 0.5
 """Weight of the improvement over random in the label-robust score; DD-Ranking's default."""
@@ -58,7 +59,8 @@ def load(out: Path) -> dict[str, Any]:
         row["scores"] = _scores(row, rows)
     rows.sort(key=_place)
     settings = storage.read_json(out / "benchmark.json")
-    return {**settings, "rows": rows, "model": _model_size(out), "memory_mb": _peak_memory()}
+    memory = peak_resident_memory()
+    return {**settings, "rows": rows, "model": _model_size(out), "memory_mb": memory}
 
 
 def write(out: Path) -> dict[str, str]:
@@ -170,14 +172,6 @@ def _model_size(out: Path) -> dict[str, float]:
 
 def _megabytes(paths: Iterable[Path]) -> float:
     return round(sum(path.stat().st_size for path in paths) / 2**20, 1)
-
-
-def _peak_memory() -> int:
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 _WIDTH, _ROW, _LEFT, _TOP = 760, 22, 210, 34

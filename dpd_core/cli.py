@@ -22,6 +22,7 @@ from typing import Any
 from dpd_core import STAGES, __version__
 from dpd_core.config import CONFIGS, PRESETS, ProjectConfig, StageConfig, resolve
 from dpd_core.errors import ConfigError, DPDError, JobStopped
+from dpd_core.hardware import peak_resident_memory
 
 _RUN_FLAGS = {
     "dataset": ("data", "demo", "test_data", "classes", "test_fraction", "max_per_class"),
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{'Stopped' if stopped else 'Error'}: {error}", file=sys.stderr)
         return 130 if stopped else 1
     terminal.close()
-    seconds, memory = round(time.monotonic() - started, 1), _peak_memory()
+    seconds, memory = round(time.monotonic() - started, 1), peak_resident_memory()
     if as_json:
         print(json.dumps({"ok": True, "command": command, "project": options.get("project"),
                           "seconds": seconds, "peak_memory_mb": memory,
@@ -302,14 +303,6 @@ def _summary(result: dict[str, Any]) -> str:
             )
             parts.append(f"{key} ({inner})")
     return ", ".join(parts)
-
-
-def _peak_memory() -> int:
-    """Largest resident memory of this process so far, in MB."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 class Terminal:

@@ -84,10 +84,15 @@ def _natural_dtype(device: str) -> tuple[str, str]:
 def peak_memory() -> int:
     """Most memory that this process has held so far, in MB: of the GPU if it computes on one,
     else of the machine."""
-    import resource
-
     torch = sys.modules.get("torch")  # not imported for this: that takes seconds
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return round(torch.cuda.max_memory_reserved() / 2**20)
+    return peak_resident_memory()
+
+
+def peak_resident_memory() -> int:
+    """Most memory of the machine that this process has held so far, in MB."""
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))

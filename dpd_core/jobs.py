@@ -195,18 +195,26 @@ def _module(stage: str) -> Any:
     return importlib.import_module(MODULES[stage])
 
 
-def _new_job(project: Project, stage: str, config: StageConfig) -> Job:
-    import psutil
-
+def announce(
+    project: Project, stage: str, config: StageConfig, *, job_id: str | None = None
+) -> Job:
+    """Make the folder of a job that is to be run, with its ``config.json``; without an id, one is
+    made of time, stage and a random part."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-    # Whoever starts this process may have announced the job under an id of its own.
-    given = os.environ.pop("DPD_JOB_ID", None)
-    job = Job(project.path("jobs", given or f"{stamp}-{stage}-{secrets.token_hex(2)}"))
+    job = Job(project.path("jobs", job_id or f"{stamp}-{stage}-{secrets.token_hex(2)}"))
     storage.write_json(
         job.folder / "config.json",
         {"stage": stage, "settings": config.to_dict(),
          "command": command_line(project, stage, config)},
     )  # fmt: skip
+    return job
+
+
+def _new_job(project: Project, stage: str, config: StageConfig) -> Job:
+    import psutil
+
+    # Whoever starts this process may have announced the job already.
+    job = announce(project, stage, config, job_id=os.environ.pop("DPD_JOB_ID", None))
     storage.write_json(
         job.folder / "state.json",
         {"status": "running", "pid": os.getpid(),

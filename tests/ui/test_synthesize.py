@@ -1,12 +1,11 @@
 """The Synthesize tab in a browser: candidates, pins, new samples, two sets side by side."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_app import App, open_app
+from studio_app import App, open_app, wait_for
 
 from dpd_core.distilled import DistilledSet
 from dpd_core.project import Project
@@ -15,15 +14,6 @@ from dpd_core.verify import verify
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
 GRID = "#synthesize-grid .cells"
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.5)
-    raise AssertionError("it did not come")
 
 
 def cell(page: Any, class_name: str, slot: int) -> Any:

@@ -1,14 +1,13 @@
 """The Train tab in a browser: a run that is watched, reloaded, killed and gone on with."""
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from studio_app import App, open_app
+from studio_app import App, open_app, wait_for
 
 from dpd_core import adapters
 from dpd_core.jobs import list_jobs
@@ -42,15 +41,6 @@ def curve_length(page: Any) -> int:
     """Points of the first curve of the first chart."""
     path = page.locator("#train-chart figure svg").first.locator("path.line").last
     return len(re.findall("[ML]", path.get_attribute("d") or "")) if path.count() else 0
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.5)
-    raise AssertionError("it did not come")
 
 
 def open_more(page: Any) -> None:
