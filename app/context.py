@@ -164,8 +164,13 @@ class Context:
 
 
 def message(error: DPDError) -> gr.Error:
-    """The error as a message on the page. Escaped, because it may quote what a visitor sent."""
-    return gr.Error(html.escape(str(error), quote=False), print_exception=False, duration=15)
+    """The error as a message on the page."""
+    return gr.Error(escaped(error), print_exception=False, duration=15)
+
+
+def escaped(error: DPDError) -> str:
+    """The error's text for the page, which takes it for HTML; it may quote what a visitor sent."""
+    return html.escape(str(error), quote=False)
 
 
 def unexpected() -> gr.Error:

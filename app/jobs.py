@@ -128,14 +128,14 @@ class JobDesk:
         with self._thread, FileLock(self.queue.parent / ".queue.lock"):
             self._children = [child for child in self._children if child.poll() is None]
             entries = self._entries()
-            for entry in entries:
-                if entry["started"] and self._ended(entry):
-                    self._path(entry).unlink(missing_ok=True)
+            waiting = [entry for entry in entries if not entry["started"]]
+            at_work = [entry for entry in entries if entry["started"]]
+            for ended in filter(self._ended, at_work):
+                self._path(ended).unlink(missing_ok=True)
+            at_work = [entry for entry in at_work if self._path(entry).exists()]
             if self.settings.hosted:
-                self._end_the_overdue(self._entries())
-            waiting = [entry for entry in self._entries() if not entry["started"]]
-            at_work = len(self._entries()) - len(waiting)
-            for entry in _fair_order(waiting)[: max(self.limit - at_work, 0)]:
+                self._end_the_overdue(at_work, waited_for=bool(waiting))
+            for entry in _fair_order(waiting)[: max(self.limit - len(at_work), 0)]:
                 self._launch(entry)
 
     def _due(self) -> bool:
@@ -238,12 +238,9 @@ class JobDesk:
             return jobs.Job(folder).status != "running"
         return not _exists(entry["pid"]) or time.time() - entry["started"] > _START_SECONDS
 
-    def _end_the_overdue(self, entries: list[dict[str, Any]]) -> None:
+    def _end_the_overdue(self, at_work: list[dict[str, Any]], *, waited_for: bool) -> None:
         """Stop runs that have had their time, and paused ones that keep others waiting."""
-        waited_for = any(not entry["started"] for entry in entries)
-        for entry in entries:
-            if not entry["started"]:
-                continue
+        for entry in at_work:
             folder = Path(entry["project"]) / "jobs" / entry["job"]
             age = time.time() - entry["started"]
             paused = _age(folder / "pause")

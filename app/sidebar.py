@@ -8,7 +8,7 @@ import gradio as gr
 
 from app import views
 from app.components.form import StageForm
-from app.context import Context, message
+from app.context import Context, escaped, message
 from app.jobs import JobView
 from app.limits import folder_size
 from app.services import projects
@@ -143,7 +143,7 @@ class Sidebar:
         try:
             project = self.ctx.project(session)
         except DPDError as error:
-            gr.Warning(str(error))
+            gr.Warning(escaped(error))
             return [gr.Dropdown(choices=names, value=None), []]
         return [
             gr.Dropdown(choices=names, value=session["project"]),
@@ -182,7 +182,7 @@ class Sidebar:
                 opened = workspace.rename(current, name).name
             else:
                 workspace.delete(current)
-                opened = (workspace.names() or [workspace.ensure_demo()])[0]
+                opened = workspace.latest() or workspace.ensure_demo()
         except DPDError as error:
             raise message(error) from error
         return {**session, "project": opened}, gr.Group(visible=False)

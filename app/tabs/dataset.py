@@ -44,7 +44,7 @@ class DatasetTab:
                 gr.Markdown("### What was found")
                 self.report = gr.HTML(views.EMPTY, html_template=views.REPORT_TEMPLATE,
                                       elem_id="dataset-report")  # fmt: skip
-                self.classes = class_balance("dataset-classes")
+                self.classes = class_balance("dataset-balance")
         self._build_thumbnails()
 
     def _build_source(self) -> None:

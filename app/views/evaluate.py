@@ -158,7 +158,9 @@ def _compared(report: Report, ours: Mapping[str, Any], name: str, entry: Mapping
             return _row("good", f"{report['set']} beats {what} by {points:.1f} points{sure}.")
         return _row("bad", f"{report['set']} loses to {what} by {points:.1f} points{sure}: real "
                     "images, chosen this way, would serve better.")  # fmt: skip
-    lead = "ahead of" if mean > other else "behind" if mean < other else "level with"
+    if points < 0.05:
+        return _row("even", f"{report['set']} is level with {what}.")
+    lead = "ahead of" if mean > other else "behind"
     return _row("even", f"{report['set']} is {points:.1f} points {lead} {what}, which may be "
                 f"chance: the seeds differ as much (p = {p:.2f}).")  # fmt: skip
 

@@ -120,3 +120,9 @@ def test_no_handler_is_public_but_the_documented_endpoints(
         if function.api_visibility == "public" and f"/{function.api_name}" not in public
     ]
     assert undocumented == []  # fmt: skip
+
+
+def test_no_two_components_share_an_id(served: tuple[TestClient, Context, Any]) -> None:
+    ids = [block.elem_id for block in served[2].blocks.values() if block.elem_id]
+    assert len(ids) > 100
+    assert sorted(ids) == sorted(set(ids))

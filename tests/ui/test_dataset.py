@@ -52,7 +52,7 @@ def test_a_class_gets_a_readable_name_and_a_hostile_one_stays_text(page: Any, ap
     assert json.loads((app.project() / "dataset" / "names.json").read_text()) == {"beach": EVIL}
     page.reload()
     page.wait_for_function(
-        "text => document.querySelector('#dataset-classes input')?.value === text", arg=EVIL
+        "text => document.querySelector('#dataset-balance input')?.value === text", arg=EVIL
     )
     assert page.evaluate("window.evil") is None
     field = page.get_by_label("Readable name of the class beach")
@@ -94,7 +94,7 @@ def test_an_uploaded_zip_is_read_and_reported(page: Any, own_app: App, scenes: P
     text = report.inner_text()
     assert "meadow/broken.png" in text
     assert "not an image but a .txt file" in text
-    names = page.locator("#dataset-classes input").evaluate_all("n => n.map(i => i.title)")
+    names = page.locator("#dataset-balance input").evaluate_all("n => n.map(i => i.title)")
     assert any(EVIL in title for title in names)
     assert page.evaluate("window.evil") is None
     page.locator("#stage-list li.done", has_text="dataset").wait_for()
