@@ -489,12 +489,12 @@ PRESET_NOTES: dict[str, str] = {
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
-        "train": {"steps": 300, "batch_size": 32, "rank": 16, "targets": "all", "warmup_steps": 20,
+        "train": {"steps": 200, "batch_size": 24, "rank": 16, "targets": "all", "warmup_steps": 20,
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
-                  "classifier_steps": 200, "caption_dropout": 0.1, "flips": True,
+                  "classifier_steps": 120, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 50, "preview_steps": 100},
         "synthesize": {"steps": 25, "scheduler": "dpm++", "cfg": 4.0},
-        "evaluate": {"student_steps": 300, "feature_steps": 300, "seeds": 3},
+        "evaluate": {"student_steps": 200, "feature_steps": 200, "seeds": 3},
     },
     "standard": {
         "train": {"steps": 1200, "batch_size": 32, "rank": 32, "targets": "all", "warmup_steps": 50,

@@ -97,7 +97,9 @@ def train_student(
     """
     labels = _checked(images, labels, n_classes)
     model = build_student(student, n_classes, seed=derive_seed(seed, "weights"))
-    model.to(hardware.device).train()
+    # Channels last: less time a step on a CPU.
+    layout = torch.channels_last
+    model.to(hardware.device, memory_format=layout).train()
     recipe = FINE_TUNING if model.pretrained else FROM_SCRATCH
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.learning_rate, momentum=0.9, nesterov=True,
@@ -113,7 +115,7 @@ def train_student(
         if augment:
             batch = augmented(batch, draws)
         with _autocast(hardware):
-            logits = model(batch)
+            logits = model(batch.contiguous(memory_format=layout))
         loss = F.cross_entropy(logits.float(), targets[picked].to(hardware.device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

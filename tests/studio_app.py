@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parents[1]
 PROJECT = "small"
@@ -84,8 +87,12 @@ class App:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ctrl-C."""
+        """Ctrl-C, and an end to the jobs that a failed test has left at work."""
         self._end(signal.SIGINT)
+        for process in psutil.process_iter(["cmdline"]):
+            if any(str(self.home) in part for part in process.info["cmdline"] or ()):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def _end(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
