@@ -14,6 +14,7 @@ from dpd_core.distilled import DistilledSet, candidate_file, write_manifest
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
 from dpd_core.set_edits import choose_candidate, pin_slot
+from dpd_core.slot_files import slot_path
 from dpd_core.verify import verify
 
 SET = "dpd-1"
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copyfile(source, path)
             candidate["sha256"] = storage.file_digest(path)
         slot["sha256"] = storage.file_digest(folder / slot["file"])
-        storage.write_json(set_edits.slot_path(folder, slot["class"], slot["slot"]), slot)
+        storage.write_json(slot_path(folder, slot["class"], slot["slot"]), slot)
     write_manifest(folder, {**manifest, "recipe": identity})
     write_contact_sheet(DistilledSet.load(project, SET), load_index(project))
     return root
@@ -75,7 +76,7 @@ def test_another_candidate_is_chosen_everywhere(project: Project) -> None:
 
 def test_a_choice_survives_that_the_stage_writes_the_manifest_again(project: Project) -> None:
     record = choose_candidate(project, SET, "river", 0, 0)
-    path = set_edits.slot_path(project.path("distilled", SET), "river", 0)
+    path = slot_path(project.path("distilled", SET), "river", 0)
     assert storage.read_json(path) == record
 
 
