@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from finished_stage import finish
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -44,7 +45,7 @@ def make_project(
     config = ProjectConfig(device="cpu", dtype="float32")
     project = Project.create(root / "project", config=config)
     settings = DatasetConfig(data=str(root / "source"))
-    project.finish("dataset", settings, dataset.run(project, settings))
+    finish(project, "dataset", settings, dataset.run(project, settings))
     _write_clusters(project, ipc)
     if adapter:
         folder = project.path("adapters", "lora-1")
@@ -52,7 +53,7 @@ def make_project(
         save_file({"weight": torch.ones(2)}, folder / "pytorch_lora_weights.safetensors")
         storage.write_json(folder / "adapter.json", {"id": "lora-1", "finished": "2026-01-01"})
     _write_set(project, classes, ipc, size, set_name, "lora-1" if adapter else None)
-    project.finish("synthesize", SynthesizeConfig(), {"set": set_name})
+    finish(project, "synthesize", SynthesizeConfig(), {"set": set_name})
     return project
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from finished_stage import finish
 from PIL import Image
 from sklearn.cluster import KMeans
 from torch import Tensor
@@ -203,7 +204,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setattr("dpd_core.backbone.load_backbone", lambda project: PoolingEncoder())
     project = Project.create(tmp_path / "project")
     config = DatasetConfig(data=str(tmp_path / "images"), test_fraction=0.34)
-    project.finish("dataset", config, dataset.run(project, config))
+    finish(project, "dataset", config, dataset.run(project, config))
     return project
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from distilled_project import make_project
+from finished_stage import finish
 
 from dpd_core import jobs, set_edits, storage
 from dpd_core.config import CONFIGS, EvaluateConfig, ExportConfig, SynthesizeConfig
@@ -15,6 +16,7 @@ from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
 from dpd_core.set_edits import choose_candidate, pin_slot
 from dpd_core.slot_files import slot_path
+from dpd_core.staleness import is_current
 from dpd_core.verify import verify
 
 SET = "dpd-1"
@@ -26,8 +28,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("edits")
     project = make_project(root)
     for stage in ("prototypes", "captions", "train"):
-        project.finish(stage, CONFIGS[stage](), {})
-    project.finish("synthesize", SynthesizeConfig(), {"set": SET})
+        finish(project, stage, CONFIGS[stage](), {})
+    finish(project, "synthesize", SynthesizeConfig(), {"set": SET})
     folder = project.path("distilled", SET)
     recipe = {"seed": 0, "settings": SynthesizeConfig().to_dict()}
     identity = storage.digest(recipe)
@@ -84,20 +86,20 @@ def test_what_was_made_from_the_set_is_out_of_date_after_a_choice(project: Proje
     evaluate = EvaluateConfig(student_steps=1, seeds=1, distribution=False, baselines=())
     jobs.run_stage(project, "evaluate", evaluate)
     jobs.run_stage(project, "export", ExportConfig(adapter=False))
-    assert project.is_current("evaluate", evaluate)
+    assert is_current(project, "evaluate", evaluate)
     other = project.path("distilled", "other")
     shutil.copytree(project.path("distilled", SET), other)
     manifest = storage.read_json(other / "manifest.json")
     storage.write_json(other / "manifest.json", {**manifest, "name": "other"})
     choose_candidate(project, "other", "river", 0, 0)
-    assert project.is_current("evaluate"), "a choice in another set does not concern it"
+    assert is_current(project, "evaluate"), "a choice in another set does not concern it"
     pin_slot(project, SET, "river", 0)
-    assert project.is_current("export"), "a pin changes no image"
+    assert is_current(project, "export"), "a pin changes no image"
     choose_candidate(project, SET, "river", 0, 0)
-    assert not project.is_current("evaluate")
-    assert not project.is_current("export")
+    assert not is_current(project, "evaluate")
+    assert not is_current(project, "export")
     jobs.run_stage(project, "export", ExportConfig(adapter=False))
-    assert project.is_current("export")
+    assert is_current(project, "export")
     exported = project.path("export", SET, "train", "river", "000.png").read_bytes()
     assert exported == DistilledSet.load(project, SET).slots[4].path.read_bytes()
 
