@@ -4,14 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from distilled_project import make_project
+from distilled_project import complete_set, make_project
 from finished_stage import finish
 
 from dpd_core import jobs, set_edits, storage
 from dpd_core.config import CONFIGS, EvaluateConfig, ExportConfig, SynthesizeConfig
-from dpd_core.contact_sheet import write_contact_sheet
-from dpd_core.dataset import load_index
-from dpd_core.distilled import DistilledSet, candidate_file, write_manifest
+from dpd_core.distilled import DistilledSet
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
 from dpd_core.set_edits import choose_candidate, pin_slot
@@ -30,25 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in ("prototypes", "captions", "train"):
         finish(project, stage, CONFIGS[stage](), {})
     finish(project, "synthesize", SynthesizeConfig(), {"set": SET})
-    folder = project.path("distilled", SET)
-    recipe = {"seed": 0, "settings": SynthesizeConfig().to_dict()}
-    identity = storage.digest(recipe)
-    storage.write_json(folder / "recipe.json", {"identity": identity, "recipe": recipe})
-    manifest = storage.read_json(folder / "manifest.json")
-    for slot in manifest["slots"]:
-        for candidate in slot["candidates"]:
-            path = folder / candidate_file(slot["file"], candidate["index"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Any other picture: only the bytes of chosen and not chosen must differ.
-            source = folder / slot["file"]
-            if candidate["index"] != slot["chosen"]:
-                source = project.root.parent / "source/train" / slot["class"] / "05.png"
-            shutil.copyfile(source, path)
-            candidate["sha256"] = storage.file_digest(path)
-        slot["sha256"] = storage.file_digest(folder / slot["file"])
-        storage.write_json(slot_path(folder, slot["class"], slot["slot"]), slot)
-    write_manifest(folder, {**manifest, "recipe": identity})
-    write_contact_sheet(DistilledSet.load(project, SET), load_index(project))
+    complete_set(project)
     return root
 
 
