@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.assets import ASSETS
+
 if TYPE_CHECKING:
     from app.settings import Settings
-
-ASSETS = Path(__file__).resolve().parent.parent / "assets" / "app"
 
 
 def main(arguments: list[str] | None = None) -> int:

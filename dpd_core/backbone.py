@@ -22,15 +22,9 @@ from dpd_core import storage
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import ModelError
 from dpd_core.hardware import Hardware, choose_hardware
-from dpd_core.model_files import files_digest, first_line, model_folder
+from dpd_core.model_files import first_line, parts_digest, resolve_model
 from dpd_core.project import Project
 from dpd_core.prompt_tokens import PromptTokenizer
-
-BUNDLED = Path(__file__).parents[1] / "assets" / "base"
-"""Folder of the model that comes with the program."""
-
-_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-_SUFFIXES = (".json", ".safetensors", ".txt")
 
 
 @dataclass(frozen=True)
@@ -329,26 +323,7 @@ def backbone_identity(config: ProjectConfig) -> str:
 
 def model_identity(config: ProjectConfig) -> str:
     """Identity of all weights of the model in the settings, for provenance and adapters."""
-    return _files_digest(resolve_model(config.model), _PARTS)
-
-
-def resolve_model(source: str) -> Path:
-    """The local folder of a model: the bundled one, a folder, or a Hub snapshot.
-
-    Raises:
-        ModelError: there is no such folder, or the Hub does not give it.
-    """
-    if source == "bundled":
-        if not (BUNDLED / "model_index.json").exists():
-            raise ModelError("the bundled model is missing.", where=BUNDLED,
-                             fix="Get the repository again, with its assets folder.")  # fmt: skip
-        return BUNDLED
-    patterns = [f"{part}/*{end}" for part in _PARTS for end in _SUFFIXES]
-    return model_folder(
-        source,
-        patterns=["model_index.json", *patterns],
-        example="stable-diffusion-v1-5/stable-diffusion-v1-5",
-    )
+    return parts_digest(resolve_model(config.model))
 
 
 def merge_adapter(unet: Any, adapter: Path) -> None:
@@ -382,9 +357,4 @@ def merge_adapter(unet: Any, adapter: Path) -> None:
 
 
 def _latent_fingerprint(folder: Path, image_size: int) -> str:
-    return storage.digest(_files_digest(folder, ("vae",)), image_size)
-
-
-def _files_digest(folder: Path, parts: tuple[str, ...]) -> str:
-    found = (path for part in parts for path in (folder / part).glob("*"))
-    return files_digest(folder, (path for path in found if path.suffix in _SUFFIXES))
+    return storage.digest(parts_digest(folder, ("vae",)), image_size)

@@ -14,6 +14,7 @@ from typing import Any
 
 from dpd_core import storage
 from dpd_core.hardware import peak_resident_memory
+from dpd_core.model_files import resolve_model
 
 LRS_WEIGHT = 0.5
 """Weight of the improvement over random in the label-robust score; DD-Ranking's default."""
@@ -159,8 +160,6 @@ def _place(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _model_size(out: Path) -> dict[str, float]:
-    from dpd_core.backbone import resolve_model
-
     settings = storage.read_json(out / "benchmark.json")["fixed"]
     folder = resolve_model(settings["project"]["model"])
     adapters = sorted(out.glob("ipc-*/adapters/*/*.safetensors"))

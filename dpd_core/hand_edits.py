@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dpd_core import storage
+from dpd_core.adapters import chosen_adapter
+from dpd_core.captions import captions_digest
+from dpd_core.dataset.labels import read_labels
 from dpd_core.errors import DPDError, StageMissing
-
-if TYPE_CHECKING:
-    from dpd_core.project import Project
+from dpd_core.project import Project
+from dpd_core.set_edits import choices
 
 
 def overrides_digest(project: Project) -> str:
@@ -38,16 +40,12 @@ def overrides_digest(project: Project) -> str:
 
 def labels_digest(project: Project) -> str:
     """Digest of ``dataset/labels.json``, the classes that people corrected."""
-    from dpd_core.dataset.labels import read_labels
-
     labels = read_labels(project)
     return storage.digest(labels) if labels else ""
 
 
 def texts_digest(project: Project) -> str:
     """Digest of the captions as they stand; without prototypes there are none."""
-    from dpd_core.captions import captions_digest
-
     try:
         return captions_digest(project)
     except StageMissing:
@@ -63,8 +61,6 @@ def names_digest(project: Project) -> str:
 
 def adapter_digest(project: Project) -> str:
     """Digest of the adapter that was chosen by hand."""
-    from dpd_core.adapters import chosen_adapter
-
     name = chosen_adapter(project)
     return storage.digest(name) if name else ""
 
@@ -114,8 +110,6 @@ class HandEdits:
 
     @cached_property
     def _sets(self) -> dict[str, str]:
-        from dpd_core.set_edits import choices
-
         try:
             return choices(self.project)
         except DPDError as error:

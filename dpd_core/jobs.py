@@ -24,6 +24,9 @@ from dpd_core.config import StageConfig
 from dpd_core.errors import DPDError, JobStopped
 from dpd_core.events import Done, Emit, Event, Failed, Log, to_dict
 from dpd_core.project import Project
+from dpd_core.set_edits import mend
+from dpd_core.staleness import inputs_now, is_current
+from dpd_core.verify import files_left
 
 MODULES = {
     "dataset": "dpd_core.dataset",
@@ -122,13 +125,10 @@ def run_stage(
     """
     if not is_main_process():
         return _module(stage).run(project, config, lambda event: None)
-    from dpd_core.set_edits import mend
-    from dpd_core.verify import files_left
-
     with project.lock():
         storage.tidy(project.root)
         mend(project)
-        inputs = project.inputs(stage) if stage in STAGES else {}
+        inputs = inputs_now(project, stage) if stage in STAGES else {}
         job = _new_job(project, stage, config)
         if on_start is not None:
             on_start(job)
@@ -163,7 +163,7 @@ def run_stage(
 
 def skip_current(project: Project, stage: str, config: StageConfig, listen: Emit) -> bool:
     """Whether a stage needs no run, because it is finished with these settings; says so."""
-    if not project.is_current(stage, config):
+    if not is_current(project, stage, config):
         return False
     listen(Log(stage, "is finished already with these settings"))
     return True

@@ -9,6 +9,31 @@ from pathlib import Path
 from dpd_core import storage
 from dpd_core.errors import ModelError
 
+BUNDLED = Path(__file__).parents[1] / "assets" / "base"
+"""Folder of the text-to-image model that comes with the program."""
+
+_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+_SUFFIXES = (".json", ".safetensors", ".txt")
+
+
+def resolve_model(source: str) -> Path:
+    """The local folder of a text-to-image model: the bundled one, a folder, or a Hub snapshot.
+
+    Raises:
+        ModelError: there is no such folder, or the Hub does not give it.
+    """
+    if source == "bundled":
+        if not (BUNDLED / "model_index.json").exists():
+            raise ModelError("the bundled model is missing.", where=BUNDLED,
+                             fix="Get the repository again, with its assets folder.")  # fmt: skip
+        return BUNDLED
+    patterns = [f"{part}/*{end}" for part in _PARTS for end in _SUFFIXES]
+    return model_folder(
+        source,
+        patterns=["model_index.json", *patterns],
+        example="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    )
+
 
 def model_folder(
     source: str, *, patterns: Iterable[str], ignore: Iterable[str] = (), example: str
@@ -31,6 +56,12 @@ def model_folder(
                          fix=f"Give a model folder, a Hub id like '{example}', or 'bundled'."
                          )  # fmt: skip
     return _snapshot(source, tuple(patterns), tuple(ignore))
+
+
+def parts_digest(folder: Path, parts: Iterable[str] = _PARTS) -> str:
+    """Identity of a text-to-image model, or of some of its parts, by the files in their folders."""
+    found = (path for part in parts for path in (folder / part).glob("*"))
+    return files_digest(folder, (path for path in found if path.suffix in _SUFFIXES))
 
 
 def files_digest(folder: Path, files: Iterable[Path]) -> str:

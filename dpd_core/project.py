@@ -2,9 +2,7 @@
 
 ``project.json`` holds the settings shared by all stages and one record for each finished
 stage: its settings, its result and an id that changes with either or with anything upstream.
-A stage is *current* while its settings, the ids of the stages it was made from and what people
-have written by hand since (:mod:`dpd_core.hand_edits`) are the ones on record; ``run`` skips
-current stages, so it can be started again after any end.
+Whether a finished stage is still up to date is asked of :mod:`dpd_core.staleness`.
 """
 
 from __future__ import annotations
@@ -20,20 +18,8 @@ from filelock import FileLock, Timeout
 from dpd_core import STAGES, storage
 from dpd_core.config import ProjectConfig, StageConfig
 from dpd_core.errors import ProjectError, StageMissing
-from dpd_core.hand_edits import HandEdits, matches
 
 SCHEMA = 1
-
-UPSTREAM: dict[str, tuple[str, ...]] = {
-    "dataset": (),
-    "prototypes": ("dataset",),
-    "captions": ("prototypes",),
-    "train": ("captions",),
-    "synthesize": ("captions", "train"),
-    "evaluate": ("synthesize",),
-    "export": ("synthesize",),
-}
-"""The stages whose results a stage reads; an id carries everything before it along."""
 
 _ABOUT_THE_RUN = ("changed",)
 """Parts of a result that tell what a run had to do, not what came out: they differ between an
@@ -82,7 +68,7 @@ class Project:
             raise ProjectError("there is no project in this folder.", where=project.root,
                                fix="Start one with `python -m dpd_core dataset --project DIR "
                                "--data FOLDER`.")  # fmt: skip
-        project._manifest()
+        project.manifest()
         return project
 
     @classmethod
@@ -105,7 +91,7 @@ class Project:
     @property
     def config(self) -> ProjectConfig:
         """The settings shared by all stages."""
-        return ProjectConfig.from_dict(self._manifest()["settings"])
+        return ProjectConfig.from_dict(self.manifest()["settings"])
 
     def configure(self, config: ProjectConfig) -> None:
         """Change the shared settings. Finished stages stay, but are no longer current."""
@@ -132,10 +118,35 @@ class Project:
         """The path inside the project as a POSIX string, as kept in project files."""
         return path.resolve().relative_to(self.root).as_posix()
 
+    def manifest(self) -> dict[str, Any]:
+        """What ``project.json`` holds, in one reading: ``settings``, and ``stages`` with the
+        record of each finished stage (see :meth:`record`).
+
+        Raises:
+            ProjectError: the file is missing, damaged, or of another version.
+        """
+        fix = "Restore project.json from a copy, or start a new project."
+        manifest = storage.read_json(self.manifest_path, fix=fix)
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
+            raise ProjectError("not a project file.", where=self.manifest_path, fix=fix)
+        if manifest.get("schema") != SCHEMA:
+            raise ProjectError(
+                f"the project has schema {manifest.get('schema')!r}; this version reads {SCHEMA}.",
+                where=self.manifest_path, fix="Open it with the version that made it.",
+            )  # fmt: skip
+        records = manifest["stages"]
+        if (
+            set(records) - set(STAGES)
+            or not isinstance(manifest.get("settings"), dict)
+            or not all(_is_record(record) for record in records.values())
+        ):
+            raise ProjectError("not a project file.", where=self.manifest_path, fix=fix)
+        return manifest
+
     def record(self, stage: str) -> dict[str, Any] | None:
         """The record of a finished stage (``id``, ``settings``, ``inputs``, ``result``,
         ``finished``), or ``None``."""
-        return self._manifest()["stages"].get(stage)
+        return self.manifest()["stages"].get(stage)
 
     def result(self, stage: str) -> dict[str, Any]:
         """The result of a finished stage.
@@ -151,18 +162,9 @@ class Project:
             )  # fmt: skip
         return record["result"]
 
-    def inputs(self, stage: str) -> dict[str, Any]:
-        """From what a stage would be made now: the ids of the stages before it, and under
-        ``by_hand`` the digests of what people have written.
-
-        Ask before the stage starts: captions may be edited while it runs.
-        """
-        stages = self._manifest()["stages"]
-        return {**_upstream_ids(stage, stages), "by_hand": HandEdits(self).of(stage)}
-
     def finish(
         self, stage: str, config: StageConfig, result: dict[str, Any], *,
-        inputs: dict[str, Any] | None = None, files: dict[str, str] | None = None,
+        inputs: dict[str, Any], files: dict[str, str] | None = None,
     ) -> str:  # fmt: skip
         """Put a finished stage on record and return its id.
 
@@ -170,10 +172,9 @@ class Project:
             stage: Stage name.
             config: Its settings.
             result: What it returned.
-            inputs: What :meth:`inputs` said when it started; ``None`` asks now.
+            inputs: What :func:`dpd_core.staleness.inputs_now` said when it started.
             files: SHA-256 of the files it left, by path, for :mod:`dpd_core.verify`.
         """
-        inputs = self.inputs(stage) if inputs is None else inputs
         entry: dict[str, Any] = {
             "id": "", "settings": config.to_dict(), "inputs": inputs,
             "project_settings": self.config.to_dict(), "result": result, "finished": _now(),
@@ -182,33 +183,6 @@ class Project:
         entry["id"] = record_id(stage, entry)
         self._update(lambda manifest: manifest["stages"].update({stage: entry}))
         return entry["id"]
-
-    def is_current(self, stage: str, config: StageConfig | None = None) -> bool:
-        """Whether the stage is finished, with these settings (if given) and from what the
-        stages before it, and people, say now."""
-        return self._is_current(stage, config, self._manifest(), HandEdits(self))
-
-    def _is_current(
-        self, stage: str, config: StageConfig | None, manifest: dict[str, Any], edits: HandEdits
-    ) -> bool:
-        record = manifest["stages"].get(stage)
-        if record is None:
-            return False
-        recorded = dict(record["inputs"])
-        by_hand = recorded.pop("by_hand", {})
-        if recorded != _upstream_ids(stage, manifest["stages"]):
-            return False
-        if record["project_settings"] != ProjectConfig.from_dict(manifest["settings"]).to_dict():
-            return False
-        # A setting that came after the record had its default value then.
-        if config is not None and config.to_dict() != {
-            **type(config)().to_dict(), **record["settings"]
-        }:  # fmt: skip
-            return False
-        used = record["result"].get("set")
-        return matches(by_hand, edits.of(stage), used=used) and all(
-            self._is_current(earlier, None, manifest, edits) for earlier in UPSTREAM[stage]
-        )
 
     @contextlib.contextmanager
     def lock(self, timeout: float = 0.0) -> Iterator[None]:
@@ -228,27 +202,8 @@ class Project:
                     fix="Wait until it has finished, or stop it.",
                 ) from None  # fmt: skip
 
-    def _manifest(self) -> dict[str, Any]:
-        fix = "Restore project.json from a copy, or start a new project."
-        manifest = storage.read_json(self.manifest_path, fix=fix)
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
-            raise ProjectError("not a project file.", where=self.manifest_path, fix=fix)
-        if manifest.get("schema") != SCHEMA:
-            raise ProjectError(
-                f"the project has schema {manifest.get('schema')!r}; this version reads {SCHEMA}.",
-                where=self.manifest_path, fix="Open it with the version that made it.",
-            )  # fmt: skip
-        records = manifest["stages"]
-        if (
-            set(records) - set(STAGES)
-            or not isinstance(manifest.get("settings"), dict)
-            or not all(_is_record(record) for record in records.values())
-        ):
-            raise ProjectError("not a project file.", where=self.manifest_path, fix=fix)
-        return manifest
-
     def _update(self, change: Any) -> None:
-        manifest = self._manifest()
+        manifest = self.manifest()
         change(manifest)
         storage.write_json(self.manifest_path, manifest)
 
@@ -271,10 +226,6 @@ def _is_record(value: Any) -> bool:
                 for name in ("settings", "inputs", "project_settings", "result"))
         and isinstance(value["inputs"].get("by_hand", {}), dict)
     )  # fmt: skip
-
-
-def _upstream_ids(stage: str, stages: dict[str, Any]) -> dict[str, str]:
-    return {name: stages[name]["id"] for name in UPSTREAM[stage] if name in stages}
 
 
 def _now() -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dpd_core import storage
 from dpd_core.errors import ModelError
-from dpd_core.model_files import first_line, model_folder
+from dpd_core.model_files import first_line, model_folder, resolve_model
 
 _CLIP_POSITIONS = 77
 _FILES = ("tokenizer/*.json", "tokenizer/*.txt", "text_encoder/config.json")
@@ -53,14 +53,12 @@ def load_prompt_tokenizer(source: str) -> PromptTokenizer:
 
     Args:
         source: ``"bundled"``, a local folder or a Hub id; see
-            :func:`dpd_core.backbone.resolve_model`.
+            :func:`dpd_core.model_files.resolve_model`.
 
     Raises:
         ModelError: the model or its tokenizer is missing.
     """
     if source == "bundled":
-        from dpd_core.backbone import resolve_model
-
         return _load(resolve_model(source))
     example = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     return _load(model_folder(source, patterns=_FILES, example=example))

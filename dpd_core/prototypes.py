@@ -273,9 +273,9 @@ def _choose(
 
 def _report_labels(project: Project, index: DatasetIndex, emit: Emit) -> None:
     """Say which corrected classes do not apply to the data set as it is now."""
-    from dpd_core.dataset.labels import read_labels, unknown_labels
+    from dpd_core.dataset.labels import read_labels
 
-    for image_id, name in sorted(unknown_labels(index, read_labels(project)).items()):
+    for image_id, name in sorted(index.unknown_labels(read_labels(project)).items()):
         emit(Log(STAGE, f"{image_id}, moved by hand to {name}: the image or the class is not in "
                  "the data set (any more).", level="warning"))  # fmt: skip
 

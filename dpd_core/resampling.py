@@ -21,7 +21,8 @@ from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.events import Emit, Making, Meter, Preview, ignore
 from dpd_core.latents import latents_for
 from dpd_core.project import Project
-from dpd_core.synthesis import Sampler, Task, project_sampler, save_candidates
+from dpd_core.slot_files import save_candidates
+from dpd_core.synthesis import Sampler, Task, project_sampler
 
 COMMAND = "resample"
 

@@ -11,7 +11,6 @@ The candidates are never touched: a choice made by hand can be taken back by cho
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from urllib.parse import unquote
 from filelock import FileLock, Timeout
 
 from dpd_core import storage
-from dpd_core.distilled import DistilledSet, candidate_file, set_folder, write_manifest
+from dpd_core.distilled import DistilledSet, candidate_file, write_manifest
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
+from dpd_core.slot_files import put_in_place
 
 BY_HAND = "hand"
 BY_SCORE = "score"
@@ -177,21 +177,13 @@ def mend_set(project: Project, root: Path) -> None:
         return
     records = storage.read_json(root / _PENDING)
     for record in records:
-        chosen = record["candidates"][record["chosen"]]
-        with storage.atomic_path(root / record["file"]) as temporary:
-            shutil.copyfile(root / candidate_file(record["file"], chosen["index"]), temporary)
-        storage.write_json(slot_path(root, record["class"], record["slot"]), record)
+        put_in_place(root, record)
     manifest = storage.read_json(root / "manifest.json")
     changed = {(record["class"], record["slot"]): record for record in records}
     slots = [changed.get((slot["class"], slot["slot"]), slot) for slot in manifest["slots"]]
     write_manifest(root, {**manifest, "slots": slots})
     write_contact_sheet(DistilledSet.load(project, manifest["name"]), load_index(project))
     (root / _PENDING).unlink(missing_ok=True)
-
-
-def slot_path(root: Path, class_name: str, slot: int) -> Path:
-    """Where a slot's own record lies, which is what makes the slot filled."""
-    return root / "slots" / f"{storage.safe_name(class_name)}-{slot:03d}.json"
 
 
 def choices(project: Project) -> dict[str, str]:
@@ -214,6 +206,5 @@ def choices(project: Project) -> dict[str, str]:
 
 __all__ = [
     "BY_HAND", "BY_SCORE", "choices", "choose_candidate", "commit", "editing", "find_candidate",
-    "mend", "mend_set", "pin_slot", "read_slot_name", "set_folder", "slot_name", "slot_path",
-    "slot_record",
+    "mend", "mend_set", "pin_slot", "read_slot_name", "slot_name", "slot_record",
 ]  # fmt: skip

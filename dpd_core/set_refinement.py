@@ -24,6 +24,7 @@ from dpd_core.matching import project_networks
 from dpd_core.project import Project
 from dpd_core.refinement import Refiner
 from dpd_core.selection import Candidates, margin
+from dpd_core.slot_files import finish_slot, save_candidates
 
 STAGE = "synthesize"
 _ENCODE_BATCH = 32
@@ -98,8 +99,6 @@ def _finished(
     folder: Path, records: list[dict[str, Any]], images: np.ndarray, backbone: Backbone,
     classifier: LatentClassifier,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    from dpd_core.synthesis import finish_slot, save_candidates
-
     finished = []
     for start in range(0, len(records), _ENCODE_BATCH):
         part = images[start : start + _ENCODE_BATCH]

@@ -8,7 +8,6 @@ is always the same, so that a slot made again alone is the same image.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dpd_core import adapters, set_edits, storage
@@ -27,7 +25,7 @@ from dpd_core.classifier import LatentClassifier, load_classifier
 from dpd_core.config import SynthesizeConfig
 from dpd_core.contact_sheet import write_contact_sheet
 from dpd_core.dataset import load_index, open_record
-from dpd_core.distilled import DistilledSet, candidate_file, set_folder, write_manifest
+from dpd_core.distilled import DistilledSet, set_folder, write_manifest
 from dpd_core.events import Emit, Log, Making, Meter, Preview, ignore
 from dpd_core.guidance import spherical_target
 from dpd_core.guides import Surroundings, build_guide, survey
@@ -39,6 +37,7 @@ from dpd_core.sampling import sample
 from dpd_core.seeding import derive_seed
 from dpd_core.selection import RULES, Candidates
 from dpd_core.set_refinement import refine_set
+from dpd_core.slot_files import finish_slot, save_candidates, slot_path, take_over_slot
 from dpd_core.strategies import Strategy, get_strategy
 
 STAGE = "synthesize"
@@ -95,7 +94,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     emit(Making(STAGE, project.relative(folder)))
     for task in tasks:
         if (task.class_name, task.slot) in kept and not _is_filled(folder, task):
-            _take_over(folder, task, *kept[task.class_name, task.slot])
+            take_over_slot(folder, task.file, *kept[task.class_name, task.slot])
     missing = [task for task in tasks if not _is_filled(folder, task)]
     processes = PartialState(cpu=project.config.device == "cpu")
     refine_steps = config.refine_steps if strategy.refine else 0
@@ -113,7 +112,8 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         meter = Meter(emit, STAGE, len(tasks), done=len(tasks) - len(missing),
                       message="sampling images")  # fmt: skip
         for task, record, images in sampler.fill(missing, processes=processes):
-            _save_slot(folder, task, record, images)
+            save_candidates(folder, record, images)
+            finish_slot(folder, record)
             emit(Preview(STAGE, task.slot, project.relative(folder / task.file),
                          task.caption.text))  # fmt: skip
             meter.advance(processes.num_processes)
@@ -335,72 +335,18 @@ def _kept(
     return {key: pinned[key] for key in sorted(pinned.keys() & there)}
 
 
-def _take_over(folder: Path, task: Task, source: Path, record: dict[str, Any]) -> None:
-    """Copy a slot from another set."""
-    for candidate in record["candidates"]:
-        file = candidate_file(record["file"], candidate["index"])
-        _copy(source / file, folder / candidate_file(task.file, candidate["index"]))
-    _copy(source / record["file"], folder / task.file)
-    storage.write_json(_record_path(folder, task), {**record, "file": task.file})
-
-
-def _copy(source: Path, target: Path) -> None:
-    with storage.atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
 def _round(task: Task) -> tuple[str | int, ...]:
     return ("round", task.round) if task.round else ()
 
 
 def _record_path(folder: Path, task: Task) -> Path:
-    return set_edits.slot_path(folder, task.class_name, task.slot)
+    return slot_path(folder, task.class_name, task.slot)
 
 
 def _is_filled(folder: Path, task: Task) -> bool:
     return _record_path(folder, task).exists() and (folder / task.file).exists()
 
 
-def _save_slot(folder: Path, task: Task, record: dict[str, Any], images: Tensor) -> None:
-    """Write a slot's images, then its record, which is what makes the slot finished."""
-    save_candidates(folder, record, images)
-    finish_slot(folder, record)
-
-
-def finish_slot(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Put the chosen candidate in the slot's place and write its record; returns the record."""
-    chosen = record["candidates"][record["chosen"]]
-    _copy(folder / candidate_file(record["file"], chosen["index"]), folder / record["file"])
-    record = {**record, "sha256": chosen["sha256"]}
-    storage.write_json(set_edits.slot_path(folder, record["class"], record["slot"]), record)
-    return record
-
-
-def save_candidates(
-    folder: Path, record: dict[str, Any], images: Tensor, *, first: int = 0
-) -> None:
-    """Write candidates' images and note their digests in the slot's record.
-
-    Args:
-        folder: The set's folder.
-        record: The slot's record; its candidates from ``first`` on get a ``sha256``.
-        images: uint8 (n, H, W, 3).
-        first: Place of the first of them in the record.
-    """
-    for candidate, image in zip(record["candidates"][first:], images.numpy(), strict=True):
-        file = folder / candidate_file(record["file"], candidate["index"])
-        _save_png(file, image)
-        candidate["sha256"] = storage.file_digest(file)
-
-
-def _save_png(path: Path, image: Any) -> None:
-    with storage.atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary)
-
-
 def _groups(rows: list[int], size: int) -> Iterator[list[int]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-__all__ = ["DistilledSet", "Sampler", "Task", "candidate_file", "run"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from finished_stage import finish
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from dpd_core.backbone import Posterior
 from dpd_core.config import DatasetConfig, PrototypesConfig
 from dpd_core.events import Event
 from dpd_core.project import Project
+from dpd_core.staleness import inputs_now
 
 
 class PoolingEncoder:
@@ -43,7 +45,7 @@ def clustered_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setattr("dpd_core.backbone.load_backbone", lambda project: PoolingEncoder())
     project = Project.create(root / "project")
     config = DatasetConfig(data=str(root / "images"), test_fraction=0.34)
-    project.finish("dataset", config, dataset.run(project, config))
+    finish(project, "dataset", config, dataset.run(project, config))
     cluster(project)
     return project
 
@@ -51,7 +53,7 @@ def clustered_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 def cluster(project: Project, **settings: Any) -> list[Event]:
     """Run the stage and put it on record, as a job does."""
     config = PrototypesConfig(**{"ipc": 3, "pool": 4, "project_map": False, **settings})
-    inputs, events = project.inputs("prototypes"), []
+    inputs, events = inputs_now(project, "prototypes"), []
     result = prototypes.run(project, config, events.append)
     project.finish("prototypes", config, result, inputs=inputs)
     return events

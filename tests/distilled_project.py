@@ -1,19 +1,23 @@
 """A small project as it is after synthesize, made in a moment and without any model."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from finished_stage import finish
 from PIL import Image
 from safetensors.torch import save_file
 
 from dpd_core import dataset, storage
 from dpd_core.config import DatasetConfig, ProjectConfig, SynthesizeConfig
-from dpd_core.distilled import write_manifest
+from dpd_core.contact_sheet import write_contact_sheet
+from dpd_core.distilled import DistilledSet, candidate_file, write_manifest
 from dpd_core.project import Project
 from dpd_core.prototype_files import Prototype, write_prototypes
 from dpd_core.seeding import derive_seed
+from dpd_core.slot_files import slot_path
 
 CLASSES = {"forest": (40, 120, 50), "river": (40, 80, 190), "desert": (210, 180, 120)}
 """Class name and its colour."""
@@ -44,7 +48,7 @@ def make_project(
     config = ProjectConfig(device="cpu", dtype="float32")
     project = Project.create(root / "project", config=config)
     settings = DatasetConfig(data=str(root / "source"))
-    project.finish("dataset", settings, dataset.run(project, settings))
+    finish(project, "dataset", settings, dataset.run(project, settings))
     _write_clusters(project, ipc)
     if adapter:
         folder = project.path("adapters", "lora-1")
@@ -52,8 +56,33 @@ def make_project(
         save_file({"weight": torch.ones(2)}, folder / "pytorch_lora_weights.safetensors")
         storage.write_json(folder / "adapter.json", {"id": "lora-1", "finished": "2026-01-01"})
     _write_set(project, classes, ipc, size, set_name, "lora-1" if adapter else None)
-    project.finish("synthesize", SynthesizeConfig(), {"set": set_name})
+    finish(project, "synthesize", SynthesizeConfig(), {"set": set_name})
     return project
+
+
+def complete_set(project: Project, set_name: str = "dpd-1") -> None:
+    """Add what the stage leaves beside a set's images: recipe, candidates, digests, slot records
+    and the contact sheet.
+
+    A candidate that was not chosen is some other picture of its class.
+    """
+    folder = project.path("distilled", set_name)
+    recipe = {"seed": 0, "settings": SynthesizeConfig().to_dict()}
+    identity = storage.digest(recipe)
+    storage.write_json(folder / "recipe.json", {"identity": identity, "recipe": recipe})
+    manifest = storage.read_json(folder / "manifest.json")
+    for slot in manifest["slots"]:
+        other = project.root.parent / "source/train" / slot["class"] / "05.png"
+        for candidate in slot["candidates"]:
+            chosen = candidate["index"] == slot["chosen"]
+            path = folder / candidate_file(slot["file"], candidate["index"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / slot["file"] if chosen else other, path)
+            candidate["sha256"] = storage.file_digest(path)
+        slot["sha256"] = storage.file_digest(folder / slot["file"])
+        storage.write_json(slot_path(folder, slot["class"], slot["slot"]), slot)
+    write_manifest(folder, {**manifest, "recipe": identity})
+    write_contact_sheet(DistilledSet.load(project, set_name), dataset.load_index(project))
 
 
 def save_scene(path: Path, colour: tuple[int, int, int], size: int) -> None:

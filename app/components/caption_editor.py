@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.launch import ASSETS
+from app.assets import script
 from dpd_core.captions import MAX_CAPTION
 
 _TEMPLATE = f"""<section class='caption-editor' aria-label='Caption editor'>
@@ -43,5 +43,5 @@ def caption_editor(elem_id: str) -> gr.HTML:
     """
     return gr.HTML(
         value={"key": "", "project": "", "note": None}, elem_id=elem_id, html_template=_TEMPLATE,
-        js_on_load=(ASSETS / "caption_editor.js").read_text("utf-8"), apply_default_css=False,
+        js_on_load=script("caption_editor.js"), apply_default_css=False,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.launch import ASSETS
+from app.assets import script
 
 _TEMPLATE = """<div class='caption-grid' role='list' aria-label='Captions'>
 {{#each value.cards}}<article class='caption-card {{#if this.open}}open{{/if}}' role='listitem'
@@ -30,6 +30,6 @@ def caption_grid(elem_id: str) -> gr.HTML:
     """
     return gr.HTML(
         value={"cards": [], "empty": "", "selected": [], "epoch": ""}, elem_id=elem_id,
-        html_template=_TEMPLATE, js_on_load=(ASSETS / "caption_grid.js").read_text("utf-8"),
+        html_template=_TEMPLATE, js_on_load=script("caption_grid.js"),
         apply_default_css=False,
     )  # fmt: skip

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 
-_JS = Path(__file__).resolve().parents[2] / "assets" / "app" / "class_balance.js"
+from app.assets import script
 
 
 def class_balance(elem_id: str) -> gr.HTML:
@@ -14,5 +12,5 @@ def class_balance(elem_id: str) -> gr.HTML:
     ``rename_class`` carries ``name`` (the class) and ``readable`` (what was typed)."""
     return gr.HTML(
         value=[], elem_id=elem_id, html_template="<div class='balance'></div>",
-        js_on_load=_JS.read_text(encoding="utf-8"),
+        js_on_load=script("class_balance.js"),
     )  # fmt: skip

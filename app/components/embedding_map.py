@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 import plotly
 
-from app.launch import ASSETS
+from app.assets import script
 from app.views.explore import STRIP_TEMPLATE
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -45,10 +45,10 @@ def embedding_map(elem_id: str) -> gr.HTML:
     Events: ``decide`` with ``action``, ``key``, ``rows`` and ``class_name``.
     """
     gr.set_static_paths([PLOTLY])
-    script = "\n".join((ASSETS / name).read_text("utf-8") for name in _SCRIPTS)
     return gr.HTML(
         value={"base": "", "version": "", "plotly": f"/gradio_api/file={PLOTLY}"},
-        elem_id=elem_id, html_template=_TEMPLATE, js_on_load=script, apply_default_css=False,
+        elem_id=elem_id, html_template=_TEMPLATE,
+        js_on_load="\n".join(script(name) for name in _SCRIPTS), apply_default_css=False,
     )  # fmt: skip
 
 
@@ -57,5 +57,5 @@ def prototype_strip(elem_id: str) -> gr.HTML:
     map, if that is there."""
     return gr.HTML(
         value={"classes": [], "empty": ""}, elem_id=elem_id, html_template=STRIP_TEMPLATE,
-        js_on_load=(ASSETS / "prototype_strip.js").read_text("utf-8"), apply_default_css=False,
+        js_on_load=script("prototype_strip.js"), apply_default_css=False,
     )  # fmt: skip

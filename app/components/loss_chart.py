@@ -6,16 +6,14 @@ template, so nothing in it can become markup.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "app"
+from app.assets import script
 
 
 def loss_chart(elem_id: str) -> gr.HTML:
     """The component."""
     return gr.HTML(
         {"runs": []}, html_template="<div class='loss-chart'></div>", elem_id=elem_id,
-        js_on_load=(ASSETS / "loss_chart.js").read_text(encoding="utf-8"),
+        js_on_load=script("loss_chart.js"),
     )  # fmt: skip

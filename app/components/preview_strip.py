@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.components.loss_chart import ASSETS
+from app.assets import script
 
 
 def preview_strip(elem_id: str) -> gr.HTML:
     """The component."""
     return gr.HTML(
         {"names": [], "steps": []}, html_template="<div class='preview-strip'></div>",
-        elem_id=elem_id, js_on_load=(ASSETS / "preview_strip.js").read_text(encoding="utf-8"),
+        elem_id=elem_id, js_on_load=script("preview_strip.js"),
     )  # fmt: skip

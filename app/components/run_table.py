@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.components.loss_chart import ASSETS
+from app.assets import script
 
 TEMPLATE = """<div class='run-table'>{{#if value.rows}}<div class='scroll'><table>
 <thead><tr><th scope='col'>Overlay</th><th scope='col'>Run</th><th scope='col'>State</th>
@@ -31,5 +31,5 @@ def run_table(elem_id: str) -> gr.HTML:
     """The component."""
     return gr.HTML(
         {"rows": []}, html_template=TEMPLATE, elem_id=elem_id,
-        js_on_load=(ASSETS / "run_table.js").read_text(encoding="utf-8"),
+        js_on_load=script("run_table.js"),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.components.loss_chart import ASSETS
+from app.assets import script
 
 
 def sample_grid(elem_id: str) -> gr.HTML:
@@ -19,5 +19,5 @@ def sample_grid(elem_id: str) -> gr.HTML:
     return gr.HTML(
         {"set": "", "cells": [], "pages": 0, "page": 0, "note": ""}, elem_id=elem_id,
         html_template="<div class='sample-grid'></div>",
-        js_on_load=(ASSETS / "sample_grid.js").read_text(encoding="utf-8"),
+        js_on_load=script("sample_grid.js"),
     )  # fmt: skip

@@ -31,8 +31,9 @@ from dpd_core.config import CaptionsConfig, PreviewConfig, resolve
 from dpd_core.dataset import load_index
 from dpd_core.errors import CaptionError, ModelError, ProjectError
 from dpd_core.hand_edits import texts_digest
-from dpd_core.project import UPSTREAM, Project
+from dpd_core.project import Project
 from dpd_core.prompt_tokens import load_prompt_tokenizer
+from dpd_core.staleness import UPSTREAM, is_current
 from dpd_core.strategies import STRATEGIES
 
 EMPTY, DUPLICATE, UNNAMED = "empty", "duplicate", "class not named"
@@ -309,7 +310,7 @@ def later_stages(project: Project) -> LaterStages:
         if read != now or set(later.texts).intersection(UPSTREAM[stage]):
             later.texts.append(stage)
         else:
-            (later.fresh if project.is_current(stage) else later.other).append(stage)
+            (later.fresh if is_current(project, stage) else later.other).append(stage)
     return later
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import gradio as gr
 
+from app.assets import script
 from app.components.caption_editor import caption_editor
 from app.components.caption_grid import caption_grid
 from app.components.form import StageForm
 from app.context import Context
-from app.launch import ASSETS
 from app.services import captions as service
 from app.tabs.captions_bulk import ExchangePanel, ReplacePanel
 from app.views import captions as views
@@ -106,7 +106,7 @@ class CaptionsTab:
         self.details = gr.HTML(
             elem_id="captions-details", html_template=views.DETAILS_TEMPLATE,
             apply_default_css=False,
-            js_on_load=(ASSETS / "caption_details.js").read_text("utf-8"),
+            js_on_load=script("caption_details.js"),
         )  # fmt: skip
 
     def wire(self) -> None:

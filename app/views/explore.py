@@ -17,6 +17,7 @@ from dpd_core.overrides import Overrides, read_overrides
 from dpd_core.project import Project
 from dpd_core.projection import read_map
 from dpd_core.prototype_changes import Changes, read_changes
+from dpd_core.staleness import is_current
 
 Links = Any
 """Something with ``base(project)``, ``thumbnail(project, id)``: :class:`app.images.ImageServer`."""
@@ -178,7 +179,7 @@ def status(project: Project) -> dict[str, str]:
         text += f", {result['excluded']} excluded"
     if record["settings"].get("file"):
         text += ", taken from an imported file"
-    if not project.is_current("prototypes"):
+    if not is_current(project, "prototypes"):
         return {"state": "stale", "text": f"{text}. Something has changed since: press "
                 "“Re-cluster” to apply it; later stages follow."}  # fmt: skip
     return {"state": "done", "text": f"{text}."}

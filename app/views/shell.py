@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpd_core import STAGES
 from dpd_core.project import Project
+from dpd_core.staleness import is_current
 
 if TYPE_CHECKING:
     from app.jobs import JobView
@@ -33,7 +34,7 @@ def stage_list(project: Project) -> list[dict[str, str]]:
     for stage in STAGES:
         state = "open"
         if project.record(stage) is not None:
-            state = "done" if project.is_current(stage) else "stale"
+            state = "done" if is_current(project, stage) else "stale"
         note = {"done": "done", "stale": "out of date", "open": ""}[state]
         rows.append({"stage": stage, "state": state, "note": note})
     return rows

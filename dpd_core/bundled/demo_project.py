@@ -15,6 +15,7 @@ from pathlib import Path
 from dpd_core import storage
 from dpd_core.errors import ProjectError
 from dpd_core.project import Project
+from dpd_core.staleness import is_current
 
 RECIPE = (
     "--demo", "--ipc", "4", "--preset", "quick", "--strategy", "dpd+",
@@ -41,7 +42,7 @@ def pack(source: Path, out: Path) -> None:
         ProjectError: the project is not finished up to its evaluation.
     """
     project = Project.open(source)
-    if not project.is_current("evaluate"):
+    if not is_current(project, "evaluate"):
         raise ProjectError("the project is not finished.", where=source,
                            fix="Let the run come to its end first.")  # fmt: skip
     with storage.atomic_folder(out) as temporary:

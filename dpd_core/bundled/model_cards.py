@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dpd_core.bundled.recipe import PretrainRecipe
 from dpd_core.storage import write_json
-
-if TYPE_CHECKING:
-    from dpd_core.bundled.pretrain import PretrainRecipe
 
 _DATA = """\
 Two sources, about half each:

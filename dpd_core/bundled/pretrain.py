@@ -1,4 +1,4 @@
-"""The stages that make the bundled models, each resumable, and the recipe they follow."""
+"""The stages that make the bundled models, each resumable, and their command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,10 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from transformers import CLIPTokenizer
 
-from dpd_core.bundled.corpus import CorpusRecipe, Split, build_corpus, load_split
-from dpd_core.bundled.training_loop import CHECKPOINT_NAME, LoopRecipe
+from dpd_core.bundled.corpus import Split, build_corpus, load_split
+from dpd_core.bundled.model_cards import write_cards
+from dpd_core.bundled.recipe import PretrainRecipe
+from dpd_core.bundled.training_loop import CHECKPOINT_NAME
 
 log = logging.getLogger(__name__)
 
@@ -23,29 +24,6 @@ STAGES = ("vae", "base", "captioner", "measure")
 TRAIN_SPLITS = ("scenes-train", "eurosat-train")
 # Before this many steps samples are mush and not worth showing.
 PREVIEW_FROM = 400
-
-
-@dataclass(frozen=True)
-class PretrainRecipe:
-    """Everything that decides the weights, besides the images."""
-
-    corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
-    vae: LoopRecipe = field(
-        default_factory=lambda: LoopRecipe(
-            steps=3000, batch_size=32, learning_rate=2e-3, warmup=100, ema_decay=0.998
-        )
-    )
-    base: LoopRecipe = field(
-        default_factory=lambda: LoopRecipe(
-            steps=2600, batch_size=48, learning_rate=8e-4, warmup=150, ema_decay=0.998, parts=2
-        )
-    )
-    captioner: LoopRecipe = field(
-        default_factory=lambda: LoopRecipe(
-            steps=2200, batch_size=48, learning_rate=1e-3, warmup=150, ema_decay=0.997
-        )
-    )
-    scene_share: float = 0.55
 
 
 def train_vae_stage(work: Path, recipe: PretrainRecipe) -> AutoencoderKL:
@@ -164,7 +142,6 @@ def run(
 ) -> None:
     """Run all stages in order, or one of them; each continues where it stopped."""
     from dpd_core.bundled.measure import measure_all
-    from dpd_core.bundled.model_cards import write_cards
 
     recipe = recipe or PretrainRecipe()
     build_corpus(work, eurosat, recipe.corpus)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from filelock import FileLock
 
 from dpd_core import storage
 from dpd_core.dataset.found import Refusal
-from dpd_core.dataset.labels import read_labels, relabelled
+from dpd_core.dataset.labels import read_labels
 from dpd_core.errors import DatasetError, ProjectError, StageMissing
 from dpd_core.project import Project
 
@@ -99,6 +100,33 @@ class DatasetIndex:
         except KeyError:
             raise _no_class(class_name, self.classes) from None
 
+    def relabelled(self, labels: Mapping[str, str]) -> DatasetIndex:
+        """The index with the corrections (class by image id) that apply to it: of images and to
+        classes it has.
+
+        See :meth:`unknown_labels` for the others.
+        """
+        moved = {i: name for i, name in labels.items() if name in self.classes}
+        if not moved:
+            return self
+        images = [
+            replace(record, class_name=moved[record.id]) if record.id in moved else record
+            for record in self.images
+        ]
+        counts = Counter((record.class_name, record.split) for record in images)
+        classes = {
+            name: replace(info, train=counts[name, "train"], test=counts[name, "test"])
+            for name, info in self.classes.items()
+        }
+        return replace(self, images=images, classes=classes)
+
+    def unknown_labels(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """The corrections that do not apply: the image or the class is not in the data set now."""
+        return {
+            i: name for i, name in labels.items()
+            if i not in self.by_id or name not in self.classes
+        }  # fmt: skip
+
 
 def write_index(
     project: Project,
@@ -146,7 +174,7 @@ def load_index(project: Project, *, corrected: bool = True) -> DatasetIndex:
     index = _load(project.root, status.st_mtime_ns, status.st_ino)
     _check_roots(index, project)
     if corrected:
-        index = relabelled(index, read_labels(project))
+        index = index.relabelled(read_labels(project))
     names = _names(project)
     classes = {
         name: replace(info, readable=names.get(name, info.readable))

@@ -6,17 +6,11 @@ so that every stage sees them, and running the stage ``dataset`` again keeps the
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from dpd_core import storage
 from dpd_core.errors import ProjectError
-
-if TYPE_CHECKING:
-    from dpd_core.dataset.index import DatasetIndex
-    from dpd_core.project import Project
+from dpd_core.project import Project
 
 _FILE = ("dataset", "labels.json")
 
@@ -40,30 +34,3 @@ def read_labels(project: Project) -> dict[str, str]:
 def write_labels(project: Project, labels: Mapping[str, str]) -> None:
     """Write the corrections atomically; :mod:`dpd_core.curation` checks them and holds the lock."""
     storage.write_json(project.path(*_FILE), dict(sorted(labels.items())))
-
-
-def relabelled(index: DatasetIndex, labels: Mapping[str, str]) -> DatasetIndex:
-    """The index with the corrections that apply to it: of images and to classes it has.
-
-    See :func:`unknown_labels` for the others.
-    """
-    moved = {i: name for i, name in labels.items() if name in index.classes}
-    if not moved:
-        return index
-    images = [
-        replace(record, class_name=moved[record.id]) if record.id in moved else record
-        for record in index.images
-    ]
-    counts = Counter((record.class_name, record.split) for record in images)
-    classes = {
-        name: replace(info, train=counts[name, "train"], test=counts[name, "test"])
-        for name, info in index.classes.items()
-    }
-    return replace(index, images=images, classes=classes)
-
-
-def unknown_labels(index: DatasetIndex, labels: Mapping[str, str]) -> dict[str, str]:
-    """The corrections that do not apply: the image or the class is not in the data set now."""
-    return {
-        i: name for i, name in labels.items() if i not in index.by_id or name not in index.classes
-    }

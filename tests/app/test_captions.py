@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from caption_project import make_project, write_prototypes
+from finished_stage import finish
 
 from app.jobs import JobDesk
 from app.services import captions as service
@@ -157,14 +158,14 @@ def test_stages_made_from_other_captions_are_named(project: Project) -> None:
     edit(project, "harbor", 1, "A harbor")
     assert "No later stage" in views.summary([], service.later_stages(project))["later"]
     for stage in ("dataset", "prototypes", "captions", "train", "synthesize"):
-        project.finish(stage, CONFIGS[stage](), {})
+        finish(project, stage, CONFIGS[stage](), {})
     assert service.later_stages(project) == (["train", "synthesize"], [], [])
     edit(project, "harbor", 1, "Another harbor")
     assert service.later_stages(project) == ([], ["train", "synthesize"], [])
     view = views.summary(service.load_items(project), service.later_stages(project))
     assert "train, synthesize" in view["later"] and view["state"] == "warn"
     # The set is made anew from the new texts, but with the adapter of the old ones.
-    project.finish("synthesize", CONFIGS["synthesize"](), {})
+    finish(project, "synthesize", CONFIGS["synthesize"](), {})
     assert service.later_stages(project).texts == ["train", "synthesize"]
     undo(project)
     project.configure(project.config.replace(seed=9))

@@ -3,6 +3,7 @@
 import pytest
 from distilled_project import make_project
 from evaluation_report import make_report
+from finished_stage import finish
 
 from app.services import evaluate as service
 from app.views import evaluate as views
@@ -229,7 +230,7 @@ def test_reports_are_found_by_set(project):
     assert service.evaluated_sets(project) == []
     for name in ("dpd-1", "other"):
         storage.write_json(project.path("reports", f"{name}.json"), make_report(name))
-    project.finish("evaluate", EvaluateConfig(), {"set": "dpd-1"})
+    finish(project, "evaluate", EvaluateConfig(), {"set": "dpd-1"})
     assert service.evaluated_sets(project) == ["dpd-1", "other"]
     found = service.reports(project, ["latest", "other", "dpd-1"])
     assert [report["set"] for report in found] == ["dpd-1", "other"]

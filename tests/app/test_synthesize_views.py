@@ -10,9 +10,10 @@ from app.jobs import JobDesk
 from app.services import synthesize as service
 from app.settings import Settings
 from app.views import synthesize as views
-from dpd_core import set_edits, storage
+from dpd_core import storage
 from dpd_core.errors import ProjectError
 from dpd_core.project import Project
+from dpd_core.slot_files import slot_path
 
 LINKS = views.Links(lambda path: path.name, lambda image: f"thumb/{image}")
 
@@ -66,7 +67,7 @@ def test_an_unfinished_set_shows_what_is_there(project: Project, desk: JobDesk) 
                                                 "recipe": {"slots": slots}})  # fmt: skip
     record = storage.read_json(project.path("distilled", "dpd-1", "manifest.json"))["slots"][2]
     assert (record["class"], record["slot"]) == ("forest", 0)
-    storage.write_json(set_edits.slot_path(folder, "forest", 0), record)
+    storage.write_json(slot_path(folder, "forest", 0), record)
     shown = service.read_set(project, desk, "half")
     assert shown is not None
     value = views.grid(shown, None, LINKS, {})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from distilled_project import make_project
+from finished_stage import finish
 
 from app import views
 from app.jobs import JobView
@@ -55,7 +56,7 @@ def test_the_report_counts_what_is_there_and_what_was_refused(tmp_path: Path) ->
     copy = (source / "train" / "forest" / "00.png").read_bytes()
     (source / "train" / "forest" / "copy.png").write_bytes(copy)
     config = DatasetConfig(data=str(source))
-    made.finish("dataset", config, run(made, config))
+    finish(made, "dataset", config, run(made, config))
     shown = dataset_views.report(load_index(made), made.result("dataset"))
     numbers = {entry["name"]: entry["count"] for entry in shown["numbers"]}
     assert numbers == {"classes": "3", "training images": "19", "test images": "12",

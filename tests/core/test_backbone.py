@@ -8,10 +8,11 @@ from diffusers import StableDiffusionPipeline
 from models import byte_tokenizer, save_model
 
 from dpd_core import adapters
-from dpd_core.backbone import Backbone, backbone_identity, model_identity, resolve_model
+from dpd_core.backbone import Backbone, backbone_identity, model_identity
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import ModelError
 from dpd_core.hardware import choose_hardware
+from dpd_core.model_files import resolve_model
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
 PREDICTIONS = ("epsilon", "v_prediction", "sample")

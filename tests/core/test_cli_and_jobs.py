@@ -18,6 +18,7 @@ from dpd_core.distilled import DistilledSet
 from dpd_core.errors import JobStopped
 from dpd_core.events import Event, Log, from_dict
 from dpd_core.project import Project
+from dpd_core.staleness import is_current
 from dpd_core.verify import verify
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def test_run_goes_through_all_seven_stages(finished: tuple[Path, dict]) -> None:
     assert list(summary["results"]) == list(STAGES)
     assert summary["results"]["synthesize"]["images"] == 6
     opened = Project.open(project)
-    assert all(opened.is_current(stage) for stage in STAGES)
+    assert all(is_current(opened, stage) for stage in STAGES)
     images = sorted((project / "distilled").glob("*/*/*.png"))
     assert len([path for path in images if path.parent.parent.name != "candidates"]) == 6
     assert list((project / "distilled").glob("*/contact_sheet.png"))
@@ -195,7 +196,7 @@ def test_a_stop_request_ends_the_job_and_keeps_the_project_usable(tmp_path: Path
     assert started[0].status == "stopped"
     assert project.record("dataset") is None
     jobs.run_stage(project, "dataset", config)
-    assert project.is_current("dataset", config)
+    assert is_current(project, "dataset", config)
 
 
 def test_a_killed_training_is_reported_and_resumed(
@@ -288,7 +289,7 @@ def test_a_slot_is_sampled_anew_and_the_same_way_on_a_copy(
     assert [one["index"] for one in record["candidates"]] == [0, 1, 2, 3]
     assert len({one["sha256"] for one in record["candidates"]}) == 4
     assert record["chosen"] >= 2, "the old ones are rejected"
-    assert not project.is_current("evaluate")
+    assert not is_current(project, "evaluate")
     set_edits.pin_slot(project, before.name, "forest", 1)
     assert main(["resample", "--project", str(project.root), "--slots", "forest/1"]) == 1
 
@@ -325,10 +326,10 @@ def test_an_earlier_adapter_can_be_chosen_until_the_next_training(
     second = adapters.find_adapter(project).id
     assert second != first
     assert main(["synthesize", "--project", str(project.root)]) == 0
-    assert project.is_current("synthesize")
+    assert is_current(project, "synthesize")
     adapters.choose_adapter(project, first)
     assert adapters.find_adapter(project).id == first
-    assert not project.is_current("synthesize"), "its images are of the other adapter"
+    assert not is_current(project, "synthesize"), "its images are of the other adapter"
     assert main(words) == 0
     assert adapters.find_adapter(project).id == second
-    assert project.is_current("synthesize")
+    assert is_current(project, "synthesize")

@@ -18,6 +18,7 @@ from dpd_core.overrides import read_overrides
 from dpd_core.project import Project
 from dpd_core.prototype_changes import read_changes
 from dpd_core.prototypes import load_clustering, load_prototypes
+from dpd_core.staleness import is_current
 
 
 @pytest.fixture
@@ -39,10 +40,10 @@ def state(project: Project) -> tuple[Any, Any]:
 def test_a_chosen_image_becomes_the_prototype_and_makes_the_stage_stale(project: Project) -> None:
     image_id = members_beside(project, "river", 1)[0]
     curation.choose_prototype(project, image_id)
-    assert not project.is_current("prototypes")
+    assert not is_current(project, "prototypes")
     cluster(project)
     assert load_prototypes(project)["river"][1].id == image_id
-    assert project.is_current("prototypes")
+    assert is_current(project, "prototypes")
 
 
 def test_a_second_choice_for_a_cluster_replaces_the_first_also_after_renumbering(
@@ -102,8 +103,8 @@ def test_a_moved_image_belongs_to_the_other_class_everywhere(project: Project) -
     assert image_id in [one.id for one in index.select("train", "forest")]
     assert index.classes["forest"].train == before.classes["forest"].train + 1
     assert index.classes["river"].train == before.classes["river"].train - 1
-    assert not project.is_current("prototypes")
-    assert project.is_current("dataset")
+    assert not is_current(project, "prototypes")
+    assert is_current(project, "dataset")
     cluster(project)
     assert load_clustering(project).members[image_id].class_name == "forest"
 
@@ -120,7 +121,7 @@ def test_a_move_survives_running_the_dataset_again_and_going_back_leaves_nothing
     assert load_index(project, corrected=False).by_id[image_id].class_name == "river"
     curation.move_to_class(project, [image_id], "river")
     assert read_labels(project) == {}
-    assert project.is_current("prototypes"), "the class is the collection's again"
+    assert is_current(project, "prototypes"), "the class is the collection's again"
 
 
 def test_a_moved_or_excluded_image_is_chosen_no_more(project: Project) -> None:
@@ -223,7 +224,7 @@ def test_decisions_are_undone_one_by_one_also_after_a_restart(project: Project) 
     for action, expected in zip(["exclude", "move", "choose"], states[-2::-1], strict=True):
         assert curation.undo(project).action == action
         assert state(project) == expected
-    assert project.is_current("prototypes")
+    assert is_current(project, "prototypes")
     with pytest.raises(ProjectError, match="nothing to undo"):
         curation.undo(project)
     assert all(one.undone for one in curation.decisions(project))

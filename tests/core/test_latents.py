@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finished_stage import finish
 from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
@@ -50,7 +51,7 @@ def write_images(folder: Path, count: int = 12, classes: str = "ab") -> Path:
 def make_project(root: Path, images: Path, **settings: object) -> Project:
     project = Project.open_or_create(root)
     config = DatasetConfig(data=str(images), **{"test_fraction": 0.0, **settings})
-    project.finish("dataset", config, dataset.run(project, config))
+    finish(project, "dataset", config, dataset.run(project, config))
     return project
 
 

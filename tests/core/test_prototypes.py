@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from curated_project import PoolingEncoder
+from finished_stage import finish
 from PIL import Image
 from sklearn.cluster import KMeans
 from torch import Tensor
 
 from dpd_core import dataset, prototypes
-from dpd_core.backbone import Posterior
 from dpd_core.config import DatasetConfig, PrototypesConfig
 from dpd_core.errors import ConfigError, DatasetError, ProjectError, StageMissing
 from dpd_core.events import Event, Log
@@ -178,17 +179,6 @@ def test_removing_outliers_leaves_enough_images_for_the_clusters() -> None:
 # ---- the stage -----------------------------------------------------------------------------
 
 
-class PoolingEncoder:
-    """Latents are 4 × 4 mean colours."""
-
-    fingerprint, image_size = "pooling", 8
-
-    def encode_images(self, pixels: Tensor) -> Posterior:
-        images = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-        mean = torch.nn.functional.avg_pool2d(images, 2)
-        return Posterior(mean, torch.full_like(mean, 0.01))
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Two classes of twelve noisy images, a third of them for testing."""
@@ -203,7 +193,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setattr("dpd_core.backbone.load_backbone", lambda project: PoolingEncoder())
     project = Project.create(tmp_path / "project")
     config = DatasetConfig(data=str(tmp_path / "images"), test_fraction=0.34)
-    project.finish("dataset", config, dataset.run(project, config))
+    finish(project, "dataset", config, dataset.run(project, config))
     return project
 
 

@@ -4,16 +4,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from distilled_project import make_project
+from distilled_project import complete_set, make_project
+from finished_stage import finish
 
 from dpd_core import jobs, set_edits, storage
 from dpd_core.config import CONFIGS, EvaluateConfig, ExportConfig, SynthesizeConfig
-from dpd_core.contact_sheet import write_contact_sheet
-from dpd_core.dataset import load_index
-from dpd_core.distilled import DistilledSet, candidate_file, write_manifest
+from dpd_core.distilled import DistilledSet
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
 from dpd_core.set_edits import choose_candidate, pin_slot
+from dpd_core.slot_files import slot_path
+from dpd_core.staleness import is_current
 from dpd_core.verify import verify
 
 SET = "dpd-1"
@@ -25,27 +26,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("edits")
     project = make_project(root)
     for stage in ("prototypes", "captions", "train"):
-        project.finish(stage, CONFIGS[stage](), {})
-    project.finish("synthesize", SynthesizeConfig(), {"set": SET})
-    folder = project.path("distilled", SET)
-    recipe = {"seed": 0, "settings": SynthesizeConfig().to_dict()}
-    identity = storage.digest(recipe)
-    storage.write_json(folder / "recipe.json", {"identity": identity, "recipe": recipe})
-    manifest = storage.read_json(folder / "manifest.json")
-    for slot in manifest["slots"]:
-        for candidate in slot["candidates"]:
-            path = folder / candidate_file(slot["file"], candidate["index"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Any other picture: only the bytes of chosen and not chosen must differ.
-            source = folder / slot["file"]
-            if candidate["index"] != slot["chosen"]:
-                source = project.root.parent / "source/train" / slot["class"] / "05.png"
-            shutil.copyfile(source, path)
-            candidate["sha256"] = storage.file_digest(path)
-        slot["sha256"] = storage.file_digest(folder / slot["file"])
-        storage.write_json(set_edits.slot_path(folder, slot["class"], slot["slot"]), slot)
-    write_manifest(folder, {**manifest, "recipe": identity})
-    write_contact_sheet(DistilledSet.load(project, SET), load_index(project))
+        finish(project, stage, CONFIGS[stage](), {})
+    finish(project, "synthesize", SynthesizeConfig(), {"set": SET})
+    complete_set(project)
     return root
 
 
@@ -75,7 +58,7 @@ def test_another_candidate_is_chosen_everywhere(project: Project) -> None:
 
 def test_a_choice_survives_that_the_stage_writes_the_manifest_again(project: Project) -> None:
     record = choose_candidate(project, SET, "river", 0, 0)
-    path = set_edits.slot_path(project.path("distilled", SET), "river", 0)
+    path = slot_path(project.path("distilled", SET), "river", 0)
     assert storage.read_json(path) == record
 
 
@@ -83,20 +66,20 @@ def test_what_was_made_from_the_set_is_out_of_date_after_a_choice(project: Proje
     evaluate = EvaluateConfig(student_steps=1, seeds=1, distribution=False, baselines=())
     jobs.run_stage(project, "evaluate", evaluate)
     jobs.run_stage(project, "export", ExportConfig(adapter=False))
-    assert project.is_current("evaluate", evaluate)
+    assert is_current(project, "evaluate", evaluate)
     other = project.path("distilled", "other")
     shutil.copytree(project.path("distilled", SET), other)
     manifest = storage.read_json(other / "manifest.json")
     storage.write_json(other / "manifest.json", {**manifest, "name": "other"})
     choose_candidate(project, "other", "river", 0, 0)
-    assert project.is_current("evaluate"), "a choice in another set does not concern it"
+    assert is_current(project, "evaluate"), "a choice in another set does not concern it"
     pin_slot(project, SET, "river", 0)
-    assert project.is_current("export"), "a pin changes no image"
+    assert is_current(project, "export"), "a pin changes no image"
     choose_candidate(project, SET, "river", 0, 0)
-    assert not project.is_current("evaluate")
-    assert not project.is_current("export")
+    assert not is_current(project, "evaluate")
+    assert not is_current(project, "export")
     jobs.run_stage(project, "export", ExportConfig(adapter=False))
-    assert project.is_current("export")
+    assert is_current(project, "export")
     exported = project.path("export", SET, "train", "river", "000.png").read_bytes()
     assert exported == DistilledSet.load(project, SET).slots[4].path.read_bytes()
 

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from finished_stage import finish
 
 from dpd_core import jobs, storage
 from dpd_core.config import DatasetConfig, ProjectConfig, PrototypesConfig
 from dpd_core.errors import DPDError, ProjectError, StageMissing
 from dpd_core.project import Project
+from dpd_core.staleness import inputs_now, is_current
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -73,17 +75,17 @@ def test_paths_cannot_leave_the_project(tmp_path: Path) -> None:
 def test_a_stage_is_current_until_it_or_something_before_it_changes(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "p")
     dataset, prototypes = DatasetConfig(data="x"), PrototypesConfig()
-    project.finish("dataset", dataset, {"digest": "1"})
-    project.finish("prototypes", prototypes, {"prototypes": 3})
-    assert project.is_current("prototypes", prototypes)
-    assert not project.is_current("prototypes", prototypes.replace(ipc=7))
-    project.finish("dataset", dataset, {"digest": "2"})
-    assert project.is_current("dataset", dataset)
-    assert not project.is_current("prototypes", prototypes), "made from the earlier data set"
-    project.finish("prototypes", prototypes, {"prototypes": 3})
-    assert project.is_current("prototypes")
+    finish(project, "dataset", dataset, {"digest": "1"})
+    finish(project, "prototypes", prototypes, {"prototypes": 3})
+    assert is_current(project, "prototypes", prototypes)
+    assert not is_current(project, "prototypes", prototypes.replace(ipc=7))
+    finish(project, "dataset", dataset, {"digest": "2"})
+    assert is_current(project, "dataset", dataset)
+    assert not is_current(project, "prototypes", prototypes), "made from the earlier data set"
+    finish(project, "prototypes", prototypes, {"prototypes": 3})
+    assert is_current(project, "prototypes")
     project.configure(ProjectConfig(seed=1))
-    assert not project.is_current("prototypes")
+    assert not is_current(project, "prototypes")
 
 
 def test_a_missing_stage_names_the_command(tmp_path: Path) -> None:
@@ -150,17 +152,17 @@ def test_captions_edited_since_make_the_stages_after_them_stale(tmp_path: Path) 
 
     project = make_project(tmp_path)
     captions.edit(project, "forest", 0, "trees")
-    finish = [("prototypes", PrototypesConfig()), ("captions", CaptionsConfig()),
+    stages = [("prototypes", PrototypesConfig()), ("captions", CaptionsConfig()),
               ("train", TrainConfig()), ("synthesize", SynthesizeConfig()),
               ("evaluate", EvaluateConfig())]  # fmt: skip
-    for stage, config in finish:
-        project.finish(stage, config, {})
-    assert project.is_current("evaluate")
+    for stage, config in stages:
+        finish(project, stage, config, {})
+    assert is_current(project, "evaluate")
     captions.edit(project, "forest", 0, "many trees")
-    assert project.is_current("captions"), "it keeps what people wrote"
-    assert not any(project.is_current(stage) for stage in ("train", "synthesize", "evaluate"))
+    assert is_current(project, "captions"), "it keeps what people wrote"
+    assert not any(is_current(project, stage) for stage in ("train", "synthesize", "evaluate"))
     captions.undo(project)
-    assert project.is_current("evaluate"), "the same texts are the same input"
+    assert is_current(project, "evaluate"), "the same texts are the same input"
 
 
 def test_a_caption_edited_while_a_stage_runs_makes_its_result_stale(tmp_path: Path) -> None:
@@ -171,47 +173,47 @@ def test_a_caption_edited_while_a_stage_runs_makes_its_result_stale(tmp_path: Pa
 
     project = make_project(tmp_path)
     captions.edit(project, "forest", 0, "trees")
-    project.finish("prototypes", PrototypesConfig(), {})
-    project.finish("captions", CaptionsConfig(), {})
-    inputs = project.inputs("train")
+    finish(project, "prototypes", PrototypesConfig(), {})
+    finish(project, "captions", CaptionsConfig(), {})
+    inputs = inputs_now(project, "train")
     captions.edit(project, "forest", 0, "many trees")
     project.finish("train", TrainConfig(), {}, inputs=inputs)
-    assert not project.is_current("train")
+    assert not is_current(project, "train")
 
 
 def test_choices_by_hand_make_the_prototypes_stale(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "p")
-    project.finish("dataset", DatasetConfig(data="x"), {})
-    project.finish("prototypes", PrototypesConfig(), {})
+    finish(project, "dataset", DatasetConfig(data="x"), {})
+    finish(project, "prototypes", PrototypesConfig(), {})
     path = project.path("prototypes", "overrides.json")
     storage.write_json(path, {"excluded": [], "chosen": {"forest": {}}})
-    assert project.is_current("prototypes"), "no choice is none"
+    assert is_current(project, "prototypes"), "no choice is none"
     storage.write_json(path, {"excluded": ["forest/1.png", "forest/0.png"]})
-    assert not project.is_current("prototypes")
-    project.finish("prototypes", PrototypesConfig(), {})
+    assert not is_current(project, "prototypes")
+    finish(project, "prototypes", PrototypesConfig(), {})
     storage.write_json(path, {"excluded": ["forest/0.png", "forest/1.png"], "chosen": {}})
-    assert project.is_current("prototypes")
+    assert is_current(project, "prototypes")
     path.write_text("{")
-    assert not project.is_current("prototypes"), "running the stage says what is wrong"
+    assert not is_current(project, "prototypes"), "running the stage says what is wrong"
 
 
 def test_a_class_renamed_makes_the_captions_stale(tmp_path: Path) -> None:
     from dpd_core.config import CaptionsConfig
 
     project = Project.create(tmp_path / "p")
-    project.finish("dataset", DatasetConfig(data="x"), {})
-    project.finish("prototypes", PrototypesConfig(), {})
-    project.finish("captions", CaptionsConfig(), {})
+    finish(project, "dataset", DatasetConfig(data="x"), {})
+    finish(project, "prototypes", PrototypesConfig(), {})
+    finish(project, "captions", CaptionsConfig(), {})
     storage.write_json(project.path("dataset", "names.json"), {"forest": "wood"})
-    assert project.is_current("prototypes")
-    assert not project.is_current("captions")
+    assert is_current(project, "prototypes")
+    assert not is_current(project, "captions")
 
 
 def test_what_a_run_had_to_do_does_not_change_the_stage(tmp_path: Path) -> None:
     """An interrupted captions stage finds its texts written; they are the same texts."""
     project = Project.create(tmp_path / "p")
-    first = project.finish("dataset", DatasetConfig(), {"digest": "1", "changed": 6})
-    assert project.finish("dataset", DatasetConfig(), {"digest": "1", "changed": 0}) == first
+    first = finish(project, "dataset", DatasetConfig(), {"digest": "1", "changed": 6})
+    assert finish(project, "dataset", DatasetConfig(), {"digest": "1", "changed": 0}) == first
 
 
 KILLED = """

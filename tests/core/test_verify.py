@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from distilled_project import make_project
+from distilled_project import complete_set, make_project
 
-from dpd_core import jobs, storage
+from dpd_core import jobs
 from dpd_core.cli import main
-from dpd_core.config import EvaluateConfig, ExportConfig, SynthesizeConfig
-from dpd_core.distilled import candidate_file
+from dpd_core.config import EvaluateConfig, ExportConfig
 from dpd_core.project import Project
 from dpd_core.verify import verify
 
@@ -23,19 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a distilled set as the synthesize stage leaves it, evaluated and exported."""
     root = tmp_path_factory.mktemp("verify")
     project = make_project(root)
-    folder = project.path("distilled", SET)
-    recipe = {"seed": 0, "settings": SynthesizeConfig().to_dict()}
-    identity = storage.digest(recipe)
-    storage.write_json(folder / "recipe.json", {"identity": identity, "recipe": recipe})
-    manifest = storage.read_json(folder / "manifest.json")
-    for slot in manifest["slots"]:
-        for candidate in slot["candidates"]:
-            path = folder / candidate_file(slot["file"], candidate["index"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / slot["file"], path)
-            candidate["sha256"] = storage.file_digest(path)
-        slot["sha256"] = storage.file_digest(folder / slot["file"])
-    storage.write_json(folder / "manifest.json", {**manifest, "recipe": identity})
+    complete_set(project)
     config = EvaluateConfig(student_steps=1, seeds=1, distribution=False)
     jobs.run_stage(project, "evaluate", config)
     jobs.run_stage(project, "export", ExportConfig(adapter=False))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from finished_stage import finish
 from PIL import Image
 
 from dpd_core import dataset
@@ -163,7 +164,7 @@ def collection(folder: Path, data: Path) -> dataset.DatasetIndex:
     """The index of a collection in a project of its own below ``folder``."""
     project = Project.create(folder / "project")
     config = DatasetConfig(data=str(data))
-    project.finish("dataset", config, dataset.run(project, config))
+    finish(project, "dataset", config, dataset.run(project, config))
     index = dataset.load_index(project)
     for record in index.images:
         assert record.path.exists()

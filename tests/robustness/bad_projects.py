@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from distilled_project import make_project
+from finished_stage import finish
 from safetensors.torch import save_file
 
 from dpd_core import STAGES, adapters, captions, dataset, export, jobs, storage
@@ -22,6 +23,7 @@ from dpd_core.distilled import DistilledSet, list_sets
 from dpd_core.evaluation import load_report
 from dpd_core.project import Project
 from dpd_core.prototypes import load_clustering, read_overrides, read_prototypes
+from dpd_core.staleness import is_current
 from dpd_core.verify import verify
 from tests.robustness.cases import Case
 from tests.robustness.mutations import spoilt_bytes, spoilt_json
@@ -50,7 +52,7 @@ def template(root: Path) -> Path:
     storage.write_json(project.path("distilled", "dpd-1", "recipe.json"),
                        {"identity": storage.digest(recipe), "recipe": recipe})  # fmt: skip
     jobs.run_stage(project, "export", ExportConfig(parquet=False))
-    project.finish("captions", CaptionsConfig(), {"digest": captions.captions_digest(project)})
+    finish(project, "captions", CaptionsConfig(), {"digest": captions.captions_digest(project)})
     return project.root
 
 
@@ -58,7 +60,7 @@ def _everything(project: Project) -> None:
     project = Project.open(project.root)
     _ = project.config, project.name
     for stage in STAGES:
-        project.is_current(stage)
+        is_current(project, stage)
         if project.record(stage):
             project.result(stage)
     verify(project)

@@ -29,7 +29,8 @@ from typing import Any
 from dpd_core import storage
 from dpd_core.errors import DPDError
 from dpd_core.jobs import Job, list_jobs
-from dpd_core.project import UPSTREAM, Project
+from dpd_core.project import Project
+from dpd_core.staleness import UPSTREAM, is_current
 from dpd_core.verify import verify
 
 ROOT = Path(__file__).parents[2]
@@ -202,7 +203,7 @@ class Driver:
             faults += [
                 f"{stage}: the stage {earlier} is not current after a kill"
                 for earlier in UPSTREAM[stage]
-                if not project.is_current(earlier)
+                if not is_current(project, earlier)
             ]
             faults += [f"{stage}: {one.file}: {one.what}" for one in verify(project).differences
                        if not one.file.startswith("export/")]  # fmt: skip

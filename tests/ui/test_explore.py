@@ -13,6 +13,7 @@ from dpd_core import curation
 from dpd_core.dataset import load_index
 from dpd_core.overrides import read_overrides
 from dpd_core.project import Project
+from dpd_core.staleness import is_current
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
@@ -160,7 +161,7 @@ def test_decisions_are_on_disk_shown_and_undone(page: Any, own_app: App) -> None
     panel.get_by_label("Class to move it to").select_option("forest")
     panel.get_by_text("moved here from beach").wait_for()
     assert load_index(project).by_id[image_id].class_name == "forest"
-    assert not project.is_current("prototypes")
+    assert not is_current(project, "prototypes")
     for _ in range(2):
         count = len([one for one in curation.decisions(project) if one.undone])
         page.locator("#explore-undo").click()
@@ -170,7 +171,7 @@ def test_decisions_are_on_disk_shown_and_undone(page: Any, own_app: App) -> None
                 break
             page.wait_for_timeout(100)
     panel.get_by_role("button", name="Exclude from training").wait_for()
-    assert project.is_current("prototypes")
+    assert is_current(project, "prototypes")
 
 
 def test_reclustering_keeps_a_chosen_prototype_and_says_so(page: Any, own_app: App) -> None:
