@@ -83,4 +83,6 @@ def theme() -> Any:
         block_title_background_fill="transparent", block_title_background_fill_dark="transparent",
         block_title_text_color="*body_text_color", block_title_text_color_dark="*body_text_color",
         block_title_padding="0", block_title_text_weight="600",
+        # The theme draws the empty box of a choice white on white.
+        checkbox_border_color="*neutral_400", checkbox_border_width="1px",
     )  # fmt: skip
