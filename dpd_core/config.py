@@ -335,7 +335,7 @@ class SynthesizeConfig(StageConfig):
         low=-1.0, high=1.0, advanced=True,
     )  # fmt: skip
     refine_steps: int = setting(
-        60, "Steps of refining the whole set, for strategies that refine; 0: never.",
+        150, "Steps of refining the whole set, for strategies that refine; 0: never.",
         low=0, high=100_000, advanced=True,
     )  # fmt: skip
     refine_rate: float = setting(0.005, "Step size of refining, in grey levels from 0 to 1.",
@@ -493,7 +493,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
                   "classifier_steps": 120, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 50, "preview_steps": 100},
-        "synthesize": {"steps": 25, "scheduler": "dpm++", "cfg": 4.0},
+        "synthesize": {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 4.0},
         "evaluate": {"student_steps": 200, "feature_steps": 200, "seeds": 3},
     },
     "standard": {
@@ -501,7 +501,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
                   "classifier_steps": 1000, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 100, "preview_steps": 300},
-        "synthesize": {"steps": 25, "scheduler": "dpm++", "cfg": 4.0},
+        "synthesize": {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 4.0},
         "evaluate": {"student_steps": 600, "feature_steps": 600, "seeds": 3},
     },
     "published": {},
