@@ -59,7 +59,8 @@ STRATEGIES: dict[str, Strategy] = {
         "FRePo (Zhou et al., NeurIPS 2022)",
         description="Starts from the noised prototype, pulled toward it; the right and most "
         "distinct candidate is kept, the detail the autoencoder lost is put back, and the set is "
-        "refined so that what a classifier learns from it holds for the real images.",
+        "refined so that what a classifier learns from it holds for the real images. Its images "
+        "resemble their prototypes; where they must not, set detail to 0 or take dpd.",
         formula="z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, strength 0.3; DPD's pull; "
         "x ← x − η·∇ₓ ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²",
         strength=0.3, guide="prototype", rule="diverse", detail=1.0, refine=True,
