@@ -128,7 +128,8 @@ def train_student(
                              where=student, fix="Try another seed or student.")  # fmt: skip
         if on_step is not None:
             on_step(step, value)
-    return model.eval()
+    # In the order in which stored weights are loaded, so that both say the same to the last bit.
+    return model.to(memory_format=torch.contiguous_format).eval()
 
 
 def train_feature_network(
