@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.form import StageForm
+from app.components.form import StageForm, current_settings
 from app.components.sample_grid import sample_grid
 from app.context import Context
 from app.revisions import stamp
@@ -46,10 +46,10 @@ class SynthesizeTab:
         self.token, self.choices_token = gr.State(""), gr.State("")
 
     def _build_settings(self) -> None:
-        self.strategy = gr.Dropdown(list(STRATEGIES), value="dpd", label="Strategy",
+        self.strategy = gr.Dropdown(list(STRATEGIES), value=None, label="Strategy",
                                     info="How an image starts, what steers it, and which is kept.",
                                     elem_id="synthesize-strategy")  # fmt: skip
-        self.about = gr.HTML(views.strategy("dpd"), html_template=views.STRATEGY_TEMPLATE,
+        self.about = gr.HTML(html_template=views.STRATEGY_TEMPLATE,
                              elem_id="synthesize-about")  # fmt: skip
         self.adapter = gr.Dropdown([("latest", "latest")], value="latest", label="Adapter",
                                    info="What the Train tab has made of the model.",
@@ -119,7 +119,7 @@ class SynthesizeTab:
         now = storage.digest(str(project.root), record and record["id"])
         strategy, about, adapter = gr.Dropdown(), gr.skip(), None
         if now != token:
-            settings = record["settings"] if record else {"strategy": "dpd", "adapter": "latest"}
+            settings = current_settings(project, "synthesize").to_dict()
             strategy = gr.Dropdown(value=settings["strategy"])
             about, adapter = views.strategy(settings["strategy"]), settings["adapter"]
         return [
