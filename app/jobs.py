@@ -129,10 +129,12 @@ class JobDesk:
             self._children = [child for child in self._children if child.poll() is None]
             entries = self._entries()
             waiting = [entry for entry in entries if not entry["started"]]
-            at_work = [entry for entry in entries if entry["started"]]
-            for ended in filter(self._ended, at_work):
-                self._path(ended).unlink(missing_ok=True)
-            at_work = [entry for entry in at_work if self._path(entry).exists()]
+            at_work = []
+            for entry in entries:
+                if entry["started"] and self._ended(entry):
+                    self._path(entry).unlink(missing_ok=True)
+                elif entry["started"]:
+                    at_work.append(entry)
             if self.settings.hosted:
                 self._end_the_overdue(at_work, waited_for=bool(waiting))
             for entry in _fair_order(waiting)[: max(self.limit - len(at_work), 0)]:
