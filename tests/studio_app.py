@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -84,24 +83,17 @@ class App:
 
     def kill(self) -> None:
         """``kill -9``; jobs live on."""
-        self._end(signal.SIGKILL)
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def stop(self) -> None:
-        """Ctrl-C, and an end to the jobs that a failed test has left at work."""
-        self._end(signal.SIGINT)
+        """An end to the server and to the jobs that a failed test has left at work."""
+        self.kill()
         for process in psutil.process_iter(["cmdline"]):
             if any(str(self.home) in part for part in process.info["cmdline"] or ()):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-
-    def _end(self, number: signal.Signals) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(number)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:

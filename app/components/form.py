@@ -91,21 +91,26 @@ class StageForm:
         return [token, *self.values(project)]
 
     def values(self, project: Project) -> list[Any]:
-        """Values of the fields: what the stage was last run with, else the laptop's preset."""
-        settings = current_settings(project, self.stage).to_dict()
-        return [_to_field(settings[name]) for name in self.fields]
+        """The fields with what the stage was last run with, else with the laptop's preset."""
+        return self.filled(current_settings(project, self.stage).to_dict())
 
     def preset(self, name: str) -> list[Any]:
-        """Values of the fields under a preset of :data:`dpd_core.config.PRESETS`."""
-        settings = resolve(self.stage, name).to_dict()
-        return [_to_field(settings[field]) for field in self.fields]
+        """The fields under a preset of :data:`dpd_core.config.PRESETS`."""
+        return self.filled(resolve(self.stage, name).to_dict())
+
+    def filled(self, settings: dict[str, Any]) -> list[Any]:
+        """The fields with these values, open for typing from now on."""
+        return [gr.update(value=_to_field(settings[name]), interactive=True)
+                for name in self.fields]  # fmt: skip
 
     def _component(self, field: dataclasses.Field[Any]) -> Any:
         meta = field.metadata
         label = field.name.replace("_", " ").capitalize()
         if meta["unit"]:
             label += f" ({meta['unit']})"
-        common = {"label": label, "info": meta["help"], "elem_id": f"{self.stage}-{field.name}"}
+        # Closed until the first values have come, which would overwrite what was typed before.
+        common = {"label": label, "info": meta["help"], "elem_id": f"{self.stage}-{field.name}",
+                  "interactive": False}  # fmt: skip
         kind = typing.get_type_hints(self.config_class)[field.name]
         if kind is bool:
             return gr.Checkbox(**common)

@@ -170,7 +170,7 @@ class TrainTab:
         matching = [name for name in PRESETS if resolve("train", name) == config]
         choices = views.preset_choices(_recommended(project))
         return [gr.Radio(choices, value=matching[0] if matching else None),
-                *(config.to_dict()[name] for name in self.form.fields)]  # fmt: skip
+                *self.form.filled(config.to_dict())]  # fmt: skip
 
     def _steer(self, act: Any) -> Any:
         def steer(project: Project) -> None:

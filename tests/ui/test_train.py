@@ -10,6 +10,7 @@ import pytest
 from studio_app import App, open_app, wait_for
 
 from dpd_core import adapters
+from dpd_core.config import resolve
 from dpd_core.jobs import list_jobs
 from dpd_core.project import Project
 
@@ -149,7 +150,8 @@ def test_earlier_runs_are_compared_and_used_again(
     old.get_by_text("used for synthesis").wait_for()
     assert adapters.find_adapter(project).id == before
     page.locator("#train-preset").get_by_text("Quick").click()
-    wait_for(lambda: page.locator("#train-steps input").input_value() == "300")
+    quick = resolve("train", "quick").to_dict()["steps"]
+    wait_for(lambda: page.locator("#train-steps input").input_value() == str(quick))
 
 
 def _state(folder: Path) -> dict[str, Any]:
