@@ -313,12 +313,22 @@ def backbone_identity(config: ProjectConfig) -> str:
     Raises:
         ModelError: the model is not there.
     """
+    return _latent_fingerprint(resolve_model(config.model), image_side(config))
+
+
+def image_side(config: ProjectConfig) -> int:
+    """:attr:`Backbone.image_size` of the model in the settings, without loading weights.
+
+    Raises:
+        ModelError: the model is not there.
+    """
     folder = resolve_model(config.model)
+    if config.image_size:
+        return config.image_size
     fix = "The model folder is incomplete."
     vae = storage.read_json(folder / "vae" / "config.json", fix=fix)
     unet = storage.read_json(folder / "unet" / "config.json", fix=fix)
-    size = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-    return _latent_fingerprint(folder, config.image_size or size)
+    return unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 def model_identity(config: ProjectConfig) -> str:

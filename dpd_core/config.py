@@ -334,6 +334,10 @@ class SynthesizeConfig(StageConfig):
         "-1 takes the strategy's own. Near 1 the images resemble their prototypes closely.",
         low=-1.0, high=1.0, advanced=True,
     )  # fmt: skip
+    exchange_tries: int = setting(
+        8, "Other members of its cluster tried for each prototype, by strategies that choose "
+        "prototypes anew; 0: none.", low=0, high=10_000, advanced=True,
+    )  # fmt: skip
     refine_steps: int = setting(
         150, "Steps of refining the whole set, for strategies that refine; 0: never.",
         low=0, high=100_000, advanced=True,

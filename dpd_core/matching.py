@@ -139,19 +139,19 @@ def matching_loss(
     with torch.no_grad():
         queries = network.features(real)
         mean, deviation = queries.mean(0), queries.std(0) + 1e-4
-        queries = _normalised(queries, mean, deviation)
-    support = _normalised(network.features(images), mean, deviation)
-    predicted = ridge_prediction(support, _one_hot(labels, n_classes), queries)
-    return 0.5 * (predicted - _one_hot(real_labels, n_classes)).square().sum(1).mean()
+        queries = normalised_features(queries, mean, deviation)
+    support = normalised_features(network.features(images), mean, deviation)
+    predicted = ridge_prediction(support, one_hot(labels, n_classes), queries)
+    return 0.5 * (predicted - one_hot(real_labels, n_classes)).square().sum(1).mean()
 
 
-def _normalised(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+def normalised_features(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     scaled = (features - mean) / deviation
     with_bias = torch.cat([scaled, torch.ones_like(scaled[:, :1])], 1)
     return with_bias / with_bias.shape[1] ** 0.5
 
 
-def _one_hot(labels: Tensor, n_classes: int) -> Tensor:
+def one_hot(labels: Tensor, n_classes: int) -> Tensor:
     return functional.one_hot(labels, n_classes).float() - 1 / n_classes
 
 

@@ -31,6 +31,8 @@ class Strategy:
         end: Share of the steps after which guidance ends at the latest.
         rule: Selection rule that ranks the candidates of a slot, a name in ``selection.RULES``.
         detail: Share of the prototype's detail that the autoencoder loses and that is put back.
+        exchange: Whether prototypes are exchanged within their clusters before sampling; see
+            :mod:`dpd_core.exchange`.
         refine: Whether the set is refined after sampling; see :mod:`dpd_core.refinement`.
         training: Settings of the train stage that belong to the method.
     """
@@ -44,6 +46,7 @@ class Strategy:
     end: float = 1.0
     rule: str = "margin"
     detail: float = 0.0
+    exchange: bool = False
     refine: bool = False
     training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -57,13 +60,15 @@ STRATEGIES: dict[str, Strategy] = {
     "dpd+": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; refinement after "
         "FRePo (Zhou et al., NeurIPS 2022)",
-        description="Starts from the noised prototype, pulled toward it; the right and most "
+        description="Takes the member of each cluster from which most is learnt for its "
+        "prototype; starts from it noised, pulled toward it; the right and most "
         "distinct candidate is kept, the detail the autoencoder lost is put back, and the set is "
         "refined so that what a classifier learns from it holds for the real images. Its images "
         "resemble their prototypes; where they must not, set detail to 0 or take dpd.",
         formula="z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, strength 0.3; DPD's pull; "
         "x ← x − η·∇ₓ ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²",
-        strength=0.3, guide="prototype", rule="diverse", detail=1.0, refine=True,
+        strength=0.3, guide="prototype", rule="diverse", detail=1.0, exchange=True,
+        refine=True,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",

@@ -9,7 +9,7 @@ is always the same, so that a slot made again alone is the same image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from dpd_core.prototypes import load_prototypes
 from dpd_core.sampling import sample
 from dpd_core.seeding import derive_seed
 from dpd_core.selection import RULES, Candidates
+from dpd_core.set_exchange import exchange_prototypes
 from dpd_core.set_refinement import refine_set
 from dpd_core.slot_files import finish_slot, save_candidates, slot_path, take_over_slot
 from dpd_core.strategies import Strategy, get_strategy
@@ -74,6 +75,12 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     classifier = load_classifier(project)
     adapter = None if config.adapter == "none" else adapters.find_adapter(project, config.adapter)
     tasks = _tasks(project)
+    kept = _kept(project, config, tasks, emit)
+    processes = PartialState(cpu=project.config.device == "cpu")
+    if strategy.exchange and config.exchange_tries:
+        # What the first process finds, the others read.
+        with processes.main_process_first():
+            tasks = _exchanged(project, config, tasks, kept, emit)
     recipe = {
         "model": model_identity(project.config),
         "adapter": adapter.id if adapter else None,
@@ -84,7 +91,6 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         "slots": [[task.class_name, task.slot, task.prototype_id, task.caption.text]
                   for task in tasks],
     }  # fmt: skip
-    kept = _kept(project, config, tasks, emit)
     if kept:
         recipe["kept"] = [[*key, record.get("sha256")] for key, (_, record) in sorted(kept.items())]
     identity = storage.digest(recipe)
@@ -96,7 +102,6 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         if (task.class_name, task.slot) in kept and not _is_filled(folder, task):
             take_over_slot(folder, task.file, *kept[task.class_name, task.slot])
     missing = [task for task in tasks if not _is_filled(folder, task)]
-    processes = PartialState(cpu=project.config.device == "cpu")
     refine_steps = config.refine_steps if strategy.refine else 0
     backbone = None
     if missing or (refine_steps and not (folder / "manifest.json").exists()):
@@ -307,6 +312,22 @@ def _tasks(project: Project) -> list[Task]:
         for class_name, entries in sorted(load_prototypes(project).items())
         for entry in sorted(entries, key=lambda entry: entry.cluster_id)
     ]  # fmt: skip
+
+
+def _exchanged(
+    project: Project, config: SynthesizeConfig, tasks: list[Task],
+    kept: Mapping[tuple[str, int], Any], emit: Emit,
+) -> list[Task]:  # fmt: skip
+    """The slots with the prototypes from which most is learnt; kept images stay with theirs."""
+    found = exchange_prototypes(
+        project, config, {(task.class_name, task.slot): task.prototype_id for task in tasks},
+        kept.keys(), emit,
+    )  # fmt: skip
+    prototypes = [found[task.class_name, task.slot] for task in tasks]
+    return [
+        replace(task, prototype_id=one, prototype_file=one.rsplit("/", 1)[-1])
+        for task, one in zip(tasks, prototypes, strict=True)
+    ]
 
 
 def _claim(folder: Path, name: str, identity: str, recipe: dict[str, Any]) -> None:

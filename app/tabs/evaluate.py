@@ -12,6 +12,7 @@ from app.context import Context
 from app.services import evaluate as service
 from app.views import evaluate as views
 from app.views import privacy
+from dpd_core import storage
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import DPDError
 from dpd_core.project import Project
@@ -80,6 +81,7 @@ class EvaluateTab:
             info="The same students are trained on these real images. All but “full” are as many "
             "as the set has.",
         )  # fmt: skip
+        self.token = gr.State("")
         self.form.build()
         self.work = gr.Markdown(elem_id="evaluate-work")
         self.run = gr.Button("Evaluate", variant="primary", elem_id="evaluate-run")
@@ -88,8 +90,8 @@ class EvaluateTab:
         """Attach the handlers."""
         ctx = self.ctx
         self.form.wire()
-        ctx.on_change("evaluate", self.choices, inputs=[self.set_name],
-                      outputs=[self.set_name, self.baselines])  # fmt: skip
+        ctx.on_change("evaluate", self.choices, inputs=[self.token, self.set_name],
+                      outputs=[self.token, self.set_name, self.baselines])  # fmt: skip
         ctx.on(self.run.click, self.start,
                inputs=[self.set_name, self.baselines, *self.form.components])  # fmt: skip
         counted = [self.baselines, self.form.fields["seeds"], self.form.fields["student_steps"]]
@@ -107,14 +109,17 @@ class EvaluateTab:
         ctx.on(self.previous.click, self.turn(-1), inputs=turned, outputs=pager)
         ctx.on(self.next.click, self.turn(1), inputs=turned, outputs=pager)
 
-    def choices(self, project: Project, chosen: str | None) -> list[Any]:
-        """The sets that can be measured, and the baselines of the last run."""
+    def choices(self, project: Project, token: str, chosen: str | None) -> list[Any]:
+        """The sets that can be measured, and the baselines of the last run; those ticked since
+        stay until the project or its last run is another one."""
         sets = service.set_choices(project)
         values = [value for _, value in sets]
         kept = chosen if chosen in values else values[0] if values else None
         settings = current_settings(project, "evaluate")
         assert isinstance(settings, EvaluateConfig)
-        return [gr.Dropdown(choices=sets, value=kept), list(settings.baselines)]
+        now = storage.digest(str(project.root), settings.to_dict())
+        baselines = gr.skip() if now == token else list(settings.baselines)
+        return [now, gr.Dropdown(choices=sets, value=kept), baselines]
 
     def start(
         self, project: Project, set_name: str | None, baselines: list[str], *values: Any

@@ -150,16 +150,14 @@ def _compared(report: Report, ours: Mapping[str, Any], name: str, entry: Mapping
     what = f"{entry['images']} {baseline_label(name)} ({mean:.1f} % against {other:.1f} %)"
     p = p_value(ours["runs"], entry["runs"])
     points = abs(mean - other)
+    if points < 0.05:
+        return _row("even", f"{report['set']} equals {what}.")
     if p is None or p < SIGNIFICANT:
         sure = "" if p is None else ", more than the seeds' spread explains"
-        if points < 0.05:
-            return _row("even", f"{report['set']} equals {what}.")
         if mean > other:
             return _row("good", f"{report['set']} beats {what} by {points:.1f} points{sure}.")
         return _row("bad", f"{report['set']} loses to {what} by {points:.1f} points{sure}: real "
                     "images, chosen this way, would serve better.")  # fmt: skip
-    if points < 0.05:
-        return _row("even", f"{report['set']} is level with {what}.")
     lead = "ahead of" if mean > other else "behind"
     return _row("even", f"{report['set']} is {points:.1f} points {lead} {what}, which may be "
                 f"chance: the seeds differ as much (p = {p:.2f}).")  # fmt: skip

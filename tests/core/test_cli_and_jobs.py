@@ -18,6 +18,7 @@ from dpd_core.distilled import DistilledSet
 from dpd_core.errors import JobStopped
 from dpd_core.events import Event, Log, from_dict
 from dpd_core.project import Project
+from dpd_core.prototypes import load_clustering
 from dpd_core.staleness import is_current
 from dpd_core.verify import verify
 
@@ -103,6 +104,28 @@ def test_the_same_slots_come_out_the_same_under_another_name(
     for path in files:
         other = project / "distilled" / "again" / path.relative_to(project / "distilled" / first)
         assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_a_strategy_with_chosen_prototypes_stays_in_the_clusters_and_repeats_itself(
+    finished: tuple[Path, dict], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "copy")
+    project = Project.open(tmp_path / "copy")
+    words = ["synthesize", "--project", str(project.root), "--strategy", "dpd+",
+             "--exchange-tries", "6", "--refine-steps", "2", "--refine-networks", "1",
+             "--refine-network-steps", "8", "--json"]  # fmt: skip
+    for name in ("chosen", "chosen-again"):
+        assert main([*words, "--set-name", name]) == 0
+        capsys.readouterr()
+    one, other = DistilledSet.load(project, "chosen"), DistilledSet.load(project, "chosen-again")
+    clustering = load_clustering(project)
+    for slot, same in zip(one.slots, other.slots, strict=True):
+        member = clustering.members[slot.prototype_id]
+        assert (member.class_name, member.cluster_id) == (slot.class_name, slot.slot)
+        assert slot.path.read_bytes() == same.path.read_bytes()
+    nearest = {entry.id for entries in clustering.prototypes.values() for entry in entries}
+    assert {slot.prototype_id for slot in one.slots} != nearest
+    assert verify(project).differences == []
 
 
 def test_an_interrupted_set_is_completed_with_the_same_images(

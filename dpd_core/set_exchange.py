@@ -1,0 +1,142 @@
+"""The exchange of a set's prototypes in its project; see :mod:`dpd_core.exchange` for the method.
+
+The outcome is kept in ``cache/exchange/`` under a digest of everything that determines it, so that
+a set that is continued, or made again, has the same prototypes without the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dpd_core import storage
+from dpd_core.backbone import image_side
+from dpd_core.config import SynthesizeConfig
+from dpd_core.dataset import load_index, pixels
+from dpd_core.events import Emit, Log, Meter
+from dpd_core.exchange import exchange, feature_spaces
+from dpd_core.hardware import choose_hardware
+from dpd_core.matching import MOMENTS, project_networks
+from dpd_core.overrides import read_overrides
+from dpd_core.project import Project
+from dpd_core.prototypes import load_clustering
+from dpd_core.seeding import derive_seed
+
+STAGE = "synthesize"
+MAX_IMAGES = 4000
+"""Real images that the choice is made from and measured by; of more, as many of each class are
+drawn. Bounds memory and time."""
+
+Slot = tuple[str, int]
+"""Class name and number; the number is that of the slot's cluster."""
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The real images that take part, and the members of each slot's cluster among them."""
+
+    ids: list[str]
+    labels: np.ndarray
+    clusters: list[list[int]]
+
+
+def exchange_prototypes(
+    project: Project, config: SynthesizeConfig, prototypes: Mapping[Slot, str],
+    fixed: Collection[Slot], emit: Emit,
+) -> dict[Slot, str]:  # fmt: skip
+    """A prototype for each slot, from the same cluster as before.
+
+    Args:
+        project: With clusters of its training images.
+        config: Settings ``exchange_tries``, ``refine_size``, ``refine_networks`` and
+            ``refine_network_steps``.
+        prototypes: Image id of each slot's present prototype.
+        fixed: Slots that keep it; those chosen by hand keep theirs anyhow.
+        emit: Gets progress.
+
+    Returns:
+        Image id by slot.
+
+    Raises:
+        StageMissing: there are no clusters.
+    """
+    slots = sorted(prototypes)
+    chosen_by_hand = {
+        image for of_class in read_overrides(project).chosen.values() for image in of_class.values()
+    }
+    stays = [slot in fixed or prototypes[slot] in chosen_by_hand for slot in slots]
+    tries = config.exchange_tries * (len(slots) - sum(stays))
+    if tries == 0:
+        return dict(prototypes)
+    index = load_index(project)
+    pool = _pool(project, [prototypes[slot] for slot in slots], slots)
+    key = storage.digest(
+        "exchange", 1, pool.ids, pool.clusters, [prototypes[slot] for slot in slots], stays, tries,
+        _side(project, config), config.refine_networks, config.refine_network_steps,
+        project.config.seed, {one.id: one.sha256 for one in index.select(split="train")},
+    )  # fmt: skip
+    path = project.path("cache", "exchange", f"{key}.json")
+    if not path.exists():
+        storage.write_json(path, _search(project, config, prototypes, slots, pool, stays, tries,
+                                         emit))  # fmt: skip
+    found = storage.read_json(path, fix="Delete it and run the stage again.")
+    return dict(zip(slots, found["prototypes"], strict=True))
+
+
+def _search(
+    project: Project, config: SynthesizeConfig, prototypes: Mapping[Slot, str], slots: list[Slot],
+    pool: _Pool, stays: list[bool], tries: int, emit: Emit,
+) -> dict[str, object]:  # fmt: skip
+    index, hardware = load_index(project), choose_hardware(project.config)
+    train = index.select(split="train")
+    classes = list(index.classes)
+    real = pixels(project, train, _side(project, config), emit=emit, stage=STAGE)
+    networks = project_networks(
+        project, real, np.array([classes.index(record.class_name) for record in train]), classes,
+        count=config.refine_networks, steps=config.refine_network_steps, hardware=hardware,
+        emit=emit, stage=STAGE,
+    )  # fmt: skip
+    # An untrained network's features say little about which images a class needs.
+    trained = [network for place, network in enumerate(networks) if place % len(MOMENTS)]
+    row_of = {record.id: row for row, record in enumerate(train)}
+    spaces = feature_spaces(trained, real[[row_of[one] for one in pool.ids]])
+    place_of = {one: place for place, one in enumerate(pool.ids)}
+    meter = Meter(emit, STAGE, tries, message="choosing prototypes")
+    found = exchange(
+        spaces, pool.labels, pool.clusters, [place_of[prototypes[slot]] for slot in slots],
+        tries=tries, seed=derive_seed(project.config.seed, STAGE), fixed=stays,
+        on_try=meter.advance,
+    )  # fmt: skip
+    chosen = [pool.ids[row] for row in found.rows]
+    changed = sum(one != prototypes[slot] for one, slot in zip(chosen, slots, strict=True))
+    emit(Log(STAGE, f"{changed} of {len(slots)} prototypes exchanged for other members of their "
+             f"clusters (loss {found.before:.3f}, then {found.after:.3f})"))  # fmt: skip
+    return {"prototypes": chosen, "before": found.before, "after": found.after}
+
+
+def _side(project: Project, config: SynthesizeConfig) -> int:
+    """As refining compares images, whose networks these are."""
+    return min(config.refine_size, image_side(project.config))
+
+
+def _pool(project: Project, prototypes: list[str], slots: list[Slot]) -> _Pool:
+    index, members = load_index(project), load_clustering(project).members
+    train, classes = index.select(split="train"), list(index.classes)
+    most = max(MAX_IMAGES // len(classes), 1)
+    ids = []
+    for name in classes:
+        of_class = sorted(one.id for one in train if one.class_name == name)
+        draws = torch.Generator().manual_seed(derive_seed(project.config.seed, "exchange", name))
+        drawn = torch.randperm(len(of_class), generator=draws)[:most].tolist()
+        ids += sorted({*(of_class[row] for row in drawn), *prototypes}.intersection(of_class))
+    class_of = {one.id: one.class_name for one in train}
+    by_cluster: dict[Slot, list[int]] = {}
+    for row, one in enumerate(ids):
+        member = members.get(one)
+        if member is not None and not member.outlier:
+            by_cluster.setdefault((member.class_name, member.cluster_id), []).append(row)
+    labels = np.array([classes.index(class_of[one]) for one in ids])
+    return _Pool(ids, labels, [by_cluster.get(slot, []) for slot in slots])
