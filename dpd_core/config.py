@@ -406,6 +406,10 @@ class ExportConfig(StageConfig):
     title: str = setting("", "Title of the data set; empty takes the project's name.")
     parquet: bool = setting(True, "Also write Parquet files with the images inside.")
     adapter: bool = setting(True, "Put the LoRA adapter beside the images.")
+    soft_labels: bool = setting(
+        False, "Put a teacher's class probabilities of each image into a file beside them; the "
+        "teacher has seen all real training images.",
+    )  # fmt: skip
     push: str = setting("", "Hub data set id to push to; empty: do not push.", advanced=True)
 
 

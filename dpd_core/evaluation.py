@@ -107,7 +107,7 @@ def _soft_results(bench: Bench, meter: Meter, emit: Emit) -> dict[str, list[dict
 
     The teacher is the network of the feature space, which has seen the real training split.
     """
-    teacher = _feature_network(bench, meter)
+    teacher = feature_network(bench, meter)
     results: dict[str, list[dict[str, Any]]] = {}
     for subject in bench.subjects:
         results[subject.name] = []
@@ -184,8 +184,9 @@ def _feature_path(bench: Bench) -> Path:
     return bench.project.path("cache", "features", f"{key}.safetensors")
 
 
-def _feature_network(bench: Bench, meter: Meter) -> students.Student:
-    """The network of the feature space, trained or found done."""
+def feature_network(bench: Bench, meter: Meter) -> students.Student:
+    """The network of the feature space, a student of the whole real training split, trained or
+    found done; ``meter`` counts its steps."""
     from safetensors import SafetensorError
     from safetensors.torch import load_model, save_model
 
@@ -212,7 +213,7 @@ def _feature_network(bench: Bench, meter: Meter) -> students.Student:
 
 def _distribution(bench: Bench, meter: Meter) -> dict[str, Any]:
     """FID, KID and coverage of each set against the real test split, in one feature space."""
-    network = _feature_network(bench, meter)
+    network = feature_network(bench, meter)
     real = students.features(network, bench.test.pixels, hardware=bench.hardware)
     seed = derive_seed(bench.project.config.seed, "kid")
 

@@ -25,11 +25,13 @@ from dpd_core.errors import ConfigError, DPDError, ModelError, ProjectError
 from dpd_core.events import Emit, Log, Meter, ignore
 from dpd_core.export_card import FEATURES, CardFacts, dataset_card
 from dpd_core.project import Project
+from dpd_core.strategies import STRATEGIES
 
 STAGE = "export"
 FORMAT = "dpd-studio-export"
 PARQUET_ROWS = 1000
 """Images in one Parquet file, which bounds the memory while writing."""
+SOFT_LABELS = "soft_labels.json"
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 # Words that make `datasets` take a folder for a split of its own.
@@ -79,6 +81,8 @@ def run(
         if config.parquet:
             _write_parquet(temporary / "parquet", rows, meter)
         adapter = _copy_adapter(project, distilled, temporary) if config.adapter else False
+        if config.soft_labels:
+            _write_soft_labels(project, distilled, rows, temporary, emit)
         facts = card_facts(project, config, distilled, adapter=adapter)
         (temporary / "README.md").write_text(_card(project, facts), encoding="utf-8")
         _write_manifest(temporary, distilled, facts)
@@ -253,6 +257,18 @@ def _write_parquet(folder: Path, rows: list[Row], meter: Meter) -> None:
         )
 
 
+def _write_soft_labels(
+    project: Project, distilled: DistilledSet, rows: list[Row], folder: Path, emit: Emit
+) -> None:
+    from dpd_core.soft_labels import soft_labels
+
+    root = distilled.root.resolve()
+    files = {row.source.resolve().relative_to(root).as_posix(): f"train/{row.file}" for row in rows}
+    storage.write_json(
+        folder / SOFT_LABELS, soft_labels(project, distilled.name, files, emit, STAGE)
+    )
+
+
 def adapter_weights(project: Project, distilled: DistilledSet) -> Path | None:
     """The weights that the set was made with; ``None`` if it was made without.
 
@@ -320,7 +336,17 @@ def card_facts(
         examples=sorted(captions.items())[:5],
         parquet=config.parquet,
         adapter=adapter,
+        soft_labels=config.soft_labels,
+        detailed=_detailed(manifest),
     )  # fmt: skip
+
+
+def _detailed(manifest: dict[str, Any]) -> bool:
+    """Whether detail of real images was put back into the set's."""
+    strategy = STRATEGIES.get(str(manifest.get("strategy")))
+    given = manifest.get("settings", {}).get("detail", -1.0)
+    own = strategy.detail if strategy is not None else 0.0
+    return bool(given > 0 or (given < 0 and own > 0))
 
 
 def _card(project: Project, facts: CardFacts) -> str:

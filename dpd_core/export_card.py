@@ -41,7 +41,8 @@ class CardFacts:
         commands: Shell commands that made it, in order.
         report: The evaluation report, ``None`` if the set was not evaluated.
         examples: (class name, caption) of a few images.
-        parquet, adapter: Whether the folder holds them.
+        parquet, adapter, soft_labels: Whether the folder holds them.
+        detailed: Whether detail of the real images was put back into the synthetic ones.
     """
 
     title: str
@@ -56,6 +57,8 @@ class CardFacts:
     examples: Sequence[tuple[str, str]] = field(default=())
     parquet: bool = False
     adapter: bool = False
+    soft_labels: bool = False
+    detailed: bool = False
 
 
 def dataset_card(facts: CardFacts) -> str:
@@ -130,9 +133,14 @@ def _front_matter(facts: CardFacts) -> str:
 
 def _introduction(facts: CardFacts) -> str:
     total = sum(count for _, _, count in facts.classes)
+    kind = (
+        "each starts from a real image, named in `manifest.json`, keeps its detail and resembles "
+        "it closely, so the set is not anonymous"
+        if facts.detailed else "every image is generated, none is a photograph"
+    )  # fmt: skip
     lines = [
         f"{total} synthetic images of {len(facts.classes)} classes, distilled from a labelled "
-        "collection of real scenes: every image is generated, none is a photograph. Made with "
+        f"collection of real scenes: {kind}. Made with "
         "DPD Studio (discriminative prototype-guided diffusion, arXiv 2601.15829).\n",
         "| class | in words | images |",
         "| --- | --- | ---: |",
@@ -151,6 +159,10 @@ def _loading(facts: CardFacts) -> str:
         code.append('same = load_dataset("parquet", data_dir="PATH_TO_THIS_FOLDER/parquet", '
                     'split="train")')  # fmt: skip
     text = "## Use\n\n" + code_block("\n".join(code), "python")
+    if facts.soft_labels:
+        text += ("\n`soft_labels.json` holds a teacher's probabilities of each image. The teacher "
+                 "has seen all real training images: report what is trained on them apart.\n"
+                 )  # fmt: skip
     if facts.adapter:
         text += ("\nThe LoRA adapter that made the images lies in `adapter/`, in the diffusers "
                  "format: `pipeline.load_lora_weights(\"adapter\")`.\n")  # fmt: skip

@@ -17,6 +17,8 @@ _BYTES_PER_LISTED_FILE = 110
 _PARQUET_BYTES_PER_FILE = 5000
 _PARQUET_BYTES_PER_IMAGE = 300
 """Captions and columns of one image in Parquet, beside the image itself."""
+_SOFT_LABELS_BYTES_PER_IMAGE, _SOFT_LABELS_BYTES_PER_CLASS = 60, 11
+"""The image's path and one probability in the file of soft labels."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
     if weights is not None:
         files.append(PlannedFiles(f"adapter/{weights.name}", "The LoRA weights that made the "
                                   "images.", 1, weights.stat().st_size))  # fmt: skip
+    if config.soft_labels:
+        per_image = _SOFT_LABELS_BYTES_PER_IMAGE + _SOFT_LABELS_BYTES_PER_CLASS * len(facts.classes)
+        files.append(PlannedFiles(
+            export.SOFT_LABELS, "Class probabilities of each image, by a teacher that has seen all "
+            "real training images.", 1, len(rows) * per_image, exact=False,
+        ))  # fmt: skip
     files.append(PlannedFiles("README.md", "The dataset card.", 1, len(card.encode())))
     listed = sum(file.count for file in files)
     files.append(PlannedFiles(

@@ -72,8 +72,9 @@ def plan(project: Project, config: ExportConfig) -> ExportPlan:
 
 
 def config_of(
-    set_name: str | None, title: str | None, licence: str | None, parquet: bool, adapter: bool
-) -> ExportConfig:
+    set_name: str | None, title: str | None, licence: str | None, parquet: bool, adapter: bool,
+    soft_labels: bool,
+) -> ExportConfig:  # fmt: skip
     """The settings of an export as chosen on the page.
 
     Raises:
@@ -85,6 +86,7 @@ def config_of(
     return ExportConfig(
         set_name=set_name or "latest", title=" ".join((title or "").split()),
         licence=licence or "other", parquet=bool(parquet), adapter=bool(adapter),
+        soft_labels=bool(soft_labels),
     )  # fmt: skip
 
 

@@ -51,6 +51,11 @@ class ExportTab:
         self.adapter = gr.Checkbox(True, label="LoRA adapter", elem_id="export-adapter",
                                    info="Put the weights that made the images beside them."
                                    )  # fmt: skip
+        self.soft_labels = gr.Checkbox(
+            False, label="Soft labels", elem_id="export-soft_labels",
+            info="A file with a teacher's class probabilities of each image; the teacher has seen "
+            "all real training images.",
+        )  # fmt: skip
         self.run = gr.Button("Export", variant="primary", elem_id="export-run")
         self.downloads = gr.HTML({}, html_template=views.DOWNLOADS_TEMPLATE,
                                  elem_id="export-downloads")  # fmt: skip
@@ -81,14 +86,16 @@ class ExportTab:
     def wire(self) -> None:
         """Attach the handlers."""
         ctx = self.ctx
-        fields = [self.set_name, self.title, self.licence, self.parquet, self.adapter]
+        fields = [self.set_name, self.title, self.licence, self.parquet, self.adapter,
+                  self.soft_labels]  # fmt: skip
         shown = [self.plan, self.card]
         ctx.on_change(
             "export", self.refresh, inputs=[self.seen, *fields],
             outputs=[self.seen, *fields, *shown, self.downloads, self.pushed],
         )  # fmt: skip
         for trigger in (self.set_name.input, self.licence.input, self.parquet.input,
-                        self.adapter.input, self.title.submit, self.title.blur):  # fmt: skip
+                        self.adapter.input, self.soft_labels.input,
+                        self.title.submit, self.title.blur):  # fmt: skip
             ctx.on(trigger, self.show, inputs=fields, outputs=shown, quiet=True)
         ctx.on(self.run.click, self.start, inputs=fields)
         if self.oauth:
@@ -106,10 +113,11 @@ class ExportTab:
         assert isinstance(settings, ExportConfig)
         chosen = fields[0] if same and fields[0] in values else values[0] if values else None
         if not same:
-            fields = (chosen, settings.title, settings.licence, settings.parquet, settings.adapter)
+            fields = (chosen, settings.title, settings.licence, settings.parquet, settings.adapter,
+                      settings.soft_labels)  # fmt: skip
         else:
             fields = (chosen, *fields[1:])
-        kept = [gr.skip()] * 4 if same else list(fields[1:])
+        kept = [gr.skip()] * 5 if same else list(fields[1:])
         link = self.ctx.images.file
         pushed = service.pushed_to(project)
         return [
@@ -145,11 +153,12 @@ class ExportTab:
 
     def start_push_signed_in(
         self, project: Project, repository: str | None, set_name: str | None, title: str | None,
-        licence: str | None, parquet: bool, adapter: bool, oauth: gr.OAuthToken | None,
+        licence: str | None, parquet: bool, adapter: bool, soft_labels: bool,
+        oauth: gr.OAuthToken | None,
     ) -> None:  # fmt: skip
         """Start the stage with a push in the name of the visitor who has signed in."""
         name = service.checked_repository(repository)
-        config = service.config_of(set_name, title, licence, parquet, adapter)
+        config = service.config_of(set_name, title, licence, parquet, adapter, soft_labels)
         self._start(project, config.replace(push=name), service.signed_in_token(oauth))
 
     def _start(self, project: Project, config: ExportConfig, token: str | None) -> None:

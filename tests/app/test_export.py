@@ -75,10 +75,10 @@ def test_exports_are_listed_with_their_links(tmp_path):
 
 
 def test_only_listed_licences(project):
-    config = service.config_of("dpd-1", " A   title ", "cc0-1.0", True, False)
+    config = service.config_of("dpd-1", " A   title ", "cc0-1.0", True, False, True)
     assert (config.title, config.licence, config.adapter) == ("A title", "cc0-1.0", False)
     with pytest.raises(ConfigError, match="licence"):
-        service.config_of("dpd-1", "", "mine: all", True, True)
+        service.config_of("dpd-1", "", "mine: all", True, True, False)
 
 
 @pytest.mark.parametrize("text", ["", "name", "a/b/c", "../x", "a/../b", "a b/c", "/a", None])

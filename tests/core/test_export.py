@@ -294,3 +294,26 @@ def test_a_host_that_does_not_answer_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", fail)
     with pytest.raises(DPDError, match="cannot be reached"):
         export.push(tmp_path, "me/set", token="hf_secret")
+
+
+def test_soft_labels_lie_beside_the_images_and_not_in_the_data_set(tmp_path):
+    project = make_project(tmp_path)
+    summary = export.run(project, ExportConfig(soft_labels=True))
+    folder = project.path(summary["folder"])
+    content = storage.read_json(folder / "soft_labels.json")
+    files = {path.relative_to(folder).as_posix() for path in folder.glob("train/*/*.png")}
+    assert set(content["probabilities"]) == files
+    for file, row in content["probabilities"].items():
+        assert len(row) == len(content["classes"])
+        assert sum(row) == pytest.approx(1, abs=1e-3)
+        # The classes are of one colour each, so the teacher knows them.
+        assert content["classes"][row.index(max(row))] == file.split("/")[1]
+    assert content["teacher"]["test_accuracy"] == 1
+    assert "soft_labels.json" in (folder / "README.md").read_text()
+    loaded = load("imagefolder", tmp_path / "cache", data_dir=str(folder), split="train")
+    assert not any("soft" in column for column in loaded.column_names)
+    again = export.run(project, ExportConfig(soft_labels=True))
+    assert again["bytes"] == summary["bytes"]
+    assert storage.read_json(folder / "soft_labels.json") == content
+    plain = export.run(project, ExportConfig())
+    assert not (project.path(plain["folder"]) / "soft_labels.json").exists()

@@ -11,12 +11,16 @@ from dpd_core.export_plan import plan_export
 from dpd_core.project import Project
 
 
-@pytest.mark.parametrize(("parquet", "adapter"), [(True, True), (False, False)])
-def test_the_plan_is_what_the_export_writes(tmp_path, parquet, adapter):
+@pytest.mark.parametrize(
+    ("parquet", "adapter", "soft"), [(True, True, True), (False, False, False)]
+)
+def test_the_plan_is_what_the_export_writes(tmp_path, parquet, adapter, soft):
     project = make_project(tmp_path, adapter=True)
     report = make_report(classes=("desert", "forest", "river"))
     storage.write_json(project.path("reports", "dpd-1.json"), report)
-    config = ExportConfig(parquet=parquet, adapter=adapter, licence="cc-by-4.0", title="A <b>")
+    config = ExportConfig(
+        parquet=parquet, adapter=adapter, soft_labels=soft, licence="cc-by-4.0", title="A <b>"
+    )
     plan = plan_export(project, config)
     assert not project.path("export").exists()
     export.run(project, config)
