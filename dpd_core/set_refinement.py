@@ -31,15 +31,14 @@ _ENCODE_BATCH = 32
 
 
 def refine_set(
-    project: Project, config: SynthesizeConfig, steps: int, folder: Path,
-    records: list[dict[str, Any]], backbone: Backbone, classifier: LatentClassifier, emit: Emit,
+    project: Project, config: SynthesizeConfig, folder: Path, records: list[dict[str, Any]],
+    backbone: Backbone, classifier: LatentClassifier, emit: Emit,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Give each slot its refined candidate.
 
     Args:
         project: With its training images.
         config: Settings ``refine_*``.
-        steps: Refinement steps.
         folder: The set's folder.
         records: The slots' records, all of the set, in the order of the set.
         backbone: Encodes the refined images for their score.
@@ -69,9 +68,9 @@ def refine_set(
     fixed = np.array([bool(record.get("pinned")) for record in records])
     refiner = Refiner(images, labels, real, real_labels, networks, fixed=fixed,
                       rate=config.refine_rate, seed=project.config.seed)  # fmt: skip
-    meter = Meter(emit, STAGE, steps, message="refining the set")
+    meter = Meter(emit, STAGE, config.refine_steps, message="refining the set")
     checkpoint = folder / "refinement.safetensors"
-    refined = refiner.run(steps, checkpoint, lambda done, loss: meter.advance())
+    refined = refiner.run(config.refine_steps, checkpoint, lambda done, loss: meter.advance())
     finished = _finished(folder, records, refined, backbone, classifier)
     checkpoint.unlink(missing_ok=True)
     return finished

@@ -1,4 +1,4 @@
-"""Named ways of making a distilled set: start + guidance + selection (+ refinement).
+"""Named ways of making a distilled set: choice of prototypes + start + guidance + selection.
 
 Guidance terms are the pure functions of :mod:`dpd_core.guidance`, selection rules those of
 :mod:`dpd_core.selection`. To add a strategy, put it in :data:`STRATEGIES`: the command line and
@@ -33,7 +33,6 @@ class Strategy:
         detail: Share of the prototype's detail that the autoencoder loses and that is put back.
         exchange: Whether prototypes are exchanged within their clusters before sampling; see
             :mod:`dpd_core.exchange`.
-        refine: Whether the set is refined after sampling; see :mod:`dpd_core.refinement`.
         training: Settings of the train stage that belong to the method.
     """
 
@@ -47,7 +46,6 @@ class Strategy:
     rule: str = "margin"
     detail: float = 0.0
     exchange: bool = False
-    refine: bool = False
     training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -58,17 +56,15 @@ class Strategy:
 
 STRATEGIES: dict[str, Strategy] = {
     "dpd+": Strategy(
-        source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; refinement after "
-        "FRePo (Zhou et al., NeurIPS 2022)",
-        description="Takes the member of each cluster from which most is learnt for its "
-        "prototype; starts from it noised, pulled toward it; the right and most "
-        "distinct candidate is kept, the detail the autoencoder lost is put back, and the set is "
-        "refined so that what a classifier learns from it holds for the real images. Its images "
+        source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; the loss of the choice "
+        "after FRePo (Zhou et al., NeurIPS 2022)",
+        description="Takes for its prototype the member of each cluster from which, together with "
+        "the others, most is learnt; starts from it noised, pulled toward it; the right and most "
+        "distinct candidate is kept, and the detail the autoencoder lost is put back. Its images "
         "resemble their prototypes; where they must not, set detail to 0 or take dpd.",
-        formula="z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, strength 0.3; DPD's pull; "
-        "x ← x − η·∇ₓ ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²",
+        formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
+        "strength 0.3; DPD's pull",
         strength=0.3, guide="prototype", rule="diverse", detail=1.0, exchange=True,
-        refine=True,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",

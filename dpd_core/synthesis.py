@@ -102,9 +102,8 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         if (task.class_name, task.slot) in kept and not _is_filled(folder, task):
             take_over_slot(folder, task.file, *kept[task.class_name, task.slot])
     missing = [task for task in tasks if not _is_filled(folder, task)]
-    refine_steps = config.refine_steps if strategy.refine else 0
     backbone = None
-    if missing or (refine_steps and not (folder / "manifest.json").exists()):
+    if missing or (config.refine_steps and not (folder / "manifest.json").exists()):
         backbone = load_backbone(project, adapter=adapter.folder if adapter else None)
     if missing and backbone is not None:
         prototype_ids = {
@@ -124,8 +123,8 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
             meter.advance(processes.num_processes)
     processes.wait_for_everyone()
     slots = [storage.read_json(_record_path(folder, task)) for task in tasks]
-    if refine_steps and backbone is not None and processes.is_main_process:
-        slots = refine_set(project, config, refine_steps, folder, slots, backbone, classifier, emit)
+    if config.refine_steps and backbone is not None and processes.is_main_process:
+        slots = refine_set(project, config, folder, slots, backbone, classifier, emit)
     manifest = {
         "name": name, "strategy": config.strategy, "recipe": identity,
         "model": project.config.model, "model_identity": recipe["model"],
