@@ -356,7 +356,10 @@ class SynthesizeConfig(StageConfig):
     adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
     steps: int = setting(50, "Sampling steps.", low=1, high=1000)
     scheduler: str = setting("ddim", "Solver.", choices=("ddim", "dpm++", "unipc"))
-    cfg: float = setting(7.5, "Classifier-free guidance scale.", low=1.0, high=50.0)
+    cfg: float = setting(
+        7.5, "Classifier-free guidance scale; 1: none, 0 takes the strategy's own.",
+        low=0.0, high=50.0,
+    )  # fmt: skip
     guidance_scale: float = setting(1.0, "Strength s of the prototype guidance.",
                                     low=0.0, high=100.0)  # fmt: skip
     guidance_start: float = setting(0.0, "Share of the steps after which guidance starts.",
@@ -504,7 +507,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
                   "classifier_steps": 120, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 50, "preview_steps": 100},
-        "synthesize": {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 4.0},
+        "synthesize": {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 0.0},
         "evaluate": {"student_steps": 200, "feature_steps": 200, "seeds": 3},
     },
     "standard": {
@@ -512,7 +515,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
                   "classifier_steps": 1000, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 100, "preview_steps": 300},
-        "synthesize": {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 4.0},
+        "synthesize": {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 0.0},
         "evaluate": {"student_steps": 600, "feature_steps": 600, "seeds": 3},
     },
     "published": {},

@@ -25,6 +25,9 @@ class Strategy:
         formula: What it computes, in the symbols of :mod:`dpd_core.guidance`; empty if nothing.
         strength: Share of the noise schedule that is sampled: 1 starts from pure noise, less
             starts from the prototype noised to that level.
+        cfg: Classifier-free guidance scale where the setting leaves it to the strategy. 4 is best
+            from pure noise with the bundled model; from a prototype that is little noised it only
+            adds contrast, which costs students much.
         guide: Guidance term: ``none``, ``prototype``, ``mode``, ``classifier``, ``information``,
             ``learnability`` or ``influence``; see :func:`dpd_core.guides.build_guide`.
         scale: Scale of the term; the setting ``guidance_scale`` multiplies it.
@@ -40,6 +43,7 @@ class Strategy:
     description: str
     formula: str = ""
     strength: float = 1.0
+    cfg: float = 4.0
     guide: str = "none"
     scale: float = 1.0
     end: float = 1.0
@@ -64,7 +68,7 @@ STRATEGIES: dict[str, Strategy] = {
         "resemble their prototypes; where they must not, set detail to 0 or take dpd.",
         formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
         "strength 0.3; DPD's pull",
-        strength=0.3, guide="prototype", rule="diverse", detail=1.0, exchange=True,
+        strength=0.3, cfg=1.0, guide="prototype", rule="diverse", detail=1.0, exchange=True,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",

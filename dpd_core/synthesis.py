@@ -241,8 +241,8 @@ class Sampler:
         sampled = sample(
             self.backbone, noise=noise, embeddings=embeddings,
             unconditional=prompts.unconditional(embeddings), steps=config.steps,
-            scheduler=config.scheduler, cfg=config.cfg, guide=guide, origin=target,
-            strength=config.strength or self.strategy.strength,
+            scheduler=config.scheduler, cfg=config.cfg or self.strategy.cfg, guide=guide,
+            origin=target, strength=config.strength or self.strategy.strength,
         )  # fmt: skip
         with torch.no_grad():
             logits = self.classifier(sampled).float().cpu()
