@@ -67,8 +67,8 @@ STRATEGIES: dict[str, Strategy] = {
         "distinct candidate is kept, and the detail the autoencoder lost is put back. Its images "
         "resemble their prototypes; where they must not, set detail to 0 or take dpd.",
         formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
-        "strength 0.3; DPD's pull",
-        strength=0.3, cfg=1.0, guide="prototype", rule="diverse", detail=1.0, exchange=True,
+        "strength 0.1; DPD's pull",
+        strength=0.1, cfg=1.0, guide="prototype", rule="diverse", detail=1.0, exchange=True,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",
