@@ -140,3 +140,15 @@ def test_the_files_stay_inside_the_set_for_any_class_name() -> None:
         assert not path.is_absolute()
         assert ".." not in path.parts
         assert len(path.parts) == 2
+
+
+@pytest.mark.parametrize(("strategy", "own"), [("dpd", 4.0), ("d4m", 4.0), ("dpd+", 1.0)])
+def test_the_strategy_gives_the_guidance_scale_that_is_left_to_it(
+    backbone: Backbone, strategy: str, own: float
+) -> None:
+    def image(cfg: float) -> torch.Tensor:
+        one = sampler(backbone, CONFIG.replace(strategy=strategy, cfg=cfg, strength=1.0))
+        return fill(one, [task("beach", 0)])["beach", 0][1]
+
+    assert torch.equal(image(0.0), image(own))
+    assert not torch.equal(image(0.0), image(own + 3))
