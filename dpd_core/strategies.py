@@ -65,7 +65,7 @@ STRATEGIES: dict[str, Strategy] = {
         description="Takes for its prototype the member of each cluster from which, together with "
         "the others, most is learnt; starts from it noised, pulled toward it; the right and most "
         "distinct candidate is kept, and the detail the autoencoder lost is put back. Its images "
-        "are close to copies of their prototypes, so the set is not private: where it must be, take "
+        "are close to copies of their prototypes, so the set is not private: if it must be, take "
         "dpd, or detail 0 with more strength.",
         formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
         "strength 0.1; DPD's pull",
