@@ -112,9 +112,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def visit(page: Any, url: str) -> None:
+    """Go to an address. A page whose server is back after a restart loads itself again, and if it
+    does so at this very moment the browser gives up the visit."""
+    try:
+        page.goto(url)
+    except Exception as error:
+        if "ERR_ABORTED" not in str(error):
+            raise
+        page.goto(url)
+
+
 def open_app(page: Any, app: App, tab: str | None = None, *, query: str = "") -> None:
     """Open the app's page, wait until a project is shown, and go to a tab by its label."""
-    page.goto(f"{app.url}/{query}")
+    visit(page, f"{app.url}/{query}")
     page.wait_for_function(
         "() => document.querySelector('#project input')?.value"
         " && document.querySelectorAll('#stage-list li').length > 0"

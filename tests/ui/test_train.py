@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
-from studio_app import App, open_app, wait_for
+from studio_app import App, open_app, visit, wait_for
 
 from dpd_core import adapters
 from dpd_core.config import resolve
@@ -111,7 +111,7 @@ def test_a_killed_server_and_a_killed_run_lose_nothing(
     assert job.status == "interrupted"
 
     app.start()
-    page.goto(app.url)
+    visit(page, app.url)
     page.get_by_role("tab", name="Train", exact=True).click()
     page.locator("#train-resume").wait_for()
     page.locator("#train-resume").click()
