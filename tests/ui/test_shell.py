@@ -62,7 +62,11 @@ def test_project_tab_and_theme_survive_refresh_and_restart(
     page: Any, start_app: Callable[..., App], small_project: Path
 ) -> None:
     app = start_app(project=small_project)
-    open_app(page, app, "Train")
+    open_app(page, app)
+    stored = page.evaluate("JSON.stringify(localStorage)")
+    page.get_by_role("tab", name="Train", exact=True).click()
+    # The server is told of the tab, and its answer is what a refresh finds.
+    page.wait_for_function("before => JSON.stringify(localStorage) !== before", arg=stored)
     dark = page.evaluate("document.body.classList.contains('dark')")
     page.locator("#theme").click()
     for again in ("refresh", "restart"):
