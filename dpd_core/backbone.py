@@ -322,9 +322,9 @@ def image_side(config: ProjectConfig) -> int:
     Raises:
         ModelError: the model is not there.
     """
-    folder = resolve_model(config.model)
     if config.image_size:
         return config.image_size
+    folder = resolve_model(config.model)
     fix = "The model folder is incomplete."
     vae = storage.read_json(folder / "vae" / "config.json", fix=fix)
     unet = storage.read_json(folder / "unet" / "config.json", fix=fix)

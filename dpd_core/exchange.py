@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpd_core.matching import normalised_features, one_hot, ridge_prediction
+from dpd_core import students
+from dpd_core.hardware import Hardware
+from dpd_core.matching import normalised_features, one_hot, ridge_loss
 from dpd_core.seeding import generator
 from dpd_core.student_networks import Student
-
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,22 @@ class Exchanged:
 
 
 @torch.no_grad()
-def feature_spaces(networks: Sequence[Student], images: np.ndarray) -> list[Tensor]:
+def feature_spaces(
+    networks: Sequence[Student], images: np.ndarray, hardware: Hardware
+) -> list[Tensor]:
     """Features of all images in each network, as the loss sees them.
 
     Args:
         networks: Frozen, in evaluation mode.
         images: uint8 (N, S, S, 3).
+        hardware: Where to compute.
 
     Returns:
         For each network float (N, D + 1), normalised, on the CPU.
     """
     spaces = []
     for network in networks:
-        device = next(network.parameters()).device
-        parts = [
-            network.features(
-                torch.from_numpy(np.array(images[start : start + _BATCH]))
-                .permute(0, 3, 1, 2).to(device).float().div(255)
-            ).cpu()
-            for start in range(0, len(images), _BATCH)
-        ]  # fmt: skip
-        features = torch.cat(parts)
+        features = torch.from_numpy(students.features(network, images, hardware=hardware))
         spaces.append(normalised_features(features, features.mean(0), features.std(0) + 1e-4))
     return spaces
 
@@ -78,11 +73,7 @@ def choice_loss(spaces: Sequence[Tensor], labels: Tensor, rows: Sequence[int]) -
     """
     n_classes = int(labels.max()) + 1
     targets, picked = one_hot(labels, n_classes), torch.tensor(rows)
-    losses = [
-        0.5 * (ridge_prediction(space[picked], targets[picked], space) - targets)
-        .square().sum(1).mean()
-        for space in spaces
-    ]  # fmt: skip
+    losses = [ridge_loss(space[picked], targets[picked], space, targets) for space in spaces]
     return float(torch.stack(losses).mean())
 
 

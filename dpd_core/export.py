@@ -25,7 +25,7 @@ from dpd_core.errors import ConfigError, DPDError, ModelError, ProjectError
 from dpd_core.events import Emit, Log, Meter, ignore
 from dpd_core.export_card import FEATURES, CardFacts, dataset_card
 from dpd_core.project import Project
-from dpd_core.strategies import STRATEGIES
+from dpd_core.strategies import STRATEGIES, Strategy
 
 STAGE = "export"
 FORMAT = "dpd-studio-export"
@@ -343,10 +343,9 @@ def card_facts(
 
 def _detailed(manifest: dict[str, Any]) -> bool:
     """Whether detail of real images was put back into the set's."""
-    strategy = STRATEGIES.get(str(manifest.get("strategy")))
-    given = manifest.get("settings", {}).get("detail", -1.0)
-    own = strategy.detail if strategy is not None else 0.0
-    return bool(given > 0 or (given < 0 and own > 0))
+    # A set of another version may name a strategy that there is no more.
+    strategy = STRATEGIES.get(str(manifest.get("strategy")), Strategy("", ""))
+    return strategy.detail_share(manifest.get("settings", {}).get("detail", -1.0)) > 0
 
 
 def _card(project: Project, facts: CardFacts) -> str:

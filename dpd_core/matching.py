@@ -123,6 +123,13 @@ def ridge_prediction(support: Tensor, labels: Tensor, queries: Tensor) -> Tensor
     return queries @ support.T @ torch.linalg.solve(kernel + ridge * identity, labels)
 
 
+def ridge_loss(support: Tensor, labels: Tensor, queries: Tensor, truth: Tensor) -> Tensor:
+    """The loss of the module's head, a scalar; arguments as in :func:`ridge_prediction`, and
+    ``truth``, Y_r, (R, n)."""
+    predicted = ridge_prediction(support, labels, queries)
+    return 0.5 * (predicted - truth).square().sum(1).mean()
+
+
 def matching_loss(
     network: Student, images: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor
 ) -> Tensor:
@@ -141,8 +148,7 @@ def matching_loss(
         mean, deviation = queries.mean(0), queries.std(0) + 1e-4
         queries = normalised_features(queries, mean, deviation)
     support = normalised_features(network.features(images), mean, deviation)
-    predicted = ridge_prediction(support, one_hot(labels, n_classes), queries)
-    return 0.5 * (predicted - one_hot(real_labels, n_classes)).square().sum(1).mean()
+    return ridge_loss(support, one_hot(labels, n_classes), queries, one_hot(real_labels, n_classes))
 
 
 def normalised_features(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

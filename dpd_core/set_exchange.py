@@ -23,7 +23,7 @@ from dpd_core.matching import MOMENTS, project_networks
 from dpd_core.overrides import read_overrides
 from dpd_core.project import Project
 from dpd_core.prototypes import load_clustering
-from dpd_core.seeding import derive_seed
+from dpd_core.seeding import derive_seed, generator
 
 STAGE = "synthesize"
 MAX_IMAGES = 4000
@@ -102,7 +102,7 @@ def _search(
     # An untrained network's features say little about which images a class needs.
     trained = [network for place, network in enumerate(networks) if place % len(MOMENTS)]
     row_of = {record.id: row for row, record in enumerate(train)}
-    spaces = feature_spaces(trained, real[[row_of[one] for one in pool.ids]])
+    spaces = feature_spaces(trained, real[[row_of[one] for one in pool.ids]], hardware)
     place_of = {one: place for place, one in enumerate(pool.ids)}
     meter = Meter(emit, STAGE, tries, message="choosing prototypes")
     found = exchange(
@@ -129,7 +129,7 @@ def _pool(project: Project, prototypes: list[str], slots: list[Slot]) -> _Pool:
     ids = []
     for name in classes:
         of_class = sorted(one.id for one in train if one.class_name == name)
-        draws = torch.Generator().manual_seed(derive_seed(project.config.seed, "exchange", name))
+        draws = generator(project.config.seed, "exchange", name)
         drawn = torch.randperm(len(of_class), generator=draws)[:most].tolist()
         ids += sorted({*(of_class[row] for row in drawn), *prototypes}.intersection(of_class))
     class_of = {one.id: one.class_name for one in train}

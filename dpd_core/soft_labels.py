@@ -44,7 +44,7 @@ def soft_labels(
     config = EvaluateConfig.from_dict(record["settings"]) if record else EvaluateConfig()
     bench = load_bench(project, config.replace(set_name=set_name, baselines=()), emit)
     meter = Meter(emit, stage, config.feature_steps, message="training the teacher")
-    teacher = feature_network(bench, meter).to(bench.hardware.device)
+    teacher = feature_network(bench, meter)
     images = bench.subjects[0].variant(0)
     found = students.predict_proba(teacher, images.pixels, hardware=bench.hardware)
     accuracy = students.accuracy(teacher, bench.test.pixels, bench.test.labels,

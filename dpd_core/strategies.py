@@ -57,6 +57,10 @@ class Strategy:
         """Whether anything steers the sampling."""
         return self.guide != "none"
 
+    def detail_share(self, given: float) -> float:
+        """The share of detail put back under a setting ``detail``, which may leave it to us."""
+        return self.detail if given < 0 else given
+
 
 STRATEGIES: dict[str, Strategy] = {
     "dpd+": Strategy(

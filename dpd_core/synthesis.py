@@ -77,7 +77,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     tasks = _tasks(project)
     kept = _kept(project, config, tasks, emit)
     processes = PartialState(cpu=project.config.device == "cpu")
-    if strategy.exchange and config.exchange_tries:
+    if strategy.exchange:
         # What the first process finds, the others read.
         with processes.main_process_first():
             tasks = _exchanged(project, config, tasks, kept, emit)
@@ -258,8 +258,7 @@ class Sampler:
 
     def _detail(self, prototype_ids: list[str], latents: Tensor) -> Tensor | None:
         """What the autoencoder loses of the prototypes, float (B, H, W, 3), if it is wanted."""
-        given = self.config.detail
-        share = self.strategy.detail if given < 0 else given
+        share = self.strategy.detail_share(self.config.detail)
         if share == 0 or self.original is None:
             return None
         images = np.stack([np.asarray(self.original(one)) for one in prototype_ids])

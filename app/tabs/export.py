@@ -117,7 +117,7 @@ class ExportTab:
                       settings.soft_labels)  # fmt: skip
         else:
             fields = (chosen, *fields[1:])
-        kept = [gr.skip()] * 5 if same else list(fields[1:])
+        kept = [gr.skip() if same else value for value in fields[1:]]
         link = self.ctx.images.file
         pushed = service.pushed_to(project)
         return [
