@@ -25,7 +25,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATHS = {
     "project": ("model",),
     "dataset": ("data", "test_data"),
-    "prototypes": ("file",),
+    "prototypes": ("file", "match_captions"),
     "captions": ("captioner",),
     "train": (),
     "synthesize": (),
@@ -40,12 +40,14 @@ server."""
 _WORDS = {
     "project.model": ("bundled",),
     "dataset.data": ("eurosat", "ucmerced", "aid", "nwpu-resisc45"),
+    "prototypes.match_captions": ("bundled",),
     "captions.captioner": ("bundled",),
     "evaluate.student": ("convnet", "resnet18"),
 }
 """Values of these settings that are no path."""
 
-_HUB = ("project.model", "dataset.data", "captions.captioner", "evaluate.student")
+_HUB = ("project.model", "dataset.data", "prototypes.match_captions", "captions.captioner",
+        "evaluate.student")  # fmt: skip
 """Settings that may be a Hub id."""
 
 _SIZE_SECONDS = 10.0

@@ -208,6 +208,16 @@ class Backbone:
         embeddings = [torch.cat([rest.pop(0) for _ in text]) for text in chunks]
         return Prompts(embeddings, empty)
 
+    @torch.no_grad()
+    def text_vectors(self, texts: list[str]) -> Tensor:
+        """One vector of length 1 for each text, float32 (N, D): the text encoder's own summary
+        (CLIP's pooled output); of a text longer than its window, the mean over the windows."""
+        vectors = []
+        for text in texts:
+            pooled = self.text_encoder(self._token_rows(self.token_chunks(text))).pooler_output
+            vectors.append(pooled.float().mean(0))
+        return torch.nn.functional.normalize(torch.stack(vectors), dim=1).cpu()
+
     def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
         """The UNet's output (noise, velocity or clean latent) in float32.
 
@@ -283,13 +293,15 @@ class Backbone:
         return self.text_encoder.config.max_position_embeddings
 
     def _encode_windows(self, chunks: list[list[int]]) -> Tensor:
+        return self.text_encoder(self._token_rows(chunks))[0].float()
+
+    def _token_rows(self, chunks: list[list[int]]) -> Tensor:
         tokenizer = self.tokenizer
         rows = []
         for chunk in chunks:
             row = [tokenizer.bos_token_id, *chunk, tokenizer.eos_token_id]
             rows.append(row + [tokenizer.pad_token_id] * (self._window - len(row)))
-        ids = torch.tensor(rows, device=self.device)
-        return self.text_encoder(ids)[0].float()
+        return torch.tensor(rows, device=self.device)
 
     def _class_labels(self, batch: int) -> Tensor | None:
         # Text2Earth's UNet wants a class label; its published use passes 0.

@@ -49,8 +49,9 @@ class Baseline:
         clustered: Whether it needs the clusters of the prototypes stage.
         sized: Whether it takes as many images as the distilled set has.
         measured: Whether it needs :attr:`Pool.vectors`.
-        cropped: Whether crops of the chosen images are taken (:mod:`dpd_core.real_crops`); the
-            choice is then made among crops, and ``select`` is not used.
+        elsewhere: Which choice is not made by ``select``: ``crops`` (among crops of the images,
+            :mod:`dpd_core.real_crops`) or ``exchange`` (of the prototypes,
+            :mod:`dpd_core.set_exchange`); empty: none.
     """
 
     description: str
@@ -59,7 +60,7 @@ class Baseline:
     clustered: bool = False
     sized: bool = True
     measured: bool = False
-    cropped: bool = False
+    elsewhere: str = ""
 
 
 def random_subset(pool: Pool, count: int, seed: int) -> list[str]:
@@ -157,7 +158,14 @@ BASELINES: dict[str, Baseline] = {
         "Real crops that a network trained on all images is surest of (after RDED, Sun et al., "
         "CVPR 2024, with one crop an image and hard labels).",
         random_subset,
-        cropped=True,
+        elsewhere="crops",
+    ),
+    "exchanged": Baseline(
+        "The members of the clusters from which, together, most is learnt: the prototypes of dpd+ "
+        "as they are.",
+        medoids,
+        clustered=True,
+        elsewhere="exchange",
     ),
     "full": Baseline("All real training images.", everything, sized=False),
 }

@@ -18,7 +18,7 @@ from dpd_core.model_files import resolve_model
 
 LRS_WEIGHT = 0.5
 """Weight of the improvement over random in the label-robust score; DD-Ranking's default."""
-_REAL_ORDER = ("random", "medoid", "herding", "kcenter", "rded", "full")
+_REAL_ORDER = ("random", "medoid", "herding", "kcenter", "rded", "exchanged", "full")
 
 
 def add(

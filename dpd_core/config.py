@@ -210,6 +210,11 @@ class PrototypesConfig(StageConfig):
         "", "Take the prototypes from this file in the published format instead of clustering.",
         advanced=True,
     )  # fmt: skip
+    match_captions: str = setting(
+        "", "Vision-language model ('bundled', a Hub id or a local folder) whose captions of all "
+        "training images are clustered too; each prototype is then taken from where its image "
+        "cluster and the matching text cluster meet (PDS). Empty: images alone.", advanced=True,
+    )  # fmt: skip
     remove_outliers: bool = setting(False, "Leave out local outliers (LOF) before clustering.")
     outlier_fraction: float = setting(
         0.05, "Share of each class taken for outliers.", low=0.001, high=0.5, advanced=True
@@ -384,7 +389,7 @@ class EvaluateConfig(StageConfig):
     set_name: str = setting("latest", "Distilled set to measure.")
     baselines: tuple[str, ...] = setting(
         ("random", "medoid"), "Real training sets to compare with: random, medoid, herding, "
-        "kcenter, rded (of the same size), full.",
+        "kcenter, rded, exchanged (of the same size), full.",
     )  # fmt: skip
     student: str = setting("convnet", "Student network: 'convnet', 'resnet18' or a Hub id.")
     student_size: int = setting(64, "Side of the images students see.", low=16, high=512,
@@ -433,7 +438,10 @@ class PreviewConfig(StageConfig):
     images: int = setting(2, "Images of each text.", low=1, high=16)
     steps: int = setting(25, "Sampling steps.", low=1, high=1000)
     scheduler: str = setting("dpm++", "Solver.", choices=("ddim", "dpm++", "unipc"))
-    cfg: float = setting(4.0, "Classifier-free guidance scale.", low=1.0, high=50.0)
+    cfg: float = setting(
+        4.0, "Classifier-free guidance scale; 1: none, 0 takes the strategy's own.",
+        low=0.0, high=50.0,
+    )  # fmt: skip
     guidance_scale: float = setting(1.0, "Strength s of the prototype guidance.",
                                     low=0.0, high=100.0)  # fmt: skip
 
@@ -464,7 +472,7 @@ class BenchmarkConfig(StageConfig):
     )  # fmt: skip
     baselines: tuple[str, ...] = setting(
         ("random", "medoid", "full"), "Real training sets: random, medoid, herding, kcenter, "
-        "rded, full.",
+        "rded, exchanged, full.",
     )  # fmt: skip
     students: tuple[str, ...] = setting(
         ("convnet",), "Student networks: 'convnet', 'resnet18' or Hub ids."

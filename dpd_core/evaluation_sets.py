@@ -22,9 +22,10 @@ from dpd_core.images import open_rgb, to_square
 from dpd_core.latents import latents_for
 from dpd_core.matching import project_networks
 from dpd_core.project import Project
-from dpd_core.prototypes import Member, load_clustering, pooled_vectors
+from dpd_core.prototypes import Member, load_clustering, load_prototypes, pooled_vectors
 from dpd_core.real_crops import best_crops
 from dpd_core.seeding import derive_seed
+from dpd_core.set_exchange import exchange_prototypes
 
 _VERSION = 1
 """Raise it when a change here or in the students changes results: stored parts are keyed by it."""
@@ -190,9 +191,11 @@ def _baselines(
     pools = _pools(index, "train", members, vectors)
     subjects = []
     for name, kind in zip(names, kinds, strict=True):
-        if kind.cropped:
-            crops = _crops(project, index, train, counts, emit)
-            subjects.append(Subject(name, [crops]))
+        if kind.elsewhere == "crops":
+            subjects.append(Subject(name, [_crops(project, index, train, counts, emit)]))
+            continue
+        if kind.elsewhere == "exchange":
+            subjects.append(Subject(name, [_exchanged(project, train, emit)]))
             continue
         repeats = config.seeds if kind.seeded else 1
         variants = []
@@ -239,6 +242,19 @@ def _crops(
         seed=project.config.seed, names=classes,
     )  # fmt: skip
     return LabelledImages(pixels, labels, [train.sources[row] for row in rows])
+
+
+def _exchanged(project: Project, train: LabelledImages, emit: Emit) -> LabelledImages:
+    """The real images that the strategy ``dpd+`` takes for its prototypes."""
+    prototypes = {
+        (name, one.cluster_id): one.id
+        for name, of_class in load_prototypes(project).items()
+        for one in of_class
+    }
+    chosen = exchange_prototypes(project, SynthesizeConfig(), prototypes, (), emit,
+                                 stage="evaluate")  # fmt: skip
+    wanted = set(chosen.values())
+    return train.rows([source for source in train.sources if source in wanted])
 
 
 def _pools(

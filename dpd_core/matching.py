@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpd_core import storage
+from dpd_core.config import SynthesizeConfig
+from dpd_core.dataset import DatasetIndex, pixels
 from dpd_core.events import Emit, Meter
 from dpd_core.hardware import Hardware
 from dpd_core.project import Project
@@ -104,6 +107,49 @@ def project_networks(
         hardware=hardware, folder=project.path("cache", "matching"), key=key,
         on_step=meter.advance,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """A project's real training images, and the networks that a set is compared with them through.
+
+    Attributes:
+        ids: Image ids, in the order of the index.
+        pixels: uint8 (N, S, S, 3).
+        labels: Places of their classes in ``classes``, int (N,).
+        classes: Class names, sorted.
+        networks: See :func:`matching_networks`.
+    """
+
+    ids: list[str]
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: list[str]
+    networks: list[Student]
+
+
+def real_images(
+    project: Project, index: DatasetIndex, config: SynthesizeConfig, *, side: int,
+    hardware: Hardware, emit: Emit, stage: str,
+) -> RealImages:  # fmt: skip
+    """The real training images of a project, with its networks.
+
+    Args:
+        project: Where the networks are kept.
+        index: Its data set.
+        config: Settings ``refine_size``, ``refine_networks`` and ``refine_network_steps``.
+        side: Side of the model's images in pixels; nothing is compared at a larger one.
+        hardware: Where to compute.
+        emit, stage: Progress.
+    """
+    train, classes = index.select(split="train"), sorted(index.classes)
+    images = pixels(project, train, min(config.refine_size, side), emit=emit, stage=stage)
+    labels = np.array([classes.index(record.class_name) for record in train])
+    networks = project_networks(
+        project, images, labels, classes, count=config.refine_networks,
+        steps=config.refine_network_steps, hardware=hardware, emit=emit, stage=stage,
+    )  # fmt: skip
+    return RealImages([record.id for record in train], images, labels, classes, networks)
 
 
 def ridge_prediction(support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def _sample(
     latents = sample(
         backbone, noise=noise, embeddings=embeddings,
         unconditional=prompts.unconditional(embeddings), steps=config.steps,
-        scheduler=config.scheduler, cfg=config.cfg, guide=guide, origin=target,
+        scheduler=config.scheduler, cfg=config.cfg or strategy.cfg, guide=guide, origin=target,
         strength=strategy.strength, on_step=meter.advance,
     )  # fmt: skip
     meter.advance(config.steps - max(round(config.steps * strategy.strength), 1))

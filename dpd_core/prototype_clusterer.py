@@ -146,7 +146,7 @@ class PrototypeClusterer:
             clusters = range(len(self.centers_[name]))
             self.cluster_sizes_[name] = [int((self.labels_[rows] == k).sum()) for k in clusters]
             self.representatives_[name] = (
-                [self._representative(rows[self.labels_[rows] == k]) for k in clusters]
+                [self.most_typical(rows[self.labels_[rows] == k]) for k in clusters]
                 if representatives is None
                 else list(representatives[name])
             )
@@ -213,9 +213,8 @@ class PrototypeClusterer:
             raise _too_few(name, f"{found} different images among {len(vectors)}", self.ipc)
         return centers.astype(np.float64), labels
 
-    def _representative(self, members: np.ndarray) -> int:
-
-        # Largest margin; equal ones by distance, then by order.
+    def most_typical(self, members: np.ndarray) -> int:
+        """The row with the largest margin among these; equal ones by distance, then by order."""
         best = np.lexsort((self.d_intra_[members], -self.margins_[members]))[0]
         return int(members[best])
 

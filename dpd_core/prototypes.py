@@ -113,7 +113,16 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
         latents.mean[rows], names, after_class=meter.advance,
         representatives=_given_rows(given, ids, names, config.file) if given else None,
     )  # fmt: skip
-    prototypes = given if given is not None else _automatic(clusterer, ids)
+    if given is not None:
+        prototypes = given
+        if config.match_captions:
+            emit(Log(STAGE, "the prototypes are those of the file; no captions were matched.",
+                     level="warning"))  # fmt: skip
+    else:
+        rows_of = clusterer.representatives_
+        if config.match_captions:
+            rows_of = _matched(project, index, config, clusterer, ids, emit)
+        prototypes = _automatic(clusterer, ids, rows_of)
     prototypes, choices = _choose(prototypes, overrides, clusterer, ids, emit)
     before = snapshot(project)
     _write(project, clusterer, ids, prototypes)
@@ -222,12 +231,38 @@ def _given_rows(
     return {name: [row[entry.id] for entry in entries] for name, entries in given.items()}
 
 
-def _automatic(clusterer: PrototypeClusterer, ids: list[str]) -> dict[str, list[Prototype]]:
+def _automatic(
+    clusterer: PrototypeClusterer, ids: list[str], rows_of: dict[str, list[int]]
+) -> dict[str, list[Prototype]]:
     """The representatives by class."""
     return {
         name: [_prototype(clusterer, ids, name, k, row) for k, row in enumerate(rows)]
-        for name, rows in clusterer.representatives_.items()
+        for name, rows in rows_of.items()
     }
+
+
+def _matched(
+    project: Project, index: DatasetIndex, config: PrototypesConfig,
+    clusterer: PrototypeClusterer, ids: list[str], emit: Emit,
+) -> dict[str, list[int]]:  # fmt: skip
+    """Rows of the representatives where the captions of all images have their say."""
+    from dpd_core.backbone import load_backbone
+    from dpd_core.caption_clusters import matched_representatives
+    from dpd_core.captions.image_captions import ImageCaptions, Shown
+    from dpd_core.config import CaptionsConfig
+
+    records = {record.id: record for record in index.images}
+    shows = [Shown(records[image_id], index.readable(records[image_id].class_name))
+             for image_id in ids]  # fmt: skip
+    # The lengths and names of the captions stage, which then finds its captions there.
+    usual = CaptionsConfig()
+    captions = ImageCaptions(project, config.match_captions, usual.max_words, emit, STAGE)
+    captions.add(shows, usual.batch_size)
+    texts = captions.known(shows)
+    vectors = load_backbone(project).text_vectors([texts.get(one, "") for one in ids]).numpy()
+    rows_of, agreement = matched_representatives(clusterer, vectors)
+    emit(Log(STAGE, f"image and text clusters agree on {agreement:.0%} of the images"))
+    return rows_of
 
 
 def _prototype(

@@ -15,11 +15,11 @@ import torch
 from dpd_core import storage
 from dpd_core.backbone import image_side
 from dpd_core.config import SynthesizeConfig
-from dpd_core.dataset import load_index, pixels
+from dpd_core.dataset import DatasetIndex, load_index
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.exchange import exchange, feature_spaces
 from dpd_core.hardware import choose_hardware
-from dpd_core.matching import MOMENTS, project_networks
+from dpd_core.matching import MOMENTS, real_images
 from dpd_core.overrides import read_overrides
 from dpd_core.project import Project
 from dpd_core.prototypes import load_clustering
@@ -45,7 +45,7 @@ class _Pool:
 
 def exchange_prototypes(
     project: Project, config: SynthesizeConfig, prototypes: Mapping[Slot, str],
-    fixed: Collection[Slot], emit: Emit,
+    fixed: Collection[Slot], emit: Emit, *, stage: str = STAGE,
 ) -> dict[Slot, str]:  # fmt: skip
     """A prototype for each slot, from the same cluster as before.
 
@@ -55,7 +55,7 @@ def exchange_prototypes(
             ``refine_network_steps``.
         prototypes: Image id of each slot's present prototype.
         fixed: Slots that keep it; those chosen by hand keep theirs anyhow.
-        emit: Gets progress.
+        emit, stage: Progress.
 
     Returns:
         Image id by slot.
@@ -71,60 +71,52 @@ def exchange_prototypes(
     tries = config.exchange_tries * (len(slots) - sum(stays))
     if tries == 0:
         return dict(prototypes)
-    index = load_index(project)
-    pool = _pool(project, [prototypes[slot] for slot in slots], slots)
+    index, side = load_index(project), image_side(project.config)
+    pool = _pool(project, index, [prototypes[slot] for slot in slots], slots)
     key = storage.digest(
         "exchange", 1, pool.ids, pool.clusters, [prototypes[slot] for slot in slots], stays, tries,
-        _side(project, config), config.refine_networks, config.refine_network_steps,
+        min(config.refine_size, side), config.refine_networks, config.refine_network_steps,
         project.config.seed, {one.id: one.sha256 for one in index.select(split="train")},
     )  # fmt: skip
     path = project.path("cache", "exchange", f"{key}.json")
     if not path.exists():
-        storage.write_json(path, _search(project, config, prototypes, slots, pool, stays, tries,
-                                         emit))  # fmt: skip
-    found = storage.read_json(path, fix="Delete it and run the stage again.")
-    return dict(zip(slots, found["prototypes"], strict=True))
+        hardware = choose_hardware(project.config)
+        real = real_images(project, index, config, side=side, hardware=hardware, emit=emit,
+                           stage=stage)  # fmt: skip
+        # An untrained network's features say little about which images a class needs.
+        trained = [one for place, one in enumerate(real.networks) if place % len(MOMENTS)]
+        row_of = {image: row for row, image in enumerate(real.ids)}
+        images = real.pixels[[row_of[image] for image in pool.ids]]
+        found = _search(pool, feature_spaces(trained, images, hardware),
+                        [prototypes[slot] for slot in slots], stays, tries,
+                        derive_seed(project.config.seed, STAGE), emit, stage)  # fmt: skip
+        storage.write_json(path, found)
+    chosen = storage.read_json(path, fix="Delete it and run the stage again.")["prototypes"]
+    return dict(zip(slots, chosen, strict=True))
 
 
 def _search(
-    project: Project, config: SynthesizeConfig, prototypes: Mapping[Slot, str], slots: list[Slot],
-    pool: _Pool, stays: list[bool], tries: int, emit: Emit,
+    pool: _Pool, spaces: list[torch.Tensor], first: list[str], stays: list[bool], tries: int,
+    seed: int, emit: Emit, stage: str,
 ) -> dict[str, object]:  # fmt: skip
-    index, hardware = load_index(project), choose_hardware(project.config)
-    train = index.select(split="train")
-    classes = list(index.classes)
-    real = pixels(project, train, _side(project, config), emit=emit, stage=STAGE)
-    networks = project_networks(
-        project, real, np.array([classes.index(record.class_name) for record in train]), classes,
-        count=config.refine_networks, steps=config.refine_network_steps, hardware=hardware,
-        emit=emit, stage=STAGE,
-    )  # fmt: skip
-    # An untrained network's features say little about which images a class needs.
-    trained = [network for place, network in enumerate(networks) if place % len(MOMENTS)]
-    row_of = {record.id: row for row, record in enumerate(train)}
-    spaces = feature_spaces(trained, real[[row_of[one] for one in pool.ids]], hardware)
     place_of = {one: place for place, one in enumerate(pool.ids)}
-    meter = Meter(emit, STAGE, tries, message="choosing prototypes")
+    meter = Meter(emit, stage, tries, message="choosing prototypes")
     found = exchange(
-        spaces, pool.labels, pool.clusters, [place_of[prototypes[slot]] for slot in slots],
-        tries=tries, seed=derive_seed(project.config.seed, STAGE), fixed=stays,
-        on_try=meter.advance,
+        spaces, pool.labels, pool.clusters, [place_of[one] for one in first],
+        tries=tries, seed=seed, fixed=stays, on_try=meter.advance,
     )  # fmt: skip
     chosen = [pool.ids[row] for row in found.rows]
-    changed = sum(one != prototypes[slot] for one, slot in zip(chosen, slots, strict=True))
-    emit(Log(STAGE, f"{changed} of {len(slots)} prototypes exchanged for other members of their "
+    changed = sum(new != old for new, old in zip(chosen, first, strict=True))
+    emit(Log(stage, f"{changed} of {len(first)} prototypes exchanged for other members of their "
              f"clusters (loss {found.before:.3f}, then {found.after:.3f})"))  # fmt: skip
     return {"prototypes": chosen, "before": found.before, "after": found.after}
 
 
-def _side(project: Project, config: SynthesizeConfig) -> int:
-    """As refining compares images, whose networks these are."""
-    return min(config.refine_size, image_side(project.config))
-
-
-def _pool(project: Project, prototypes: list[str], slots: list[Slot]) -> _Pool:
-    index, members = load_index(project), load_clustering(project).members
-    train, classes = index.select(split="train"), list(index.classes)
+def _pool(
+    project: Project, index: DatasetIndex, prototypes: list[str], slots: list[Slot]
+) -> _Pool:  # fmt: skip
+    members = load_clustering(project).members
+    train, classes = index.select(split="train"), sorted(index.classes)
     most = max(MAX_IMAGES // len(classes), 1)
     ids = []
     for name in classes:

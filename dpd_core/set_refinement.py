@@ -16,11 +16,11 @@ from PIL import Image
 from dpd_core.backbone import Backbone
 from dpd_core.classifier_network import LatentClassifier
 from dpd_core.config import SynthesizeConfig
-from dpd_core.dataset import load_index, pixels
+from dpd_core.dataset import load_index
 from dpd_core.distilled import candidate_file
 from dpd_core.errors import ProjectError
 from dpd_core.events import Emit, Meter
-from dpd_core.matching import project_networks
+from dpd_core.matching import real_images
 from dpd_core.project import Project
 from dpd_core.refinement import Refiner
 from dpd_core.selection import Candidates, margin
@@ -53,20 +53,12 @@ def refine_set(
     """
     if all(_is_refined(record) or record.get("pinned") for record in records):
         return records
-    classes = classifier.classes
-    index = load_index(project)
-    train = index.select(split="train")
-    real = pixels(project, train, min(config.refine_size, backbone.image_size),
-                  emit=emit, stage=STAGE)  # fmt: skip
-    real_labels = np.array([classes.index(record.class_name) for record in train])
-    networks = project_networks(
-        project, real, real_labels, classes, count=config.refine_networks,
-        steps=config.refine_network_steps, hardware=backbone.hardware, emit=emit, stage=STAGE,
-    )  # fmt: skip
+    real = real_images(project, load_index(project), config, side=backbone.image_size,
+                       hardware=backbone.hardware, emit=emit, stage=STAGE)  # fmt: skip
     images = np.stack([_sampled(folder, record) for record in records])
-    labels = np.array([classes.index(record["class"]) for record in records])
+    labels = np.array([real.classes.index(record["class"]) for record in records])
     fixed = np.array([bool(record.get("pinned")) for record in records])
-    refiner = Refiner(images, labels, real, real_labels, networks, fixed=fixed,
+    refiner = Refiner(images, labels, real.pixels, real.labels, real.networks, fixed=fixed,
                       rate=config.refine_rate, seed=project.config.seed)  # fmt: skip
     meter = Meter(emit, STAGE, config.refine_steps, message="refining the set")
     checkpoint = folder / "refinement.safetensors"

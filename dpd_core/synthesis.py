@@ -36,7 +36,7 @@ from dpd_core.prototypes import load_prototypes
 from dpd_core.sampling import sample
 from dpd_core.seeding import derive_seed
 from dpd_core.selection import RULES, Candidates
-from dpd_core.set_exchange import exchange_prototypes
+from dpd_core.set_exchange import Slot, exchange_prototypes
 from dpd_core.set_refinement import refine_set
 from dpd_core.slot_files import finish_slot, save_candidates, slot_path, take_over_slot
 from dpd_core.strategies import Strategy, get_strategy
@@ -314,13 +314,15 @@ def _tasks(project: Project) -> list[Task]:
 
 def _exchanged(
     project: Project, config: SynthesizeConfig, tasks: list[Task],
-    kept: Mapping[tuple[str, int], Any], emit: Emit,
+    kept: Mapping[Slot, tuple[Path, dict[str, Any]]], emit: Emit,
 ) -> list[Task]:  # fmt: skip
     """The slots with the prototypes from which most is learnt; kept images stay with theirs."""
-    found = exchange_prototypes(
-        project, config, {(task.class_name, task.slot): task.prototype_id for task in tasks},
-        kept.keys(), emit,
-    )  # fmt: skip
+    class_of = {record.id: record.class_name for record in load_index(project).select("train")}
+    first = {(task.class_name, task.slot): task.prototype_id for task in tasks}
+    for slot, (_, record) in kept.items():
+        if class_of.get(record["prototype_id"]) == slot[0]:
+            first[slot] = record["prototype_id"]
+    found = exchange_prototypes(project, config, first, kept.keys(), emit)
     prototypes = [found[task.class_name, task.slot] for task in tasks]
     return [
         replace(task, prototype_id=one, prototype_file=one.rsplit("/", 1)[-1])
@@ -340,7 +342,7 @@ def _claim(folder: Path, name: str, identity: str, recipe: dict[str, Any]) -> No
 
 def _kept(
     project: Project, config: SynthesizeConfig, tasks: list[Task], emit: Emit
-) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
+) -> dict[Slot, tuple[Path, dict[str, Any]]]:
     """By slot, the folder and the record of the pinned images to take over."""
     if not config.keep_pinned:
         return {}

@@ -85,7 +85,7 @@ class StageForm:
     def _refresh(self, project: Project, filled: str) -> list[Any]:
         """Fill the fields if the project or its record is another one than before: what somebody
         has typed since stays."""
-        token = storage.digest(str(project.root), current_settings(project, self.stage).to_dict())
+        token = settings_token(project, self.stage)
         if token == filled:
             return [gr.skip()] * (1 + len(self.fields))
         return [token, *self.values(project)]
@@ -142,3 +142,8 @@ def preset_names() -> list[str]:
 
 def _to_field(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def settings_token(project: Project, stage: str) -> str:
+    """Another one when the project is another, or the settings its stage was last run with."""
+    return storage.digest(str(project.root), current_settings(project, stage).to_dict())

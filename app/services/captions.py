@@ -34,7 +34,7 @@ from dpd_core.hand_edits import texts_digest
 from dpd_core.project import Project
 from dpd_core.prompt_tokens import load_prompt_tokenizer
 from dpd_core.staleness import UPSTREAM, is_current
-from dpd_core.strategies import STRATEGIES, get_strategy
+from dpd_core.strategies import STRATEGIES
 
 EMPTY, DUPLICATE, UNNAMED = "empty", "duplicate", "class not named"
 """Warnings that a caption can have."""
@@ -240,8 +240,7 @@ def trial(project: Project, place: Place, text: str, strategy: str) -> PreviewCo
     plain = " ".join(text.split())
     texts = [entry.after for entry in history(project, *place) if entry.after]
     before = next((one for one in reversed(texts) if one != plain), "")
-    given = dict(_settings(project, "synthesize"))
-    given["cfg"] = given.get("cfg") or get_strategy(strategy).cfg
+    given = {"cfg": 0.0, **_settings(project, "synthesize")}
     kept = ("adapter", "steps", "scheduler", "cfg", "guidance_scale")
     config = PreviewConfig.from_dict({name: given[name] for name in kept if name in given})
     return config.replace(prompt=text, before=before, prototype=selection_name(*place),

@@ -7,12 +7,11 @@ from typing import Any
 import gradio as gr
 
 from app.components.bar_chart import bar_chart
-from app.components.form import StageForm, current_settings
+from app.components.form import StageForm, current_settings, settings_token
 from app.context import Context
 from app.services import evaluate as service
 from app.views import evaluate as views
 from app.views import privacy
-from dpd_core import storage
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import DPDError
 from dpd_core.project import Project
@@ -117,7 +116,7 @@ class EvaluateTab:
         kept = chosen if chosen in values else values[0] if values else None
         settings = current_settings(project, "evaluate")
         assert isinstance(settings, EvaluateConfig)
-        now = storage.digest(str(project.root), settings.to_dict())
+        now = settings_token(project, "evaluate")
         baselines = gr.skip() if now == token else list(settings.baselines)
         return [now, gr.Dropdown(choices=sets, value=kept), baselines]
 

@@ -65,7 +65,8 @@ def accuracy_chart(reports: Sequence[Report]) -> dict[str, Any]:
 _LABELS = {
     "random": "random real images", "medoid": "medoid real images",
     "herding": "herded real images", "kcenter": "k-centre real images",
-    "rded": "crops of real images (RDED)", "full": "all real images",
+    "rded": "crops of real images (RDED)", "exchanged": "real images chosen by exchange (dpd+)",
+    "full": "all real images",
 }  # fmt: skip
 
 

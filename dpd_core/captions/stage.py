@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
 from dpd_core.captions.aggregate import aggregate, compose, describe
-from dpd_core.captions.captioner import Captioner, captioner_fingerprint, load_captioner
+from dpd_core.captions.captioner import Captioner
 from dpd_core.captions.edits import current_captions
+from dpd_core.captions.image_captions import ImageCaptions, Shown
 from dpd_core.captions.log import Draft, Key, LogWriter, State, replay, writing
 from dpd_core.captions.targets import Member, Target, load_members, load_targets, select_targets
 from dpd_core.captions.text import template_caption
 from dpd_core.config import CaptionsConfig
-from dpd_core.errors import DatasetError, ProjectError, StageMissing
-from dpd_core.events import Emit, Log, Meter, ignore
-from dpd_core.hardware import choose_hardware
+from dpd_core.errors import ProjectError, StageMissing
+from dpd_core.events import Emit, Log, ignore
 from dpd_core.project import Project
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from dpd_core.dataset import DatasetIndex, ImageRecord
+    from dpd_core.dataset import DatasetIndex
 
 STAGE = "captions"
-_LARGEST_SIDE = 2048
 
 
 def run(
@@ -76,14 +72,14 @@ def run(
     if config.mode != "template":
         by_id = {record.id: record for record in index.images}
         records = [by_id[image_id] for ids in shown for image_id in ids if image_id in by_id]
-        identity, load = captioner or _captioner(project, config, emit)
-        cache = _RawCache(project, f"{identity}/{config.max_words}", emit)
+        words_of = ImageCaptions(project, config.captioner, config.max_words, emit, STAGE,
+                                 captioner=captioner)  # fmt: skip
         shows = [Shown(one, readable[one.class_name] * config.name_class) for one in records]
         ids = {image_id for target, ids in zip(targets, shown, strict=True)
                if target.key in wanted for image_id in ids}  # fmt: skip
         asked = [one for one in shows if one.record.id in ids]
-        unreadable = _caption_images(cache, asked, load, config, emit)
-        raw = {one.record.id: cache.texts[one.key] for one in shows if one.key in cache.texts}
+        unreadable = words_of.add(asked, config.batch_size)
+        raw = words_of.known(shows)
     words = [[raw[image_id] for image_id in ids if image_id in raw] for ids in shown]
     texts = _texts(targets, words, readable, config)
     with writing(project) as log:
@@ -99,24 +95,6 @@ def run(
         "captioner": "" if config.mode == "template" else config.captioner,
         "digest": captions_digest(project),
     }
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An image as the captioner gets it.
-
-    Attributes:
-        record: The image.
-        class_name: Readable name that the captioner is told; empty where it is not told.
-    """
-
-    record: ImageRecord
-    class_name: str
-
-    @property
-    def key(self) -> str:
-        """Identity of what the captioner is shown: bytes, bands and name."""
-        return "-".join([self.record.sha256, *map(str, self.record.bands), self.class_name])
 
 
 def training_captions(project: Project) -> dict[str, str]:
@@ -186,54 +164,6 @@ def _images_to_caption(
     return shown
 
 
-def _captioner(
-    project: Project, config: CaptionsConfig, emit: Emit
-) -> tuple[str, Callable[[], Captioner]]:
-    """The captioner's fingerprint, and how to load it: a run that finds every image's caption in
-    the cache loads nothing."""
-
-    def load() -> Captioner:
-        hardware = choose_hardware(project.config)
-        emit(Log(STAGE, f"loading the captioner {config.captioner} ({hardware.reason})"))
-        return load_captioner(config.captioner, hardware)
-
-    return captioner_fingerprint(config.captioner), load
-
-
-def _caption_images(
-    cache: _RawCache, shows: list[Shown], load: Callable[[], Captioner],
-    config: CaptionsConfig, emit: Emit,
-) -> list[str]:  # fmt: skip
-    """Fill the cache for these images; return the ids of those that cannot be read."""
-    # One caption for each content. The batches are those of the whole list, so that a run that
-    # was interrupted goes on with the very batches it would have had.
-    wanted = list({one.key: one for one in shows}.values())
-    size = config.batch_size
-    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-    batches = [batch for batch in batches if any(one.key not in cache.texts for one in batch)]
-    if not batches:
-        return []
-    model = load()
-    unreadable: list[str] = []
-    done = len(wanted) - sum(map(len, batches))
-    meter = Meter(emit, STAGE, len(wanted), done=done, message="captioning images")
-    for batch in batches:
-        images, readable = [], []
-        for one in batch:
-            try:
-                images.append(_square(one.record))
-                readable.append(one)
-            except DatasetError as error:
-                unreadable.append(one.record.id)
-                emit(Log(STAGE, f"not captioned: {one.record.id}: {error}", "warning"))
-        if images:
-            names = [one.class_name for one in readable]
-            texts = model.caption(images, config.max_words, names)
-            cache.add({one.key: text for one, text in zip(readable, texts, strict=True)})
-        meter.advance(len(batch))
-    return sorted(unreadable)
-
-
 def _texts(
     targets: list[Target], words: list[list[str]], readable: dict[str, str], config: CaptionsConfig
 ) -> list[str]:
@@ -296,45 +226,6 @@ def _report(emit: Emit, kept: int, lost: list[tuple[str, str]], unreadable: Sequ
                  f"images are not prototypes now: {names}", "warning"))  # fmt: skip
     if unreadable:
         emit(Log(STAGE, f"{len(unreadable)} images could not be read", "warning"))
-
-
-class _RawCache:
-    """``captions/raw.json``: image captions by captioner and length, then by content."""
-
-    def __init__(self, project: Project, key: str, emit: Emit):
-        self._path = project.path("captions", "raw.json")
-        self._all: dict[str, dict[str, str]] = {}
-        if self._path.exists():
-            try:
-                self._all = self._checked(storage.read_json(self._path))
-            except (ProjectError, ValueError) as error:
-                # Only a cache: what is lost is time.
-                emit(Log(STAGE, f"the cached captions are damaged and made again: {error}",
-                         "warning"))  # fmt: skip
-        self.texts = self._all.setdefault(key, {})
-
-    @staticmethod
-    def _checked(value: Any) -> dict[str, dict[str, str]]:
-        if isinstance(value, dict) and all(
-            isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values())
-            for texts in value.values()
-        ):
-            return value
-        raise ValueError("not captions by image")
-
-    def add(self, texts: dict[str, str]) -> None:
-        """Take new texts up, on disk too."""
-        self.texts.update(texts)
-        storage.write_json(self._path, self._all)
-
-
-def _square(record: ImageRecord) -> Image.Image:
-    """The square of the image that the diffusion model sees too, in its own resolution."""
-    from dpd_core.dataset.pixels import open_record
-    from dpd_core.images import to_square
-
-    image = open_record(record)
-    return to_square(image, min(*image.size, _LARGEST_SIDE))
 
 
 def _readable(project: Project) -> dict[str, str]:

@@ -24,7 +24,8 @@ SETTINGS = {
 def command(out: Path, strategies: str, ipc: str) -> list[str]:
     words = ["benchmark", "--demo", "--classes", "beach,forest,harbor", "--max-per-class", "12",
              "--ipc", ipc, "--strategies", strategies, "--seeds", "2", "--student-steps", "3",
-             "--baselines", "random,herding,rded,full", "--soft-labels", "--preset", "quick",
+             "--baselines", "random,herding,rded,exchanged,full", "--soft-labels",
+             "--preset", "quick",
              "--out", str(out), "--quiet", "--json"]  # fmt: skip
     for name, value in SETTINGS.items():
         words += ["--set", f"{name}={value}"]
@@ -47,7 +48,7 @@ def row(out: Path, label: str, ipc: int, labels: str = "hard") -> dict:
 @pytest.mark.slow
 def test_every_set_is_measured_by_the_same_protocol(finished: Path) -> None:
     for ipc in (1, 2):
-        for label in ("dpd+", "minimax", "random", "herding", "rded", "full"):
+        for label in ("dpd+", "minimax", "random", "herding", "rded", "exchanged", "full"):
             for labels in ("hard", "soft"):
                 one = row(finished, label, ipc, labels)
                 assert len(one["runs"]) == 2

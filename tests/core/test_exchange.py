@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from curated_project import clustered_project
+from distilled_project import make_project
 
-from dpd_core import curation
-from dpd_core.config import SynthesizeConfig
+from dpd_core import curation, evaluation_sets
+from dpd_core.config import EvaluateConfig, SynthesizeConfig
 from dpd_core.events import Event, Log
 from dpd_core.exchange import Exchanged, choice_loss, exchange
 from dpd_core.project import Project
@@ -108,3 +109,19 @@ def test_what_people_chose_and_what_is_fixed_stays(project: Project) -> None:
     curation.choose_prototype(project, before[slot])
     kept = exchange_prototypes(project, CONFIG, before, (), lambda event: None)
     assert kept[slot] == before[slot]
+
+
+def test_the_exchanged_images_are_a_baseline_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path, train=16)
+    monkeypatch.setattr(evaluation_sets, "SynthesizeConfig", lambda: CONFIG)
+    config = EvaluateConfig(baselines=("medoid", "exchanged"), student_size=16)
+    bench = evaluation_sets.load_bench(project, config, lambda event: None)
+    _, medoid, exchanged = bench.subjects
+    before = prototypes_of(project)
+    found = exchange_prototypes(project, CONFIG, before, (), lambda event: None)
+    (images,) = exchanged.variants
+    assert found != before
+    assert sorted(images.sources) == sorted(found.values())
+    assert len(images) == len(medoid.variants[0])

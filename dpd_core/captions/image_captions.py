@@ -1,0 +1,139 @@
+"""Captions of single images: asked of the captioner once, then found in ``captions/raw.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dpd_core import storage
+from dpd_core.captions.captioner import Captioner, captioner_fingerprint, load_captioner
+from dpd_core.errors import DatasetError, ProjectError
+from dpd_core.events import Emit, Log, Meter
+from dpd_core.hardware import choose_hardware
+from dpd_core.project import Project
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from dpd_core.dataset import ImageRecord
+
+_LARGEST_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image as the captioner gets it.
+
+    Attributes:
+        record: The image.
+        class_name: Readable name that the captioner is told; empty where it is not told.
+    """
+
+    record: ImageRecord
+    class_name: str
+
+    @property
+    def key(self) -> str:
+        """Identity of what the captioner is shown: bytes, bands and name."""
+        return "-".join([self.record.sha256, *map(str, self.record.bands), self.class_name])
+
+
+class ImageCaptions:
+    """One captioner's captions of a project's images, by content.
+
+    They are on disk batch by batch, so an interrupted run goes on where it was. A run that finds
+    all of its images' captions there loads no model.
+
+    Args:
+        project: Where they are kept.
+        source: ``"bundled"``, a local folder or a Hub id.
+        max_words: Length of a caption.
+        emit, stage: Progress.
+        captioner: Fingerprint and loader of a captioner of one's own, in place of ``source``.
+
+    Raises:
+        ModelError: there is no such captioner.
+    """
+
+    def __init__(
+        self, project: Project, source: str, max_words: int, emit: Emit, stage: str, *,
+        captioner: tuple[str, Callable[[], Captioner]] | None = None,
+    ):  # fmt: skip
+        self._max_words, self._emit, self._stage = max_words, emit, stage
+        self._project, self._source = project, source
+        fingerprint, self._load = captioner or (captioner_fingerprint(source), self._load_source)
+        self._path = project.path("captions", "raw.json")
+        self._all: dict[str, dict[str, str]] = {}
+        if self._path.exists():
+            try:
+                self._all = _checked(storage.read_json(self._path))
+            except (ProjectError, ValueError) as error:
+                # Only a cache: what is lost is time.
+                emit(Log(stage, f"the cached captions are damaged and made again: {error}",
+                         "warning"))  # fmt: skip
+        self._texts = self._all.setdefault(f"{fingerprint}/{max_words}", {})
+
+    def known(self, shows: Sequence[Shown]) -> dict[str, str]:
+        """The captions that are there, by image id."""
+        return {one.record.id: self._texts[one.key] for one in shows if one.key in self._texts}
+
+    def add(self, shows: Sequence[Shown], batch_size: int) -> list[str]:
+        """Caption those of these images that have no caption yet.
+
+        Returns:
+            Ids of those that cannot be read, sorted.
+        """
+        # One caption for each content. The batches are those of the whole list, so that a run
+        # that was interrupted goes on with the very batches it would have had.
+        wanted = list({one.key: one for one in shows}.values())
+        batches = [wanted[at : at + batch_size] for at in range(0, len(wanted), batch_size)]
+        batches = [batch for batch in batches if any(one.key not in self._texts for one in batch)]
+        if not batches:
+            return []
+        model = self._load()
+        unreadable: list[str] = []
+        done = len(wanted) - sum(map(len, batches))
+        meter = Meter(self._emit, self._stage, len(wanted), done=done, message="captioning images")
+        for batch in batches:
+            images, readable = [], []
+            for one in batch:
+                try:
+                    images.append(_square(one.record))
+                    readable.append(one)
+                except DatasetError as error:
+                    unreadable.append(one.record.id)
+                    self._emit(Log(self._stage, f"not captioned: {one.record.id}: {error}",
+                                   "warning"))  # fmt: skip
+            if images:
+                names = [one.class_name for one in readable]
+                texts = model.caption(images, self._max_words, names)
+                self._texts.update({one.key: text
+                                    for one, text in zip(readable, texts, strict=True)
+                                    })  # fmt: skip
+                storage.write_json(self._path, self._all)
+            meter.advance(len(batch))
+        return sorted(unreadable)
+
+    def _load_source(self) -> Captioner:
+        hardware = choose_hardware(self._project.config)
+        self._emit(Log(self._stage, f"loading the captioner {self._source} ({hardware.reason})"))
+        return load_captioner(self._source, hardware)
+
+
+def _checked(value: Any) -> dict[str, dict[str, str]]:
+    if isinstance(value, dict) and all(
+        isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values())
+        for texts in value.values()
+    ):
+        return value
+    raise ValueError("not captions by image")
+
+
+def _square(record: ImageRecord) -> Image.Image:
+    """The square of the image that the diffusion model sees too, in its own resolution."""
+    from dpd_core.dataset.pixels import open_record
+    from dpd_core.images import to_square
+
+    image = open_record(record)
+    return to_square(image, min(*image.size, _LARGEST_SIDE))
