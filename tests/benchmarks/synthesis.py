@@ -4,8 +4,8 @@
 time, 50 DDIM steps with classifier-free guidance 7.5 and the prototype's pull in the first 80 %.
 *Ours* are the settings of the preset ``quick``: candidates of several slots share a batch, prompts
 are encoded once, 25 steps of DPM-Solver++. *Pipeline*: ``StableDiffusionPipeline`` at the very
-steps, solver, guidance scale and batch of ours, without any prototype and without a choice. What
-the images are worth is measured by the command ``benchmark``, not here.
+steps, solver, guidance scale and batch of ours, without any prototype and without a choice. All
+compute in float32. What the images are worth is measured by the command ``benchmark``, not here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PLAIN = {"steps": 50, "scheduler": "ddim", "cfg": 7.5, "batch_size": 5}
 def run(options: Options) -> list[Row]:
     """Three rows: the strategies dpd and dpd+, and the pipeline."""
     classes, slots, divisor = SIZES[options.size]
-    backbone = Backbone.load(hardware=choose_hardware(ProjectConfig(device="cpu")))
+    backbone = Backbone.load(hardware=choose_hardware(ProjectConfig(device="cpu", dtype="float32")))
     names = [f"class {number}" for number in range(classes)]
     tasks = [_task(name, slot) for name in names for slot in range(slots)]
     draws = torch.Generator().manual_seed(0)
@@ -42,7 +42,8 @@ def run(options: Options) -> list[Row]:
     def sampler(strategy: str, **settings: object) -> Sampler:
         config = resolve("synthesize", "quick", strategy=strategy, **settings)
         assert isinstance(config, SynthesizeConfig)
-        config = config.replace(steps=max(config.steps // divisor, 2))
+        config = config.replace(steps=max(config.steps // divisor, 2),
+                                cfg=config.cfg or get_strategy(strategy).cfg)  # fmt: skip
         return Sampler(backbone, classifier, latents, get_strategy(strategy), config, 0)
 
     plain = sampler("dpd", **PLAIN)

@@ -1,11 +1,14 @@
 """The Synthesize tab in a browser: candidates, pins, new samples, two sets side by side."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_app import App, open_app, wait_for
+from studio_app import ROOT, App, open_app, wait_for
 
 from dpd_core.distilled import DistilledSet
 from dpd_core.project import Project
@@ -32,6 +35,37 @@ def slot_record(project: Project, class_name: str, slot: int) -> dict[str, Any]:
         record for record in DistilledSet.load(project).manifest["slots"]
         if (record["class"], record["slot"]) == (class_name, slot)
     )  # fmt: skip
+
+
+def files_of(distilled: DistilledSet) -> dict[str, bytes]:
+    """Every image of a set, candidates too, and its manifest."""
+    found = {path.relative_to(distilled.root).as_posix(): path.read_bytes()
+             for path in distilled.root.rglob("*.png")}  # fmt: skip
+    return {**found, "manifest.json": (distilled.root / "manifest.json").read_bytes()}
+
+
+def set_by_command_line(app: App, made: DistilledSet) -> dict[str, bytes]:
+    """The files of the set that the command line makes of the same project and settings."""
+    copy = app.home / "copy" / "small"
+    shutil.copytree(app.project(), copy)
+    shutil.rmtree(copy / "distilled" / made.root.name)
+    flags = [
+        word for name, value in made.manifest["settings"].items() if name != "set_name"
+        for word in setting_words(name, value)
+    ]  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-m", "dpd_core", "synthesize", "--project", str(copy), "--quiet", *flags],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return files_of(DistilledSet.load(Project.open(copy), made.name))
+
+
+def setting_words(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", str(value)]
 
 
 def test_another_candidate_a_pin_and_new_samples(
@@ -93,6 +127,7 @@ def test_a_set_fills_while_it_is_made_and_is_compared(
     wait_for(lambda: project.result("synthesize")["set"] != first.name)
     second = DistilledSet.load(project)
     assert second.manifest["settings"]["cfg"] == 2.0
+    assert set_by_command_line(app, second) == files_of(second), "the page and the command agree"
     page.locator("#synthesize-grid .note", has_text="6 images").wait_for()
     page.locator("#synthesize-beside input").click()
     page.get_by_role("option", name=first.name).click()
