@@ -123,6 +123,7 @@ class PrototypeClusterer:
                 that is not finite.
             ValueError: the arguments do not fit each other.
         """
+        from threadpoolctl import threadpool_limits
 
         self._check()
         if len(latents.shape) != 4 or len(latents) != len(class_names) or not len(latents):
@@ -136,10 +137,12 @@ class PrototypeClusterer:
         self.centers_, self.cluster_sizes_, self.representatives_ = {}, {}, {}
         self.classes_ = sorted(set(class_names))
         self.rows_ = {name: np.flatnonzero(names == name) for name in self.classes_}
-        for name, rows in self.rows_.items():
-            given = None if representatives is None else representatives[name]
-            self._fit_class(name, rows, given)
-            after_class()
+        # The problems are so small that a second thread costs five times what it brings.
+        with threadpool_limits(1):
+            for name, rows in self.rows_.items():
+                given = None if representatives is None else representatives[name]
+                self._fit_class(name, rows, given)
+                after_class()
         self.margins_ = self.d_inter_min_ - self.alpha * self.d_intra_
         for name, rows in self.rows_.items():
             rows = rows[~self.outliers_[rows]]
@@ -165,7 +168,6 @@ class PrototypeClusterer:
 
     def _fit_class(self, name: str, rows: np.ndarray, given: list[int] | None) -> None:
         from scipy.spatial.distance import cdist
-        from threadpoolctl import threadpool_limits
 
         vectors = self.vectors_[rows]
         if not np.isfinite(vectors).all():
@@ -173,14 +175,12 @@ class PrototypeClusterer:
                                fix="Use dtype float32, or another model.")  # fmt: skip
         if given is None and len(rows) < self.ipc:
             raise _too_few(name, f"{len(rows)} training images", self.ipc)
-        # The problem is so small that a second thread costs five times what it brings.
-        with threadpool_limits(1):
-            scores = _outlier_factors(vectors)
-            kept = self._kept(scores) if given is None else np.ones(len(rows), dtype=bool)
-            if given is None:
-                centers, clusters = self._cluster(name, vectors[kept])
-            else:
-                centers = self.vectors_[given].astype(np.float64)
+        scores = _outlier_factors(vectors)
+        kept = self._kept(scores) if given is None else np.ones(len(rows), dtype=bool)
+        if given is None:
+            centers, clusters = self._cluster(name, vectors[kept])
+        else:
+            centers = self.vectors_[given].astype(np.float64)
         distances = cdist(vectors, centers)
         labels = distances.argmin(1)
         if given is None:

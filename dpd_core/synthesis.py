@@ -87,6 +87,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         "classifier": classifier.metadata["key"],
         "latents": latents.key,
         "seed": project.config.seed,
+        "strategy": strategy.definition,
         "settings": config.replace(set_name="").to_dict(),
         "slots": [[task.class_name, task.slot, task.prototype_id, task.caption.text]
                   for task in tasks],

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "startup": "--help, and app.py to a usable page",
     "synthesis": "images a second, against the published loop and a diffusers pipeline",
     "lora": "LoRA training, against the diffusers example script",
+    "lora_full_size": "the same at Stable-Diffusion-1.5 size, random weights",
     "consistency": "what the consistency loss adds to a training step",
     "growth": "encoding, clustering and map of more and more images",
     "processes": "synthesis and training on two processes, against one",
@@ -24,7 +25,7 @@ BENCHMARKS = {
 
 def main() -> int:
     """Entry point; returns the exit status."""
-    notes = "\n".join(f"  {name:12} {text}" for name, text in BENCHMARKS.items())
+    notes = "\n".join(f"  {name:14} {text}" for name, text in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, epilog=f"benchmarks:\n{notes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
