@@ -186,6 +186,11 @@ class DatasetConfig(StageConfig):
     test_fraction: float = setting(
         0.25, "Share of each class kept for testing, if there is no test data.", low=0.0, high=0.9
     )
+    validation: bool = setting(
+        False, "Leave the test images out, and test on a part of the training images instead (the "
+        "share test_fraction): for choosing settings, which must not be done on test images.",
+        advanced=True,
+    )  # fmt: skip
     max_per_class: int = setting(0, "Use at most this many images a class; 0: all.", low=0)
     bands: tuple[int, ...] = setting(
         (), "Which three bands (from 1) of a multi-band image are red, green and blue.",

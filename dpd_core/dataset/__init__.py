@@ -36,6 +36,7 @@ from dpd_core.dataset.pixels import open_record, pixels, thumbnail
 from dpd_core.errors import ConfigError, DatasetError
 from dpd_core.events import Emit, Log, ignore
 from dpd_core.project import Project
+from dpd_core.seeding import derive_seed
 
 __all__ = [
     "PRESETS",
@@ -73,6 +74,9 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
             f"got {', '.join(map(str, config.bands))}.", where="dataset.bands",
             fix="Give three band numbers from 1, e.g. 4,3,2.",
         )  # fmt: skip
+    if config.validation and not config.test_fraction:
+        raise ConfigError("there is nothing to validate on.", where="dataset.test_fraction",
+                          fix="Give the share of the training images, like 0.25.")  # fmt: skip
     found = sources.find(project, config, emit)
     test = sources.find_test(project, config, emit) if config.test_data else None
     items = _joined(found, test)
@@ -195,6 +199,10 @@ def _select(
     entries = [entry for entry in entries if entry.id not in leaks]
     kept = splits.limit(entries, seed=seed, per_class=config.max_per_class)
     sides = splits.divide(kept, seed=seed, fraction=config.test_fraction)
+    if config.validation:
+        kept = [replace(entry, side=None) for entry in kept if sides[entry.id] == "train"]
+        sides = splits.divide(kept, seed=derive_seed(seed, "validation"),
+                              fraction=config.test_fraction)  # fmt: skip
     classes = sorted({item.class_name for item in chosen})
     given = any(item.side is not None for item in chosen)
     faults = splits.too_small(classes, sides, kept, tested=given or config.test_fraction > 0)

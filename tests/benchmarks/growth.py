@@ -62,7 +62,7 @@ def run(options: Options) -> list[Row]:
             made = child(["-m", "dpd_core", "dataset", "--project", folder / "p", "--data",
                           options.data / "EuroSAT_RGB", "--max-per-class", most,
                           "--test-fraction", "0", "--json", "--quiet"])  # fmt: skip
-            images = json.loads(made.output)["results"]["dataset"]["images"]
+            images = json.loads(made.output)["results"]["dataset"]["train"]
             rows.append(_row("index", images, made, made.cost.wall, first, counts[0]))
             for name, code in _STEPS.items():
                 done = child(["-c", _BEGIN + code + _END, folder / "p"])

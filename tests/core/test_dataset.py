@@ -365,6 +365,17 @@ def test_without_a_test_share_everything_is_for_training() -> None:
     assert set(splits.divide(entries({"a": 3}), seed=0, fraction=0.0).values()) == {"train"}
 
 
+def test_validation_leaves_the_test_images_out(tmp_path: Path, folder: Path) -> None:
+    tested = prepare(Project.create(tmp_path / "one"), folder)
+    chosen = prepare(Project.create(tmp_path / "two"), folder, validation=True)
+    train = {record.id for record in tested.select("train")}
+    assert {record.id for record in chosen.images} == train
+    assert chosen.select("test"), "a part of the training images"
+    assert all(info.test for info in chosen.classes.values())
+    with pytest.raises(ConfigError, match="nothing to validate on"):
+        prepare(Project.create(tmp_path / "three"), folder, validation=True, test_fraction=0.0)
+
+
 def test_copies_stay_on_one_side(project: Project, folder: Path) -> None:
     for number in range(8):
         shutil.copy(folder / "forest" / f"{number:02d}.png", folder / "forest" / f"c{number}.png")
