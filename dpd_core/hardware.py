@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -57,13 +58,14 @@ def choose_hardware(config: ProjectConfig) -> Hardware:
         raise ConfigError(
             f"no {config.device} device was found.", where="project.device", fix="Use 'auto'."
         )
-    if config.dtype != "auto":
-        return Hardware(
-            torch.device(device), getattr(torch, config.dtype),
-            f"{reason}; {config.dtype} was asked for",
-        )  # fmt: skip
-    dtype, why = _natural_dtype(device)
-    return Hardware(torch.device(device), getattr(torch, dtype), f"{reason}; {why}")
+    if config.dtype == "auto":
+        dtype, why = _natural_dtype(device)
+    else:
+        dtype, why = config.dtype, f"{config.dtype} was asked for"
+    # Each of several processes (torchrun, accelerate) has a GPU of its own.
+    local = os.environ.get("LOCAL_RANK") if device == "cuda" else None
+    place = torch.device(device if local is None else f"{device}:{local}")
+    return Hardware(place, getattr(torch, dtype), f"{reason}; {why}")
 
 
 @cache

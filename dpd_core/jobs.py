@@ -187,7 +187,7 @@ def command_line(project: Project, stage: str, config: StageConfig) -> str:
 
 
 def is_main_process() -> bool:
-    """Whether this is the first of the processes that ``accelerate launch`` started."""
+    """Whether this is the first of the processes that a launcher (torchrun, accelerate) started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 

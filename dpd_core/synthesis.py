@@ -29,6 +29,7 @@ from dpd_core.distilled import DistilledSet, set_folder, write_manifest
 from dpd_core.events import Emit, Log, Making, Meter, Preview, ignore
 from dpd_core.guidance import spherical_target
 from dpd_core.guides import Surroundings, build_guide, survey
+from dpd_core.hardware import choose_hardware
 from dpd_core.images import to_square
 from dpd_core.latents import Latents, latents_for
 from dpd_core.project import Project
@@ -76,7 +77,9 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     adapter = None if config.adapter == "none" else adapters.find_adapter(project, config.adapter)
     tasks = _tasks(project)
     kept = _kept(project, config, tasks, emit)
-    processes = PartialState(cpu=project.config.device == "cpu")
+    processes = PartialState(cpu=choose_hardware(project.config).device.type == "cpu")
+    if processes.num_processes > 1:
+        emit(Log(STAGE, f"{processes.num_processes} processes share the work"))
     if strategy.exchange:
         # What the first process finds, the others read.
         with processes.main_process_first():

@@ -194,6 +194,8 @@ class Trainer:
         step, history = resume_checkpoint(
             self.checkpoint, parameters=self.state, optimizer=self.optimizer.optimizer
         )
+        if self.accelerator.num_processes > 1:
+            emit(Log(STAGE, f"{self.accelerator.num_processes} processes share the work"))
         tail = max(config.steps // 10, 10)
         between = True
         if self.accelerator.is_main_process:

@@ -90,8 +90,12 @@ class App:
     def stop(self) -> None:
         """An end to the server and to the jobs that a failed test has left at work."""
         self.kill()
+        # Whoever started this may have been told the folder too.
+        own = {psutil.Process().pid, *(one.pid for one in psutil.Process().parents())}
         for process in psutil.process_iter(["cmdline"]):
-            if any(str(self.home) in part for part in process.info["cmdline"] or ()):
+            if process.pid not in own and any(
+                str(self.home) in part for part in process.info["cmdline"] or ()
+            ):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
 

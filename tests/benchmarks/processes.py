@@ -1,4 +1,4 @@
-"""Two processes under ``accelerate launch`` on CPU: the same images as one, and divided work.
+"""Two processes under torchrun on CPU: the same images as one, and divided work.
 
 A small project of drawn scenes is made up to ``captions``; then training and synthesis run on one
 and on two processes in copies of it. Both cases have one thread a process.
@@ -56,10 +56,9 @@ def run(options: Options) -> list[Row]:
 
 def _launch(root: Path, processes: int, words: list[str]) -> float:
     """Seconds of a stage on so many processes."""
-    many = ["--num_processes", str(processes), "--num_machines", "1"]
-    return child(["-m", "accelerate.commands.launch", "--cpu", *many, "--mixed_precision", "no",
-                  "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1", "--module",
-                  "dpd_core", *words, "--project", root, "--quiet"]).cost.wall  # fmt: skip
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return child([*launcher, "-m", "dpd_core", *words, "--project", root, "--quiet"],
+                 OMP_NUM_THREADS="1").cost.wall  # fmt: skip
 
 
 def _compare(first: Path, second: Path) -> tuple[str, int]:

@@ -146,3 +146,12 @@ def test_missing_models_and_sizes_say_what_to_do(folder: Path, tmp_path: Path) -
         Backbone.load(str(tmp_path), hardware=CPU)
     with pytest.raises(ModelError, match="multiple of 8"):
         Backbone.load(str(folder), hardware=CPU, image_size=33)
+
+
+def test_each_of_several_processes_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = ProjectConfig(device="cuda", dtype="bfloat16")
+    assert choose_hardware(config).device == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_hardware(config).device == torch.device("cuda:1")
+    assert choose_hardware(config.replace(device="cpu")).device == torch.device("cpu")
