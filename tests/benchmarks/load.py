@@ -33,6 +33,12 @@ from tests.studio_app import PROJECT, App, free_port
 
 PACE_SECONDS = Settings(home=Path()).served_to_strangers().tick_seconds
 
+ARRIVAL_SECONDS = 15.0
+"""All visitors come within so many seconds; they stay to the end."""
+
+ARRIVAL = ("page", "load")
+"""Kinds of requests that are no action on a page that is there."""
+
 SHARED = (".png", ".jpg", ".safetensors", ".npy", ".zip", ".parquet")
 """Files that the visitors' copies of the project have in common: they are never written into."""
 
@@ -130,6 +136,10 @@ class Visitor:
             if self.values.get(number) != value:
                 self.values[number] = value
                 changed.append(number)
+        after = [one for one in self.config["dependencies"]
+                 if one["trigger_after"] == dependency["id"] and one["backend_fn"]]  # fmt: skip
+        for one in after:
+            await self._call(one, kind)
         for number in changed:
             await self.fire(number, "change", f"refresh {kind}" if kind == "tick" else kind)
 
@@ -188,7 +198,8 @@ class Visitor:
         if not cards:
             self.log.errors.append("caption: no cards are shown")
             return
-        name, cluster = random.choice(cards)["place"]
+        card = random.choice(cards)
+        name, cluster = card["class"], card["cluster"]
         await self.fire(grid, "open_card", "open caption", {"class_name": name, "cluster": cluster})
         shown = self.values.get(editor) or {}
         text = f"A satellite image of {name}, as seen by visitor {random.getrandbits(30)}"
@@ -215,8 +226,9 @@ def make_visitors(settings: Settings, project: Path, count: int) -> list[str]:
     return tokens
 
 
-async def browse(visitor: Visitor, end: float, actions: tuple[str, ...]) -> None:
-    """Do something every two seconds or so, and tick in between."""
+async def browse(visitor: Visitor, wait: float, end: float, actions: tuple[str, ...]) -> None:
+    """Arrive after a while; do something every two seconds or so, and tick in between."""
+    await asyncio.sleep(wait)
     await visitor.load()
     while time.monotonic() < end:
         await asyncio.gather(visitor.tick(), asyncio.sleep(PACE_SECONDS))
@@ -234,14 +246,15 @@ async def watch_memory(process: psutil.Process, log: Log, end: float) -> None:
 
 
 async def visit(app: App, tokens: list[str], seconds: float, actions: tuple[str, ...]) -> Log:
-    """All visitors at once."""
+    """All visitors; returns what they saw."""
     assert app.process is not None
     log = Log()
     async with httpx.AsyncClient(base_url=app.url, timeout=120) as client:
         config = (await client.get("/config")).json()
     end = time.monotonic() + seconds
     visitors = [Visitor(app.url, config, token, log) for token in tokens]
-    tasks = [browse(visitor, end, actions) for visitor in visitors]
+    tasks = [browse(visitor, place * ARRIVAL_SECONDS / len(visitors), end, actions)
+             for place, visitor in enumerate(visitors)]  # fmt: skip
     results = await asyncio.gather(watch_memory(psutil.Process(app.process.pid), log, end),
                                    *tasks, return_exceptions=True)  # fmt: skip
     log.errors += [repr(result) for result in results if isinstance(result, BaseException)]
@@ -293,12 +306,15 @@ def main() -> int:
     parser.add_argument("--visitors", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--no-train", action="store_true")
-    parser.add_argument("--p95", type=float, default=1.0, help="most seconds of a page action")
+    parser.add_argument(
+        "--p95", type=float, default=1.0, help="most seconds of a page action, for 95 of 100"
+    )
     options = parser.parse_args()
     result = run(options.project, options.home.resolve(), visitors=options.visitors,
                  seconds=options.seconds, train=not options.no_train)  # fmt: skip
     print(json.dumps(result, indent=1))
-    slow = any(row["p95"] > options.p95 for row in result["requests"].values())
+    slow = any(row["p95"] > options.p95 for kind, row in result["requests"].items()
+               if kind not in ARRIVAL)  # fmt: skip
     return 1 if slow or result["errors"] or result["server_faults"] else 0
 
 
