@@ -75,12 +75,12 @@ STRATEGIES: dict[str, Strategy] = {
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; the loss of the choice "
         "after FRePo (Zhou et al., NeurIPS 2022)",
         description="Takes for its prototype the member of each cluster from which, together with "
-        "the others, most is learnt; starts from it noised, pulled toward it; the right and most "
+        "the others, most is learnt; starts from it noised a little; the right and most "
         "distinct candidate is kept, and the detail the autoencoder lost is put back. Its images "
         "are close to copies of their prototypes, so the set is not private: if it must be, take "
         "dpd, or detail 0 with more strength.",
         formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
-        "strength 0.1; DPD's pull",
+        "strength 0.1; with more strength DPD's pull, in the first 80 % of the schedule",
         strength=0.1, guide="prototype", rule="diverse", detail=1.0, exchange=True,
     ),
     "dpd": Strategy(
