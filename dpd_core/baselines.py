@@ -161,8 +161,7 @@ BASELINES: dict[str, Baseline] = {
         elsewhere="crops",
     ),
     "exchanged": Baseline(
-        "The members of the clusters from which, together, most is learnt: the prototypes of dpd+ "
-        "as they are.",
+        "Real images that dpd+ takes for its prototypes, as they are.",
         medoids,
         clustered=True,
         elsewhere="exchange",
