@@ -9,6 +9,7 @@ import gradio as gr
 from app import revisions, templates
 from app.api import add_api
 from app.context import Context
+from app.gradio_memory import keep_ids
 from app.images import ImageServer
 from app.jobs import JobDesk
 from app.limits import Limits
@@ -28,6 +29,7 @@ TAB_LABELS = {
 def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """Make the page; the caller launches it."""
     templates.guard()
+    keep_ids()
     with gr.Blocks(title="DPD Studio", fill_width=True, analytics_enabled=False) as page:
         session = gr.BrowserState({}, storage_key="dpd-studio", secret="dpd-studio")
         limits = Limits(settings)

@@ -87,7 +87,9 @@ class Visitor:
     """One page, without a browser."""
 
     def __init__(self, url: str, config: dict[str, Any], token: str, log: Log):
-        self.client = httpx.AsyncClient(base_url=url, timeout=120)
+        # The server closes connections after five idle seconds; a browser then makes another.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.client = httpx.AsyncClient(base_url=url, timeout=120, limits=limits)
         self.log, self.config = log, config
         self.hash = f"load{random.getrandbits(40):x}"
         self.session = {"visitor": token, "project": PROJECT, "tab": "captions"}
