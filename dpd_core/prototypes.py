@@ -121,7 +121,8 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
     else:
         rows_of = clusterer.representatives_
         if config.match_captions:
-            rows_of = _matched(project, index, config, clusterer, ids, emit)
+            records = [images[image_id] for image_id in ids]
+            rows_of = _matched(project, index, config, clusterer, records, emit)
         prototypes = _automatic(clusterer, ids, rows_of)
     prototypes, choices = _choose(prototypes, overrides, clusterer, ids, emit)
     before = snapshot(project)
@@ -243,7 +244,7 @@ def _automatic(
 
 def _matched(
     project: Project, index: DatasetIndex, config: PrototypesConfig,
-    clusterer: PrototypeClusterer, ids: list[str], emit: Emit,
+    clusterer: PrototypeClusterer, records: list[ImageRecord], emit: Emit,
 ) -> dict[str, list[int]]:  # fmt: skip
     """Rows of the representatives where the captions of all images have their say."""
     from dpd_core.backbone import load_backbone
@@ -251,16 +252,14 @@ def _matched(
     from dpd_core.captions.image_captions import ImageCaptions, Shown
     from dpd_core.config import CaptionsConfig
 
-    records = {record.id: record for record in index.images}
-    shows = [Shown(records[image_id], index.readable(records[image_id].class_name))
-             for image_id in ids]  # fmt: skip
+    shows = [Shown(record, index.readable(record.class_name)) for record in records]
     # The lengths and names of the captions stage, which then finds its captions there.
     usual = CaptionsConfig()
     captions = ImageCaptions(project, config.match_captions, usual.max_words, emit, STAGE)
     captions.add(shows, usual.batch_size)
     texts = captions.known(shows)
-    vectors = load_backbone(project).text_vectors([texts.get(one, "") for one in ids]).numpy()
-    rows_of, agreement = matched_representatives(clusterer, vectors)
+    vectors = load_backbone(project).text_vectors([texts.get(one.id, "") for one in records])
+    rows_of, agreement = matched_representatives(clusterer, vectors.numpy())
     emit(Log(STAGE, f"image and text clusters agree on {agreement:.0%} of the images"))
     return rows_of
 

@@ -1,5 +1,6 @@
 """The Synthesize tab in a browser: candidates, pins, new samples, two sets side by side."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 from studio_app import ROOT, App, open_app, wait_for
 
+from dpd_core.config import SynthesizeConfig
 from dpd_core.distilled import DistilledSet
+from dpd_core.jobs import command_line
 from dpd_core.project import Project
 from dpd_core.verify import verify
 
@@ -49,23 +52,12 @@ def set_by_command_line(app: App, made: DistilledSet) -> dict[str, bytes]:
     copy = app.home / "copy" / "small"
     shutil.copytree(app.project(), copy)
     shutil.rmtree(copy / "distilled" / made.root.name)
-    flags = [
-        word for name, value in made.manifest["settings"].items() if name != "set_name"
-        for word in setting_words(name, value)
-    ]  # fmt: skip
-    result = subprocess.run(
-        [sys.executable, "-m", "dpd_core", "synthesize", "--project", str(copy), "--quiet", *flags],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    config = SynthesizeConfig.from_dict(made.manifest["settings"])
+    words = shlex.split(command_line(Project.open(copy), "synthesize", config))
+    result = subprocess.run([sys.executable, *words[1:], "--quiet"], cwd=ROOT, capture_output=True,
+                            text=True)  # fmt: skip
     assert result.returncode == 0, result.stderr
     return files_of(DistilledSet.load(Project.open(copy), made.name))
-
-
-def setting_words(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", str(value)]
 
 
 def test_another_candidate_a_pin_and_new_samples(
