@@ -25,6 +25,10 @@ TAB_LABELS = {
     "synthesize": "Synthesize", "evaluate": "Evaluate", "export": "Export",
 }  # fmt: skip
 
+LOOKED_AT = {stage: (stage,) for stage in STAGES} | {"prototypes": ("prototypes", "captions")}
+"""Whose changes a tab shows. The other tabs hear of a change when they are opened: half of what a
+page asks for would otherwise be for tabs that nobody sees."""
+
 
 def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """Make the page; the caller launches it."""
@@ -38,7 +42,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         # Hidden text boxes and not states: a state set outside the queue announces no change.
         ctx.revision = {
             stage: gr.Textbox(visible="hidden", elem_id=f"revision-{stage}")
-            for stage in ("project", *STAGES)
+            for stage in ("project", "all", *STAGES)
         }
         ctx.pulse = gr.Textbox(visible="hidden", elem_id="pulse")
         sidebar = Sidebar(ctx)
@@ -62,7 +66,7 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
     """Load, tick and switch of project all end in the same question: what is new on disk?"""
     assert ctx.pulse is not None
     clock = gr.Timer(ctx.settings.tick_seconds)
-    states = [*ctx.revision.values(), ctx.pulse]
+    states = {**ctx.revision, "pulse": ctx.pulse}
     shown = [sidebar.project, sidebar.stages]
     silent: dict[str, Any] = {"queue": False, "show_progress": "hidden",
                               "api_visibility": "private"}  # fmt: skip
@@ -71,11 +75,16 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
         if not isinstance(session, dict) or not session.get("project"):  # not loaded yet
             return [gr.skip()] * (len(known) + len(shown))
         ctx.jobs.dispatch()
-        now = _now_on_disk(ctx, session, len(known))
-        new = [value if value != old else gr.skip() for value, old in zip(now, known, strict=True)]
-        # The last stage's token carries all earlier ones and the manifest.
-        changed = now[0] != known[0] or now[-2] != known[-2]
-        return [*new, *(sidebar.show_project(session) if changed else [gr.skip()] * len(shown))]
+        found = _now_on_disk(ctx, session)
+        looked_at = {"project", "all", "pulse", *LOOKED_AT.get(str(session.get("tab")), STAGES)}
+        # "gone" where there is no project any more, which is told once.
+        new = {key: now for key, old in zip(states, known, strict=True)
+               if key in looked_at and (now := found.get(key, "gone")) != old}  # fmt: skip
+        changed = "project" in new or "all" in new
+        return [
+            *(new.get(key, gr.skip()) for key in states),
+            *(sidebar.show_project(session) if changed else [gr.skip()] * len(shown)),
+        ]
 
     def load(session: dict[str, Any] | None) -> list[Any]:
         session = ctx.begin(session)
@@ -83,8 +92,8 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
 
     page.load(None, js=KEEP_THEME, api_visibility="private")
     page.load(load, inputs=[ctx.session], outputs=[ctx.session, tab_bar], **silent)
-    gr.on([clock.tick, ctx.session.change], look, inputs=[ctx.session, *states],
-          outputs=[*states, *shown], trigger_mode="once", **silent)  # fmt: skip
+    gr.on([clock.tick, ctx.session.change], look, inputs=[ctx.session, *states.values()],
+          outputs=[*states.values(), *shown], trigger_mode="once", **silent)  # fmt: skip
 
     def remember(session: dict[str, Any], event: gr.SelectData) -> dict[str, Any]:
         stage = next((key for key, label in TAB_LABELS.items() if label == event.value), STAGES[0])
@@ -93,13 +102,14 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
     tab_bar.select(remember, inputs=[ctx.session], outputs=[ctx.session], **silent)
 
 
-def _now_on_disk(ctx: Context, session: dict[str, Any], count: int) -> list[str]:
-    """The tokens of the open project; where it is gone (deleted in another tab), as many that
-    say so, once."""
+def _now_on_disk(ctx: Context, session: dict[str, Any]) -> dict[str, str]:
+    """The tokens of the open project; none where it is gone (deleted in another tab)."""
     try:
         project = ctx.project(session)
         names = ctx.workspace(session).names()
-        return [projects.token(project, names), *revisions.revisions(project).values(),
-                revisions.pulse(project, ctx.jobs)]  # fmt: skip
+        stages = revisions.revisions(project)
+        # The last stage's token carries all earlier ones and the manifest.
+        return {"project": projects.token(project, names), "all": stages[STAGES[-1]], **stages,
+                "pulse": revisions.pulse(project, ctx.jobs)}  # fmt: skip
     except DPDError:
-        return ["gone"] * count
+        return {}

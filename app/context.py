@@ -41,7 +41,8 @@ class Context:
         session: Kept by the browser: ``visitor``, ``project`` (name) and ``tab``. Untrusted.
         revision: By stage, a hidden token that changes whenever what its tab shows may have
             changed: another project, a finished stage, edited captions, a new distilled set. Attach
-            ``ctx.on_change(stage, refresh, outputs=…)``.
+            ``ctx.on_change(stage, refresh, outputs=…)``. ``project`` tells of the project itself,
+            ``all`` of any stage.
         pulse: Changes with every event of the project's current job; for live views.
     """
 

@@ -1,4 +1,4 @@
-"""LoRA adapters: put on a UNet, saved in the diffusers format, listed and found again."""
+"""The adapters of a project: noted while they are trained, listed, chosen and found again."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dpd_core import storage
+from dpd_core import adapter_weights, storage
 from dpd_core.config import TrainConfig
 from dpd_core.errors import DPDError, ModelError, ProjectError, StageMissing
 from dpd_core.project import Project
 
-if TYPE_CHECKING:
-    from torch import nn
-
-WEIGHTS = "pytorch_lora_weights.safetensors"
 RECIPE = "recipe.json"
 CURVE = "curve.jsonl"
 CHOSEN = "chosen.json"
 _FIX = "Delete the adapter's folder, and train it again if it is needed."
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 @dataclass(frozen=True)
@@ -34,66 +29,20 @@ class Adapter:
 
     @property
     def weights(self) -> Path:
-        """The file that a plain diffusers pipeline loads."""
-        return self.folder / WEIGHTS
+        """The trained weights; see :func:`adapter_weights.find`."""
+        return adapter_weights.find(self.folder)
 
+    @property
+    def loading(self) -> str:
+        """The line of Python by which plain diffusers loads the folder ``adapter``."""
+        if self.weights.name == adapter_weights.WHOLE:
+            return 'pipeline.unet = UNet2DConditionModel.from_pretrained("adapter")'
+        return 'pipeline.load_lora_weights("adapter")'
 
-def add_lora(unet: nn.Module, *, rank: int, alpha: int, targets: str) -> list[nn.Parameter]:
-    """Put LoRA layers on a UNet and return their parameters, in float32.
-
-    Args:
-        unet: A diffusers UNet; its own weights are frozen.
-        rank: Rank of each update.
-        alpha: LoRA alpha; 0 takes the rank.
-        targets: ``"attention"`` for the published ``to_q, to_k, to_v, to_out.0``; ``"all"``
-            for every linear and convolution layer, which a small model needs to reach images
-            unlike those it was pretrained on.
-    """
-    import torch
-    from diffusers.training_utils import cast_training_params
-    from peft import LoraConfig
-    from torch import nn
-
-    names: list[str] = list(ATTENTION)
-    if targets == "all":
-        names = [
-            name
-            for name, module in unet.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d)
-        ]
-    unet.requires_grad_(False)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha or rank, init_lora_weights="gaussian", target_modules=names
-    )
-    unet.add_adapter(config)
-    cast_training_params(unet, dtype=torch.float32)
-    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
-
-
-def save_lora(unet: nn.Module, folder: Path) -> None:
-    """Write ``pytorch_lora_weights.safetensors`` so that ``load_lora_weights`` reads it."""
-    from diffusers import StableDiffusionPipeline
-    from peft.utils import get_peft_model_state_dict
-
-    weights = {
-        name: tensor.float().cpu().contiguous()
-        for name, tensor in get_peft_model_state_dict(unet).items()
-    }
-    # Without the metadata a reader takes alpha for the rank.
-    with storage.atomic_folder(folder / ".weights") as temporary:
-        StableDiffusionPipeline.save_lora_weights(
-            temporary, unet_lora_layers=weights,
-            unet_lora_adapter_metadata=_sorted(unet.peft_config["default"].to_dict()),
-        )  # fmt: skip
-        storage.sort_metadata(temporary / WEIGHTS)
-    (folder / ".weights" / WEIGHTS).replace(folder / WEIGHTS)
-    (folder / ".weights").rmdir()
-
-
-def _sorted(settings: dict[str, Any]) -> dict[str, Any]:
-    """peft keeps module names in sets, whose order differs between processes."""
-    return {name: sorted(value) if isinstance(value, set) else value
-            for name, value in settings.items()}  # fmt: skip
+    @property
+    def files(self) -> list[Path]:
+        """What plain diffusers needs to load it."""
+        return adapter_weights.files(self.folder)
 
 
 def choose_adapter(project: Project, name: str) -> None:

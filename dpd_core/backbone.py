@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpd_core import storage
+from dpd_core import adapter_weights, storage
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import ModelError
 from dpd_core.hardware import Hardware, choose_hardware
@@ -110,8 +110,8 @@ class Backbone:
             source: ``"bundled"``, a local folder or a Hub id.
             hardware: Device and number format.
             image_size: Side of the images in pixels; 0 takes the model's own.
-            adapter: Folder or file with LoRA weights in the diffusers format, merged into the
-                UNet before it is cast.
+            adapter: Folder or file of what was trained (:mod:`dpd_core.adapter_weights`), merged
+                into the UNet before it is cast.
 
         Raises:
             ModelError: the model or adapter is missing, incomplete, or does not fit.
@@ -142,7 +142,7 @@ class Backbone:
                 "safetensors weights.",
             ) from error  # fmt: skip
         if adapter is not None:
-            merge_adapter(unet, adapter)
+            adapter_weights.merge(unet, adapter)
         for part in (vae, unet, text_encoder):
             part.requires_grad_(False).eval()
         vae.to(hardware.device)
@@ -346,36 +346,6 @@ def image_side(config: ProjectConfig) -> int:
 def model_identity(config: ProjectConfig) -> str:
     """Identity of all weights of the model in the settings, for provenance and adapters."""
     return parts_digest(resolve_model(config.model))
-
-
-def merge_adapter(unet: Any, adapter: Path) -> None:
-    """Merge LoRA weights in the diffusers format into a UNet, in place.
-
-    Raises:
-        ModelError: the file is missing, damaged, or made for another model.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    file = adapter / "pytorch_lora_weights.safetensors" if adapter.is_dir() else adapter
-    fix = "Use a LoRA adapter trained for this model."
-    try:
-        with safe_open(file, "pt") as opened:
-            names = list(opened.keys())
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"not a readable adapter ({first_line(error)}).", where=file,
-                         fix=fix) from error  # fmt: skip
-    try:
-        if not any(name.startswith("unet.") for name in names):
-            raise ValueError("it holds no UNet weights")
-        unet.load_lora_adapter(
-            str(file.parent), weight_name=file.name, prefix="unet", adapter_name="dpd",
-            use_safetensors=True, local_files_only=True,
-        )  # fmt: skip
-        unet.fuse_lora(adapter_names=["dpd"])
-        unet.unload_lora()
-    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
-        raise ModelError(f"the adapter does not fit the model ({first_line(error)}).",
-                         where=file, fix=fix) from error  # fmt: skip
 
 
 def _latent_fingerprint(folder: Path, image_size: int) -> str:

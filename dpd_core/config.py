@@ -269,7 +269,7 @@ class CaptionsConfig(StageConfig):
 
 @dataclass(frozen=True)
 class TrainConfig(StageConfig):
-    """LoRA fine-tuning with the classification-consistency loss."""
+    """Fine-tuning with the classification-consistency loss."""
 
     steps: int = setting(20000, "Optimizer steps.", low=1, high=10_000_000)
     batch_size: int = setting(8, "Samples a step, over all processes.", low=1, high=4096)
@@ -277,8 +277,9 @@ class TrainConfig(StageConfig):
     rank: int = setting(4, "LoRA rank.", low=1, high=512)
     lora_alpha: int = setting(0, "LoRA alpha; 0 takes the rank.", low=0, high=1024, advanced=True)
     targets: str = setting(
-        "attention", "What LoRA adapts: the attention projections (as published), or all linear "
-        "and convolution layers of the UNet.", choices=("attention", "all"), advanced=True,
+        "attention", "What is trained: LoRA on the attention projections (as published), LoRA on "
+        "all linear and convolution layers, or the whole UNet itself, which wants a smaller "
+        "learning rate.", choices=("attention", "all", "whole"), advanced=True,
     )  # fmt: skip
     consistency_weight: float = setting(
         0.1, "Weight of the classification-consistency loss, which makes a frozen classifier name "
@@ -421,7 +422,7 @@ class ExportConfig(StageConfig):
     licence: str = setting("other", "Licence of the exported data, as a Hub licence id.")
     title: str = setting("", "Title of the data set; empty takes the project's name.")
     parquet: bool = setting(True, "Also write Parquet files with the images inside.")
-    adapter: bool = setting(True, "Put the LoRA adapter beside the images.")
+    adapter: bool = setting(True, "Put the adapter beside the images.")
     soft_labels: bool = setting(
         False, "Put a teacher's class probabilities of each image into a file beside them; the "
         "teacher has seen all real training images.",

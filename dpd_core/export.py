@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpd_core import __version__, storage
 from dpd_core.config import CONFIGS, ExportConfig, StageConfig, SynthesizeConfig
@@ -26,6 +26,9 @@ from dpd_core.events import Emit, Log, Meter, ignore
 from dpd_core.export_card import FEATURES, CardFacts, dataset_card
 from dpd_core.project import Project
 from dpd_core.strategies import STRATEGIES, Strategy
+
+if TYPE_CHECKING:
+    from dpd_core.adapters import Adapter
 
 STAGE = "export"
 FORMAT = "dpd-studio-export"
@@ -80,7 +83,9 @@ def run(
         _write_images(temporary / "train", rows, meter)
         if config.parquet:
             _write_parquet(temporary / "parquet", rows, meter)
-        adapter = _copy_adapter(project, distilled, temporary) if config.adapter else False
+        adapter = set_adapter(project, distilled) if config.adapter else None
+        if adapter is not None:
+            _copy_adapter(adapter, temporary)
         if config.soft_labels:
             _write_soft_labels(project, distilled, rows, temporary, emit)
         facts = card_facts(project, config, distilled, adapter=adapter)
@@ -97,7 +102,7 @@ def run(
         "folder": _shown(project, folder),
         "archive": _shown(project, archive),
         "bytes": archive.stat().st_size,
-        "adapter": adapter,
+        "adapter": adapter is not None,
         "pushed": config.push or None,
     }
 
@@ -269,11 +274,11 @@ def _write_soft_labels(
     )
 
 
-def adapter_weights(project: Project, distilled: DistilledSet) -> Path | None:
-    """The weights that the set was made with; ``None`` if it was made without.
+def set_adapter(project: Project, distilled: DistilledSet) -> Adapter | None:
+    """The adapter that the set was made with; ``None`` if it was made without.
 
     Raises:
-        ModelError: they are gone.
+        ModelError: its weights are gone.
     """
     from dpd_core import adapters
 
@@ -285,23 +290,19 @@ def adapter_weights(project: Project, distilled: DistilledSet) -> Path | None:
         raise ModelError("the adapter's weights are missing.", where=adapter.weights,
                          fix="Run the train stage again, or export without the adapter."
                          )  # fmt: skip
-    return adapter.weights
+    return adapter
 
 
-def _copy_adapter(project: Project, distilled: DistilledSet, folder: Path) -> bool:
-    """Copy the weights the set was made with; ``False`` if it was made without."""
-    weights = adapter_weights(project, distilled)
-    if weights is None:
-        return False
+def _copy_adapter(adapter: Adapter, folder: Path) -> None:
     (folder / "adapter").mkdir()
-    shutil.copyfile(weights, folder / "adapter" / weights.name)
-    return True
+    for file in adapter.files:
+        shutil.copyfile(file, folder / "adapter" / file.name)
 
 
 def card_facts(
-    project: Project, config: ExportConfig, distilled: DistilledSet, *, adapter: bool
+    project: Project, config: ExportConfig, distilled: DistilledSet, *, adapter: Adapter | None
 ) -> CardFacts:
-    """What the card of an export says; ``adapter`` tells whether the weights go with it."""
+    """What the card of an export says; ``adapter`` is the one that goes with it."""
     from dpd_core.dataset import load_index
     from dpd_core.evaluation import load_report
 
@@ -323,7 +324,7 @@ def card_facts(
         source_licence=index.source.get("licence"),
         provenance=[
             ("generating model", _without_path(str(manifest.get("model", "")))),
-            ("LoRA adapter", manifest.get("adapter") or "none"),
+            ("adapter", manifest.get("adapter") or "none"),
             ("strategy", manifest.get("strategy", "")),
             ("images per class", distilled.ipc),
             ("image size", f"{manifest.get('image_size')} px"),
@@ -335,7 +336,7 @@ def card_facts(
         report=load_report(project, distilled.name),
         examples=sorted(captions.items())[:5],
         parquet=config.parquet,
-        adapter=adapter,
+        adapter=adapter.loading if adapter else "",
         soft_labels=config.soft_labels,
         detailed=_detailed(manifest),
     )  # fmt: skip

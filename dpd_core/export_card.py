@@ -41,7 +41,8 @@ class CardFacts:
         commands: Shell commands that made it, in order.
         report: The evaluation report, ``None`` if the set was not evaluated.
         examples: (class name, caption) of a few images.
-        parquet, adapter, soft_labels: Whether the folder holds them.
+        parquet, soft_labels: Whether the folder holds them.
+        adapter: The line of Python that loads the adapter in the folder; empty if there is none.
         detailed: Whether detail of the real images was put back into the synthetic ones.
     """
 
@@ -56,7 +57,7 @@ class CardFacts:
     report: Mapping[str, Any] | None = None
     examples: Sequence[tuple[str, str]] = field(default=())
     parquet: bool = False
-    adapter: bool = False
+    adapter: str = ""
     soft_labels: bool = False
     detailed: bool = False
 
@@ -164,8 +165,8 @@ def _loading(facts: CardFacts) -> str:
                  "has seen all real training images: report what is trained on them apart.\n"
                  )  # fmt: skip
     if facts.adapter:
-        text += ("\nThe LoRA adapter that made the images lies in `adapter/`, in the diffusers "
-                 "format: `pipeline.load_lora_weights(\"adapter\")`.\n")  # fmt: skip
+        text += ("\nThe adapter that made the images lies in `adapter/`, in the diffusers "
+                 f"format: `{facts.adapter}`.\n")  # fmt: skip
     return text
 
 

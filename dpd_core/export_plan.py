@@ -79,8 +79,8 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
     rows = export.export_rows(distilled)
     images = sum(row.source.stat().st_size for row in rows)
     lines = sum(len(json.dumps(row.metadata, ensure_ascii=False).encode()) + 1 for row in rows)
-    weights = export.adapter_weights(project, distilled) if config.adapter else None
-    facts = export.card_facts(project, config, distilled, adapter=weights is not None)
+    adapter = export.set_adapter(project, distilled) if config.adapter else None
+    facts = export.card_facts(project, config, distilled, adapter=adapter)
     card = dataset_card(facts)
     files = [
         PlannedFiles("train/<class>/*.png", "The images.", len(rows), images),
@@ -94,9 +94,9 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
             images + _PARQUET_BYTES_PER_IMAGE * len(rows) + _PARQUET_BYTES_PER_FILE * parts,
             exact=False,
         ))  # fmt: skip
-    if weights is not None:
-        files.append(PlannedFiles(f"adapter/{weights.name}", "The LoRA weights that made the "
-                                  "images.", 1, weights.stat().st_size))  # fmt: skip
+    for file in adapter.files if adapter else ():
+        files.append(PlannedFiles(f"adapter/{file.name}", "The adapter that made the images.", 1,
+                                  file.stat().st_size))  # fmt: skip
     if config.soft_labels:
         per_image = _SOFT_LABELS_BYTES_PER_IMAGE + _SOFT_LABELS_BYTES_PER_CLASS * len(facts.classes)
         files.append(PlannedFiles(

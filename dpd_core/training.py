@@ -1,4 +1,4 @@
-"""Fine-tuning by LoRA with the classification-consistency loss.
+"""Fine-tuning, by LoRA or of the whole UNet, with the classification-consistency loss.
 
 The images' latents and the captions' embeddings are computed once; a training step touches
 only the UNet. Every draw of a step (which images, posterior noise, diffusion noise, noise
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpd_core import adapters, controls, minimax, storage
+from dpd_core import adapter_weights, adapters, controls, minimax, storage
 from dpd_core.backbone import Backbone, Posterior, Prompts, load_backbone, model_identity
 from dpd_core.captions import training_captions
 from dpd_core.checkpoint import resume_checkpoint, save_checkpoint
@@ -105,7 +105,8 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
         final = trainer.fit(emit, preview=previewer(project, index, folder, emit))
         record = {
             "id": identity, "recipe": recipe, "classifier": report, "final": final,
-            "files": {adapters.WEIGHTS: storage.file_digest(folder / adapters.WEIGHTS)},
+            "files": {file.name: storage.file_digest(file)
+                      for file in adapter_weights.files(folder)},
             "finished": datetime.datetime.now(datetime.UTC).isoformat(),
         }  # fmt: skip
         storage.write_json(folder / "adapter.json", record)
@@ -126,7 +127,7 @@ class Trainer:
     """The optimization of one adapter. :meth:`fit` runs it to the end or to a stop.
 
     Args:
-        backbone: Model whose UNet gets the LoRA layers.
+        backbone: Model whose UNet is trained.
         classifier: Frozen latent classifier of the consistency loss.
         examples: What to learn from.
         config: Hyper-parameters.
@@ -153,9 +154,13 @@ class Trainer:
         with torch.random.fork_rng():
             # peft draws the initial LoRA weights from the global generator.
             torch.manual_seed(derive_seed(seed, "lora", config.rank, config.targets))
-            adapters.add_lora(
-                backbone.unet, rank=config.rank, alpha=config.lora_alpha, targets=config.targets
-            )
+            if config.targets == "whole":
+                adapter_weights.unfreeze(backbone.unet)
+            else:
+                adapter_weights.add_lora(
+                    backbone.unet, rank=config.rank, alpha=config.lora_alpha,
+                    targets=config.targets,
+                )  # fmt: skip
         if config.gradient_checkpointing:
             backbone.unet.enable_gradient_checkpointing()
         self.parameters: dict[str, nn.Parameter] = {
@@ -174,7 +179,7 @@ class Trainer:
                 classes, examples.posterior.mean.shape[1:], self.accelerator.device
             )
             self.state |= {"memory": self.memory.latents, "memory counts": self.memory.counts}
-        self.lora_unet = backbone.unet
+        self.unwrapped_unet = backbone.unet
         backbone.unet, self.optimizer = self.accelerator.prepare(backbone.unet, optimizer)
 
     @property
@@ -223,7 +228,7 @@ class Trainer:
                 self._save(step, history)
             raise
         if self.accelerator.is_main_process:
-            adapters.save_lora(self.lora_unet, self.folder)
+            adapter_weights.save(self.unwrapped_unet, self.folder)
         self.accelerator.wait_for_everyone()
         return _mean(history)
 

@@ -48,7 +48,7 @@ class ExportTab:
         )  # fmt: skip
         self.parquet = gr.Checkbox(True, label="Parquet", elem_id="export-parquet",
                                    info="Also write one table with the images inside.")  # fmt: skip
-        self.adapter = gr.Checkbox(True, label="LoRA adapter", elem_id="export-adapter",
+        self.adapter = gr.Checkbox(True, label="Adapter", elem_id="export-adapter",
                                    info="Put the weights that made the images beside them."
                                    )  # fmt: skip
         self.soft_labels = gr.Checkbox(

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from models import byte_tokenizer, save_model
 
-from dpd_core import adapters
+from dpd_core import adapter_weights
 from dpd_core.backbone import Backbone, backbone_identity, model_identity
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import ModelError
@@ -94,12 +94,12 @@ def test_an_adapter_works_here_and_in_a_plain_pipeline(
     folder: Path, tmp_path: Path, targets: str, alpha: int
 ) -> None:
     backbone = Backbone.load(str(folder), hardware=CPU, image_size=32)
-    parameters = adapters.add_lora(backbone.unet, rank=2, alpha=alpha, targets=targets)
+    parameters = adapter_weights.add_lora(backbone.unet, rank=2, alpha=alpha, targets=targets)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in parameters:
             parameter.add_(0.1 * torch.randn_like(parameter))
-    adapters.save_lora(backbone.unet, tmp_path)
+    adapter_weights.save(backbone.unet, tmp_path)
     noisy, step = torch.randn(1, *backbone.latent_shape), torch.tensor([400])
     text = backbone.encode_prompts(["river"]).batch([0])
     with torch.no_grad():
@@ -112,6 +112,25 @@ def test_an_adapter_works_here_and_in_a_plain_pipeline(
         pipeline.load_lora_weights(tmp_path)
         output = pipeline.unet(noisy, step, encoder_hidden_states=text).sample
     assert torch.allclose(output, expected, atol=1e-4)
+
+
+def test_a_whole_unet_works_here_and_in_plain_diffusers(folder: Path, tmp_path: Path) -> None:
+    trained = Backbone.load(str(folder), hardware=CPU, image_size=32)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapter_weights.unfreeze(trained.unet):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    files = adapter_weights.save(trained.unet, tmp_path)
+    assert sorted(files) == sorted(adapter_weights.files(tmp_path)) == sorted(tmp_path.iterdir())
+    assert str(folder) not in (tmp_path / "config.json").read_text()
+    noisy, step = torch.randn(1, *trained.latent_shape), torch.tensor([400])
+    text = trained.encode_prompts(["river"]).batch([0])
+    with torch.no_grad():
+        expected = trained.predict(noisy, step, text)
+        merged = Backbone.load(str(folder), hardware=CPU, image_size=32, adapter=tmp_path)
+        assert torch.equal(merged.predict(noisy, step, text), expected)
+        unet = UNet2DConditionModel.from_pretrained(tmp_path)
+        assert torch.equal(unet(noisy, step, encoder_hidden_states=text).sample, expected)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from models import save_model
 from safetensors.torch import load_file
 
-from dpd_core.adapters import WEIGHTS
+from dpd_core.adapter_weights import find
 from dpd_core.backbone import Backbone, Posterior
 from dpd_core.classifier import LatentClassifier
 from dpd_core.config import ProjectConfig, TrainConfig
@@ -51,22 +51,24 @@ def stop_after(steps: int):
     return emit
 
 
+@pytest.mark.parametrize("targets", ["all", "whole"])
 def test_a_stopped_and_resumed_training_is_the_uninterrupted_one(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: str
 ) -> None:
-    whole = trainer(model, tmp_path / "whole")
+    config = QUICK.replace(targets=targets)
+    whole = trainer(model, tmp_path / "whole", config)
     expected = whole.fit()
     monkeypatch.setattr("dpd_core.events.time.monotonic", iter(range(10**6)).__next__)
-    interrupted = trainer(model, tmp_path / "parts")
+    interrupted = trainer(model, tmp_path / "parts", config)
     with pytest.raises(JobStopped):
         interrupted.fit(stop_after(2))
     assert interrupted.checkpoint.exists()
-    assert not (tmp_path / "parts" / WEIGHTS).exists()
-    resumed = trainer(model, tmp_path / "parts")
+    assert not find(tmp_path / "parts").exists()
+    resumed = trainer(model, tmp_path / "parts", config)
     counted: list[int] = []
     result = resumed.fit(lambda e: counted.append(e.done) if isinstance(e, Progress) else None)
     assert counted[0] == 2, "it must go on from the checkpoint"
-    one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
+    one, two = (load_file(find(tmp_path / name)) for name in ("whole", "parts"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert result == expected
@@ -128,12 +130,12 @@ def test_the_frozen_networks_stay_as_they_are(model: Path, tmp_path: Path) -> No
     one = trainer(model, tmp_path / "one")
     frozen = {
         name: value.clone()
-        for name, value in one.lora_unet.named_parameters()
+        for name, value in one.unwrapped_unet.named_parameters()
         if not value.requires_grad
     }
     weights = {name: value.clone() for name, value in one.classifier.state_dict().items()}
     one.fit()
-    now = dict(one.lora_unet.named_parameters())
+    now = dict(one.unwrapped_unet.named_parameters())
     assert all(torch.equal(value, now[name]) for name, value in frozen.items())
     assert all(torch.equal(value, weights[name])
                for name, value in one.classifier.state_dict().items())  # fmt: skip

@@ -14,7 +14,7 @@ from distilled_project import make_project
 from finished_stage import finish
 from safetensors.torch import save_file
 
-from dpd_core import STAGES, adapters, captions, dataset, export, jobs, storage
+from dpd_core import STAGES, adapter_weights, adapters, captions, dataset, export, jobs, storage
 from dpd_core.captions.targets import load_members, load_targets
 from dpd_core.classifier import load_classifier, read_classifier
 from dpd_core.classifier_network import LatentClassifier
@@ -286,16 +286,17 @@ def _adapter_cases() -> Iterator[Case]:
 
     def merged(content: bytes) -> Callable[[Path], Any]:
         def act(folder: Path) -> None:
-            from dpd_core.backbone import merge_adapter
-
             path = folder / "input.safetensors"
             path.write_bytes(content)
-            merge_adapter(unet(), path)
+            adapter_weights.merge(unet(), path)
 
         return act
 
     good, wide = _lora(unet(8)), _lora(unet(16))
     yield Case("adapter", "of another model", merged(wide))
+    yield Case("adapter", "whole, of another model", merged(_saved(unet(16))))
+    for name, content in spoilt_bytes(_saved(unet(8)), 20, seed=5):
+        yield Case("adapter", f"whole, {name}", merged(content))
     for name, content in [*hostile_weights(), *spoilt_bytes(good, 60, seed=4)]:
         yield Case("adapter", name, merged(content))
     names = ("unet.down_blocks.0.x.lora_A.weight", "text_encoder.x.lora_A.weight",
@@ -311,12 +312,15 @@ def _adapter_cases() -> Iterator[Case]:
 
 
 def _lora(unet: Any) -> bytes:
+    adapter_weights.add_lora(unet, rank=2, alpha=0, targets="attention")
+    return _saved(unet)
+
+
+def _saved(unet: Any) -> bytes:
     import tempfile
 
-    adapters.add_lora(unet, rank=2, alpha=0, targets="attention")
     with tempfile.TemporaryDirectory() as folder:
-        adapters.save_lora(unet, Path(folder))
-        return (Path(folder) / adapters.WEIGHTS).read_bytes()
+        return adapter_weights.save(unet, Path(folder))[-1].read_bytes()
 
 
 def _weights(shapes: dict[str, tuple[int, ...]]) -> bytes:
