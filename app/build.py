@@ -76,7 +76,10 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
             return [gr.skip()] * (len(known) + len(shown))
         ctx.jobs.dispatch()
         found = _now_on_disk(ctx, session)
-        looked_at = {"project", "all", "pulse", *LOOKED_AT.get(str(session.get("tab")), STAGES)}
+        # All tabs of a project just opened are filled, so that nothing comes over what is typed in.
+        opened = found.get("project") != known[0]
+        tabs = STAGES if opened else LOOKED_AT.get(str(session.get("tab")), STAGES)
+        looked_at = {"project", "all", "pulse", *tabs}
         # "gone" where there is no project any more, which is told once.
         new = {key: now for key, old in zip(states, known, strict=True)
                if key in looked_at and (now := found.get(key, "gone")) != old}  # fmt: skip

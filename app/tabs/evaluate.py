@@ -78,7 +78,7 @@ class EvaluateTab:
         self.baselines = gr.CheckboxGroup(
             views.baseline_choices(), label="Compare with", elem_id="evaluate-baselines",
             info="The same students are trained on these real images. All but “full” are as many "
-            "as the set has.",
+            "as the set has.", interactive=False,
         )  # fmt: skip
         self.token = gr.State("")
         self.form.build()
@@ -117,7 +117,9 @@ class EvaluateTab:
         settings = current_settings(project, "evaluate")
         assert isinstance(settings, EvaluateConfig)
         now = settings_token(project, "evaluate")
-        baselines = gr.skip() if now == token else list(settings.baselines)
+        # Open from here on, as the form's fields: what was ticked before would be lost.
+        baselines = gr.skip() if now == token else gr.CheckboxGroup(
+            value=list(settings.baselines), interactive=True)  # fmt: skip
         return [now, gr.Dropdown(choices=sets, value=kept), baselines]
 
     def start(

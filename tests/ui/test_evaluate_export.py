@@ -44,7 +44,7 @@ def write_report(app: App, runs: dict[str, tuple[float, ...]] | None = None) -> 
 
 def test_an_evaluation_is_started_and_its_report_is_read(page: Any, app: App) -> None:
     open_app(page, app, "Evaluate")
-    page.locator("#evaluate-baselines").get_by_text("full: ").click()
+    page.locator("#evaluate-baselines label", has_text="full: ").locator("input").check()
     page.locator("#evaluate-seeds input").fill("2")
     page.locator("#evaluate-student_steps input").fill("3")
     page.locator("#evaluate-work", has_text="= 8 students of 3 steps").wait_for()
