@@ -1,7 +1,9 @@
-"""What training changes of a UNet: LoRA layers or all of its weights, saved and merged again.
+"""What training changes of a model, saved and put back: LoRA layers of the UNet or all of its
+weights, and the weights of the VAE's decoder.
 
-Both are saved as plain diffusers expects them: LoRA layers for ``pipeline.load_lora_weights``, a
-whole UNet, with its settings beside it, for ``UNet2DConditionModel.from_pretrained``.
+All are saved as plain diffusers expects them: LoRA layers for ``pipeline.load_lora_weights``, a
+whole UNet, with its settings beside it, for ``UNet2DConditionModel.from_pretrained``, the decoder
+under the names of the VAE's state.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 LORA = "pytorch_lora_weights.safetensors"
 WHOLE = "diffusion_pytorch_model.safetensors"
+DECODER = "decoder.safetensors"
 _SETTINGS = "config.json"
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
@@ -117,7 +120,8 @@ def find(folder: Path) -> Path:
 def files(folder: Path) -> list[Path]:
     """The files in an adapter's folder that plain diffusers needs to load it."""
     weights = find(folder)
-    return [folder / _SETTINGS, weights] if weights.name == WHOLE else [weights]
+    unet = [folder / _SETTINGS, weights] if weights.name == WHOLE else [weights]
+    return [*unet, folder / DECODER] if (folder / DECODER).exists() else unet
 
 
 def merge(unet: Any, adapter: Path) -> None:
@@ -156,3 +160,45 @@ def merge(unet: Any, adapter: Path) -> None:
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"the adapter does not fit the model ({first_line(error)}).",
                          where=file, fix=fix) from error  # fmt: skip
+
+
+def decoder_parts(vae: Any) -> nn.ModuleDict:
+    """The parts of a diffusers autoencoder that turn latents into images, under their own names."""
+    from torch import nn
+
+    parts = {"decoder": vae.decoder}
+    if getattr(vae, "post_quant_conv", None) is not None:
+        parts["post_quant_conv"] = vae.post_quant_conv
+    return nn.ModuleDict(parts)
+
+
+def save_decoder(vae: Any, path: Path) -> None:
+    """Write the weights of a VAE's decoder."""
+    from safetensors.torch import save_file
+
+    weights = {name: value.detach().float().cpu().contiguous()
+               for name, value in decoder_parts(vae).state_dict().items()}  # fmt: skip
+    with storage.atomic_path(path) as temporary:
+        save_file(weights, temporary)
+
+
+def load_decoder(vae: Any, path: Path) -> None:
+    """Put the weights that :func:`save_decoder` wrote into a VAE, in place.
+
+    Raises:
+        ModelError: the file is missing, damaged, or made for another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    fix = "Train the adapter again, or synthesize with the model's own decoder (--decoder model)."
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"not a readable decoder ({first_line(error)}).", where=path,
+                         fix=fix) from error  # fmt: skip
+    try:
+        decoder_parts(vae).load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"the decoder does not fit the model ({first_line(error)}).",
+                         where=path, fix=fix) from error  # fmt: skip

@@ -34,10 +34,19 @@ class Adapter:
 
     @property
     def loading(self) -> str:
-        """The line of Python by which plain diffusers loads the folder ``adapter``."""
+        """The Python by which plain diffusers loads the folder ``adapter``."""
+        line = 'pipeline.load_lora_weights("adapter")'
         if self.weights.name == adapter_weights.WHOLE:
-            return 'pipeline.unet = UNet2DConditionModel.from_pretrained("adapter")'
-        return 'pipeline.load_lora_weights("adapter")'
+            line = 'pipeline.unet = UNet2DConditionModel.from_pretrained("adapter")'
+        if self.has_decoder:
+            decoder = f'load_file("adapter/{adapter_weights.DECODER}")'
+            line += f"; pipeline.vae.load_state_dict({decoder}, strict=False)"
+        return line
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether it holds a decoder tuned to the training images."""
+        return (self.folder / adapter_weights.DECODER).exists()
 
     @property
     def files(self) -> list[Path]:

@@ -310,13 +310,24 @@ class Backbone:
         return torch.zeros(batch, dtype=torch.long, device=self.device)
 
 
-def load_backbone(project: Project, *, adapter: Path | None = None) -> Backbone:
-    """The model a project's settings ask for, on the hardware they ask for."""
+def load_backbone(
+    project: Project, *, adapter: Path | None = None, decoder: bool = False
+) -> Backbone:
+    """The model a project's settings ask for, on the hardware they ask for.
+
+    Args:
+        project: The project.
+        adapter: Folder of an adapter, merged into the UNet.
+        decoder: Whether the VAE's decoder is the adapter's too.
+    """
     config = project.config
-    return Backbone.load(
+    backbone = Backbone.load(
         config.model, hardware=choose_hardware(config), image_size=config.image_size,
         adapter=adapter,
     )  # fmt: skip
+    if decoder and adapter is not None:
+        adapter_weights.load_decoder(backbone.vae, adapter / adapter_weights.DECODER)
+    return backbone
 
 
 def backbone_identity(config: ProjectConfig) -> str:

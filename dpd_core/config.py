@@ -281,6 +281,11 @@ class TrainConfig(StageConfig):
         "all linear and convolution layers, or the whole UNet itself, which wants a smaller "
         "learning rate.", choices=("attention", "all", "whole"), advanced=True,
     )  # fmt: skip
+    decoder_steps: int = setting(
+        0, "Steps of fine-tuning the autoencoder's decoder on the training images beforehand; 0: "
+        "none. A small autoencoder, such as the bundled one, blurs images unlike those it was "
+        "trained on.", low=0, high=1_000_000, unit="steps", advanced=True,
+    )  # fmt: skip
     consistency_weight: float = setting(
         0.1, "Weight of the classification-consistency loss, which makes a frozen classifier name "
         "the class of what the model is about to draw; 0 is plain diffusion training.",
@@ -344,6 +349,11 @@ class SynthesizeConfig(StageConfig):
         -1.0, "Share of the prototype's detail, which the autoencoder loses, that is put back; "
         "-1 takes the strategy's own. Near 1 the images resemble their prototypes closely.",
         low=-1.0, high=1.0, advanced=True,
+    )  # fmt: skip
+    decoder: str = setting(
+        "strategy", "Decoder of the autoencoder: the strategy's choice, the model's own, or the "
+        "one that the train stage has tuned to the training images (--decoder-steps).",
+        choices=("strategy", "model", "tuned"), advanced=True,
     )  # fmt: skip
     exchange_tries: int = setting(
         8, "Other members of its cluster tried for each prototype, by strategies that choose "
@@ -517,7 +527,8 @@ PRESET_NOTES: dict[str, str] = {
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
-        "train": {"steps": 200, "batch_size": 24, "rank": 16, "targets": "all", "warmup_steps": 20,
+        "train": {"steps": 200, "decoder_steps": 400, "batch_size": 24, "rank": 16,
+                  "targets": "all", "warmup_steps": 20,
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
                   "classifier_steps": 120, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 50, "preview_steps": 100},
@@ -525,7 +536,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "evaluate": {"student_steps": 200, "feature_steps": 200, "seeds": 3},
     },
     "standard": {
-        "train": {"steps": 1200, "batch_size": 32, "rank": 32, "targets": "all", "warmup_steps": 50,
+        "train": {"steps": 1200, "decoder_steps": 1200, "batch_size": 32, "rank": 32,
+                  "targets": "all", "warmup_steps": 50,
                   "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
                   "classifier_steps": 1000, "caption_dropout": 0.1, "flips": True,
                   "checkpoint_steps": 100, "preview_steps": 300},

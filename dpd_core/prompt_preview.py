@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dpd_core import storage
 from dpd_core.adapters import Adapter, find_adapter
-from dpd_core.backbone import Backbone, load_backbone, model_identity
+from dpd_core.backbone import Backbone, model_identity
 from dpd_core.captions.targets import Target, load_targets, select_targets
 from dpd_core.captions.text import checked_caption
 from dpd_core.config import PreviewConfig
@@ -28,6 +28,7 @@ from dpd_core.project import Project
 from dpd_core.sampling import PrototypeGuidance, sample
 from dpd_core.seeding import derive_seed
 from dpd_core.strategies import get_strategy
+from dpd_core.synthesis import sampling_backbone
 
 NAME = "preview"
 FOLDER = "previews"
@@ -62,7 +63,7 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
     missing = [text for text, folder in folders.items() if not (folder / "recipe.json").exists()]
     if missing:
         emit(Log(NAME, "loading the model"))
-        backbone = load_backbone(project, adapter=adapter.folder if adapter else None)
+        backbone = sampling_backbone(project, adapter, get_strategy(config.strategy))
         origin = _origin(project, target, emit) if _needs_prototype(config) else None
         noise = initial_noise(project, target, config.images, backbone.latent_shape)
         meter = Meter(emit, NAME, len(missing) * config.steps, message="sampling images")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from dpd_core import adapters, set_edits, storage
-from dpd_core.backbone import load_backbone, model_identity
+from dpd_core.backbone import model_identity
 from dpd_core.captions import Caption
 from dpd_core.classifier import load_classifier
 from dpd_core.config import ResampleConfig, SynthesizeConfig
@@ -22,7 +22,8 @@ from dpd_core.events import Emit, Making, Meter, Preview, ignore
 from dpd_core.latents import latents_for
 from dpd_core.project import Project
 from dpd_core.slot_files import save_candidates
-from dpd_core.synthesis import Sampler, Task, project_sampler
+from dpd_core.strategies import get_strategy
+from dpd_core.synthesis import Sampler, Task, project_sampler, sampling_backbone
 
 COMMAND = "resample"
 
@@ -92,7 +93,7 @@ def _sampler(
                            where=distilled.root, fix=again)  # fmt: skip
     classifier = load_classifier(project, recipe["classifier"])
     adapter = adapters.find_adapter(project, recipe["adapter"]) if recipe["adapter"] else None
-    backbone = load_backbone(project, adapter=adapter.folder if adapter else None)
+    backbone = sampling_backbone(project, adapter, get_strategy(config.strategy), config.decoder)
     prototype_ids: dict[str, list[str]] = {}
     for slot in sorted(distilled.slots, key=lambda slot: (slot.class_name, slot.slot)):
         prototype_ids.setdefault(slot.class_name, []).append(slot.prototype_id)

@@ -35,6 +35,8 @@ class Strategy:
         end: Share of the steps after which guidance ends at the latest.
         rule: Selection rule that ranks the candidates of a slot, a name in ``selection.RULES``.
         detail: Share of the prototype's detail that the autoencoder loses and that is put back.
+        tuned_decoder: Whether latents are decoded by the decoder that the train stage has tuned to
+            the training images, where it has.
         exchange: Whether prototypes are exchanged within their clusters before sampling; see
             :mod:`dpd_core.exchange`.
         training: Settings of the train stage that belong to the method.
@@ -50,6 +52,7 @@ class Strategy:
     end: float = 1.0
     rule: str = "margin"
     detail: float = 0.0
+    tuned_decoder: bool = False
     exchange: bool = False
     training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -82,6 +85,7 @@ STRATEGIES: dict[str, Strategy] = {
         formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
         "strength 0.1; with more strength DPD's pull, in the first 80 % of the schedule",
         strength=0.1, guide="prototype", rule="diverse", detail=1.0, exchange=True,
+        tuned_decoder=True,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dpd_core import adapters, set_edits, storage
+from dpd_core.adapters import Adapter
 from dpd_core.backbone import Backbone, Prompts, load_backbone, model_identity
 from dpd_core.captions import Caption, current_captions
 from dpd_core.classifier import LatentClassifier, load_classifier
@@ -26,6 +27,7 @@ from dpd_core.config import SynthesizeConfig
 from dpd_core.contact_sheet import write_contact_sheet
 from dpd_core.dataset import load_index, open_record
 from dpd_core.distilled import DistilledSet, set_folder, write_manifest
+from dpd_core.errors import ModelError
 from dpd_core.events import Emit, Log, Making, Meter, Preview, ignore
 from dpd_core.guidance import spherical_target
 from dpd_core.guides import Surroundings, build_guide, survey
@@ -108,7 +110,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     missing = [task for task in tasks if not _is_filled(folder, task)]
     backbone = None
     if missing or (config.refine_steps and not (folder / "manifest.json").exists()):
-        backbone = load_backbone(project, adapter=adapter.folder if adapter else None)
+        backbone = sampling_backbone(project, adapter, strategy, config.decoder)
     if missing and backbone is not None:
         prototype_ids = {
             name: [task.prototype_id for task in of_class]
@@ -143,6 +145,30 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         "named_right": sum(slot["candidates"][slot["chosen"]]["predicted"] == slot["class"]
                            for slot in slots) / len(slots),
     }  # fmt: skip
+
+
+def sampling_backbone(
+    project: Project, adapter: Adapter | None, strategy: Strategy, decoder: str = "strategy"
+) -> Backbone:
+    """The model that a strategy samples with.
+
+    Args:
+        project: Names the model.
+        adapter: Merged into it.
+        strategy: Says whether its images are decoded by the adapter's decoder, where it has one.
+        decoder: The setting of that name.
+
+    Raises:
+        ModelError: a tuned decoder is asked for, and there is none.
+    """
+    there = adapter is not None and adapter.has_decoder
+    if decoder == "tuned" and not there:
+        raise ModelError("the adapter has no tuned decoder.", where="synthesize.decoder",
+                         fix="Train with --decoder-steps 200, or leave the choice to the strategy."
+                         )  # fmt: skip
+    tuned = decoder == "tuned" or (decoder == "strategy" and strategy.tuned_decoder)
+    return load_backbone(project, adapter=adapter.folder if adapter else None,
+                         decoder=tuned and there)  # fmt: skip
 
 
 def project_sampler(

@@ -24,6 +24,7 @@ from dpd_core.checkpoint import resume_checkpoint, save_checkpoint
 from dpd_core.classifier import LatentClassifier, project_classifier
 from dpd_core.config import TrainConfig
 from dpd_core.dataset import load_index
+from dpd_core.decoder_tuning import tune_project_decoder
 from dpd_core.events import Emit, Log, Making, Meter, Metric, ignore
 from dpd_core.latents import Latents, latents_for
 from dpd_core.previews import previewer
@@ -72,6 +73,8 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     The id derives from everything the adapter depends on, so starting the same training
     again continues from its checkpoint, or finds the finished adapter.
     """
+    from accelerate import PartialState
+
     index = load_index(project)
     captions = training_captions(project)
     latents = latents_for(project, ("train",), emit=emit, stage=STAGE)
@@ -98,6 +101,11 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     if not (folder / "adapter.json").exists():
         adapters.begin(folder, recipe)
         backbone = load_backbone(project)
+        if config.decoder_steps:
+            # One of several processes; the others find it.
+            with PartialState(cpu=backbone.device.type == "cpu").main_process_first():
+                tune_project_decoder(project, backbone, latents, config, folder=folder, emit=emit,
+                                     stage=STAGE)  # fmt: skip
         examples = _examples(backbone, latents, captions, classes, classifier)
         trainer = Trainer(
             backbone, classifier, examples, config, folder=folder, seed=project.config.seed

@@ -23,7 +23,7 @@ from dpd_core.errors import DPDError
 from dpd_core.hardware import choose_hardware
 from dpd_core.project import Project
 
-SHOWN = ("steps", "learning_rate", "rank", "batch_size", "consistency_weight")
+SHOWN = ("steps", "learning_rate", "rank", "batch_size", "consistency_weight", "decoder_steps")
 IDLE = "Nothing trained yet: choose a preset and start."
 
 

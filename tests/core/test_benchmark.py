@@ -14,6 +14,7 @@ from dpd_core.errors import ConfigError
 
 SETTINGS = {
     "prototypes.n_init": 2, "captions.mode": "template", "train.steps": 2, "train.batch_size": 4,
+    "train.decoder_steps": 2,
     "train.classifier_epochs": 1, "synthesize.steps": 4, "synthesize.candidates": 1,
     "synthesize.batch_size": 6, "synthesize.cfg": 1.0, "synthesize.refine_steps": 2,
     "synthesize.refine_networks": 1, "synthesize.refine_network_steps": 8,

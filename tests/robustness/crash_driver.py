@@ -39,8 +39,8 @@ SETTINGS = {
     "dataset": "--demo --demo-per-class 8 --classes beach,forest,harbor",
     "prototypes": "--ipc 2 --no-project-map",
     "captions": "--nearest 3 --batch-size 1",
-    "train": "--steps 12 --batch-size 2 --targets all --checkpoint-steps 2 --preview-steps 6 "
-    "--classifier-epochs 11",
+    "train": "--steps 12 --decoder-steps 6 --batch-size 2 --targets all --checkpoint-steps 2 "
+    "--preview-steps 6 --classifier-epochs 11",
     "synthesize": "--steps 3 --candidates 2 --batch-size 2",
     "evaluate": "--student-steps 6 --feature-steps 6 --seeds 2",
     "export": "",

@@ -16,7 +16,7 @@ from dpd_core.project import Project
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
-LONG = {"steps": "4000", "batch_size": "1", "rank": "2"}
+LONG = {"steps": "4000", "decoder_steps": "0", "batch_size": "1", "rank": "2"}
 """Settings of a run that no test waits for the end of."""
 
 

@@ -1,0 +1,272 @@
+"""Fine-tuning the VAE's decoder on the training images: the same latents, the data's own texture.
+
+A small autoencoder blurs whatever it was not trained on, and students notice: it can cost them
+more than all the rest of a method. The encoder stays as it is, and with it every latent, every
+prototype and the diffusion model; only what the latents are decoded to becomes more like the data:
+
+    L = 4‖x̂ − x‖² + ½|x̂ − x| + 0.3 Σ_l ‖φ_l(x̂) − φ_l(x)‖² / Var φ_l(x) − 0.03 D(x̂)
+
+with x̂ the decoded posterior sample of a training image x, φ_l the layers of the networks of
+:mod:`dpd_core.matching` (a perceptual loss: Johnson et al., ECCV 2016) and D a discriminator of
+patches (hinge loss; VQGAN: Esser et al., CVPR 2021), which learns to tell x̂ from x meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dpd_core import adapter_weights
+from dpd_core.backbone import Backbone, Posterior
+from dpd_core.checkpoint import resume_checkpoint, save_checkpoint
+from dpd_core.config import SynthesizeConfig, TrainConfig
+from dpd_core.dataset import load_index, pixels
+from dpd_core.events import Emit, Log, Meter
+from dpd_core.latents import Latents
+from dpd_core.matching import MOMENTS, real_images
+from dpd_core.project import Project
+from dpd_core.seeding import derive_seed, generator
+from dpd_core.student_networks import Student
+
+PERCEPTUAL_WEIGHT, ADVERSARIAL_WEIGHT = 0.3, 0.03
+LEARNING_RATE, DISCRIMINATOR_RATE, WARMUP = 3e-4, 4e-4, 20
+CLIP = 1.0
+_BATCH, _BATCH_PIXELS = 12, 12 * 64 * 64
+"""Images a step, and pixels where the images are larger."""
+
+
+class PatchDiscriminator(nn.Sequential):
+    """How real each patch of an image looks: (B, 3, H, W) in [-1, 1] → (B, 1, H/4, W/4)."""
+
+    def __init__(self) -> None:
+        normed = nn.utils.parametrizations.spectral_norm
+        super().__init__(
+            normed(nn.Conv2d(3, 32, 4, 2, 1)), nn.LeakyReLU(0.2),
+            normed(nn.Conv2d(32, 64, 4, 2, 1)), nn.LeakyReLU(0.2),
+            normed(nn.Conv2d(64, 96, 3, 1, 1)), nn.LeakyReLU(0.2),
+            nn.Conv2d(96, 1, 3, 1, 1),
+        )  # fmt: skip
+
+
+class DecoderTuner:
+    """The optimisation of one decoder. :meth:`fit` runs it to the end or to a stop.
+
+    Args:
+        backbone: Model whose VAE's decoder is trained, in place.
+        posterior: The training images' latents, (N, C, h, w).
+        images: The training images at the model's size, uint8 (N, H, W, 3).
+        networks: What the perceptual loss looks through; see
+            :func:`dpd_core.matching.matching_networks`.
+        side: Side in pixels at which they look.
+        steps: Optimizer steps.
+        seed: Project seed; determines every draw, with the step's number.
+    """
+
+    def __init__(
+        self, backbone: Backbone, posterior: Posterior, images: np.ndarray,
+        networks: Sequence[Student], *, side: int, steps: int, seed: int,
+    ):  # fmt: skip
+        self.backbone, self.posterior, self.images = backbone, posterior, images
+        self.networks, self.side, self.steps, self.seed = list(networks), side, steps, seed
+        decoder = adapter_weights.decoder_parts(backbone.vae)
+        decoder.requires_grad_(True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "decoder discriminator"))
+            self.discriminator = PatchDiscriminator().to(backbone.device)
+        self.weights = list(decoder.parameters())
+        # One optimizer for both sides, so that one checkpoint holds all there is.
+        self.optimizer = torch.optim.AdamW(
+            [{"params": self.weights, "lr": LEARNING_RATE},
+             {"params": list(self.discriminator.parameters()), "lr": DISCRIMINATOR_RATE,
+              "betas": (0.5, 0.9)}],
+            weight_decay=0.0,
+        )  # fmt: skip
+        self.state: dict[str, Any] = {
+            **{f"decoder.{name}": value for name, value in decoder.named_parameters()},
+            **{f"discriminator.{name}": value
+               for part in (self.discriminator.named_parameters(),
+                            self.discriminator.named_buffers())
+               for name, value in part},
+        }  # fmt: skip
+
+    def fit(
+        self, checkpoint: Path, *, checkpoint_steps: int,
+        on_step: Callable[[int], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Train.
+
+        Args:
+            checkpoint: Where a stopped run is continued from; removed by the caller.
+            checkpoint_steps: How often it is written.
+            on_step: Called with the number of finished steps; may raise to stop.
+        """
+        done, _ = resume_checkpoint(checkpoint, parameters=self.state, optimizer=self.optimizer)
+        while done < self.steps:
+            self.step(done)
+            done += 1
+            if done % checkpoint_steps == 0 and done < self.steps:
+                self._save(checkpoint, done)
+            try:
+                if on_step is not None:
+                    on_step(done)
+            except BaseException:
+                # A stop request comes as an exception between two steps.
+                self._save(checkpoint, done)
+                raise
+        self.backbone.vae.requires_grad_(False)
+
+    def step(self, number: int) -> float:
+        """One step of both sides; ``number`` counts from 0 and determines the draw. Returns L."""
+        rise = min(1.0, (number + 1) / WARMUP)
+        fall = 0.5 * (1 + np.cos(np.pi * number / self.steps))
+        self.optimizer.param_groups[0]["lr"] = LEARNING_RATE * rise * fall
+        real, latents = self._draw(number)
+        decoded = self._decode(latents)
+        self.discriminator.requires_grad_(False)
+        loss = self._loss(decoded, real)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.weights, CLIP)
+        self.discriminator.requires_grad_(True)
+        hinge = functional.relu(1 - self.discriminator(real)).mean()
+        hinge = hinge + functional.relu(1 + self.discriminator(decoded.detach())).mean()
+        hinge.backward()
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _draw(self, number: int) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) in [-1, 1] and draws from their posteriors."""
+        draws = generator(self.seed, "decoder", number)
+        count = max(2, min(_BATCH, _BATCH_PIXELS // self.images.shape[1] ** 2))
+        rows = torch.randint(len(self.images), (count,), generator=draws)
+        noise = torch.randn(count, *self.posterior.mean.shape[1:], generator=draws)
+        latents = self.posterior.mean[rows] + self.posterior.std[rows] * noise
+        pixels = torch.from_numpy(np.array(self.images[rows.numpy()]))
+        real = pixels.to(self.backbone.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return real, latents.to(self.backbone.device)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        vae, hardware = self.backbone.vae, self.backbone.hardware
+        # float16 would need loss scaling.
+        half = torch.autocast(hardware.device.type, torch.bfloat16,
+                              enabled=hardware.dtype == torch.bfloat16)  # fmt: skip
+        with half:
+            decoded = vae.decode(latents / vae.config.scaling_factor).sample
+        return decoded.float()
+
+    def _loss(self, decoded: Tensor, real: Tensor) -> Tensor:
+        difference = decoded - real
+        loss = 4 * difference.square().mean() + 0.5 * difference.abs().mean()
+        seen, truth = (self._small(images) for images in (decoded, real))
+        far = sum((perceptual_distance(network, seen, truth) for network in self.networks),
+                  torch.zeros((), device=real.device))  # fmt: skip
+        loss = loss + PERCEPTUAL_WEIGHT * far / max(len(self.networks), 1)
+        return loss - ADVERSARIAL_WEIGHT * self.discriminator(decoded).mean()
+
+    def _small(self, images: Tensor) -> Tensor:
+        """The images as the networks see them: in [0, 1], and of their size."""
+        if images.shape[-1] != self.side:
+            images = functional.interpolate(images, (self.side, self.side), mode="bilinear",
+                                            antialias=True)  # fmt: skip
+        return (images + 1) / 2
+
+    def _save(self, checkpoint: Path, done: int) -> None:
+        save_checkpoint(checkpoint, step=done, parameters=self.state, optimizer=self.optimizer,
+                        history=[])  # fmt: skip
+
+
+def perceptual_distance(network: Student, images: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared difference of a network's layers, each divided by its variance; a scalar.
+
+    Args:
+        network: A frozen convnet student, in evaluation mode.
+        images: (B, 3, S, S) in [0, 1]; gradients reach them.
+        truth: What they should look like, the same shape.
+    """
+    with torch.no_grad():
+        wanted = _layers(network, truth)
+    distances = [
+        (one - other).square().mean() / other.var().clamp(min=1e-4)
+        for one, other in zip(_layers(network, images), wanted, strict=True)
+    ]
+    return torch.stack(distances).mean()
+
+
+def _layers(network: Student, images: Tensor) -> list[Tensor]:
+    """What the stem and each residual block of a convnet make of images."""
+    seen: list[Tensor] = []
+    kept = [module for module in network.network.children()
+            if isinstance(module, nn.ReLU) or list(module.children())]  # fmt: skip
+    hooks = [module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+             for module in kept]  # fmt: skip
+    try:
+        network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+@torch.no_grad()
+def reconstruction_psnr(
+    backbone: Backbone, posterior: Posterior, images: np.ndarray, *, most: int = 64
+) -> float:
+    """Mean PSNR (dB) of some images, evenly spread, decoded from their posterior means.
+
+    Args:
+        posterior, images: As for :class:`DecoderTuner`.
+        most: How many are decoded.
+    """
+    rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
+    errors = []
+    for row in rows:
+        decoded = backbone.decode_latents(posterior.mean[row : row + 1])[0].cpu().numpy()
+        squared = np.square(decoded.astype(np.float64) - images[row]).mean()
+        errors.append(10 * np.log10(255**2 / max(squared, 1e-2)))
+    return float(np.mean(errors))
+
+
+def tune_project_decoder(
+    project: Project, backbone: Backbone, latents: Latents, config: TrainConfig, *, folder: Path,
+    emit: Emit, stage: str,
+) -> None:  # fmt: skip
+    """Give a backbone a decoder tuned to the project's training images; found again if made before.
+
+    Args:
+        project: With its training images.
+        backbone: Its decoder is replaced.
+        latents: Of the training images.
+        config: Settings ``decoder_steps`` and ``checkpoint_steps``.
+        folder: An adapter's folder, where the decoder is kept.
+        emit, stage: Progress.
+    """
+    path, checkpoint = folder / adapter_weights.DECODER, folder / "decoder-checkpoint.safetensors"
+    if path.exists():
+        adapter_weights.load_decoder(backbone.vae, path)
+        return
+    index, settings = load_index(project), SynthesizeConfig()
+    real = real_images(project, index, settings, side=backbone.image_size,
+                       hardware=backbone.hardware, emit=emit, stage=stage)  # fmt: skip
+    records = {record.id: record for record in index.images}
+    images = pixels(project, [records[one] for one in latents.ids], backbone.image_size, emit=emit,
+                    stage=stage)  # fmt: skip
+    posterior = Posterior(latents.mean, latents.std)
+    before = reconstruction_psnr(backbone, posterior, images)
+    # An untrained network's layers say little about what matters.
+    networks = [one for place, one in enumerate(real.networks) if place % len(MOMENTS)]
+    tuner = DecoderTuner(backbone, posterior, images, networks, side=real.pixels.shape[1],
+                         steps=config.decoder_steps, seed=project.config.seed)  # fmt: skip
+    meter = Meter(emit, stage, config.decoder_steps, message="fine-tuning the decoder")
+    tuner.fit(checkpoint, checkpoint_steps=config.checkpoint_steps,
+              on_step=lambda done: meter.advance())  # fmt: skip
+    adapter_weights.save_decoder(backbone.vae, path)
+    checkpoint.unlink(missing_ok=True)
+    after = reconstruction_psnr(backbone, posterior, images)
+    emit(Log(stage, f"the decoder was tuned to the training images (PSNR {before:.1f} dB before, "
+             f"{after:.1f} dB after)"))  # fmt: skip
