@@ -122,6 +122,34 @@ def test_no_handler_is_public_but_the_documented_endpoints(
     assert undocumented == []  # fmt: skip
 
 
+def test_a_tab_that_nobody_sees_hears_of_a_change_when_it_is_opened(
+    served: tuple[TestClient, Context, Any],
+) -> None:
+    client, ctx, page = served
+    project = visit(ctx, "tabs")
+    number, look = next((number, function) for number, function in page.fns.items()
+                        if ctx.pulse in function.inputs and len(function.inputs) > 5)  # fmt: skip
+    keys = [block.elem_id.removeprefix("revision-") for block in look.inputs[1:]]
+
+    def changed(tab: str, known: dict[str, str]) -> dict[str, str]:
+        """What the page is told, having been told ``known``."""
+        session = {"visitor": project.root.parent.name, "project": "tabs", "tab": tab}
+        reply = client.post("/gradio_api/run/predict", json={
+            "data": [session, *known.values()], "fn_index": number, "session_hash": "tabs",
+        })  # fmt: skip
+        told = dict(zip(keys, reply.json()["data"], strict=False))
+        return {key: value for key, value in told.items() if isinstance(value, str)}
+
+    first = changed("dataset", dict.fromkeys(keys, ""))
+    assert set(first) == set(keys), "a page that has just been opened is filled as a whole"
+    assert changed("dataset", first) == {}
+    storage.append_json_line(project.path("captions", "log.jsonl"), {"text": "a beach"})
+    assert set(changed("dataset", first)) == {"all"}
+    assert set(changed("captions", first)) == {"all", "captions"}
+    assert set(changed("prototypes", first)) == {"all", "captions"}, "its map tells the captions"
+    assert set(changed("export", first)) == {"all", "export"}
+
+
 def test_no_two_components_share_an_id(served: tuple[TestClient, Context, Any]) -> None:
     ids = [block.elem_id for block in served[2].blocks.values() if block.elem_id]
     assert len(ids) > 100
