@@ -31,11 +31,11 @@ from dpd_core.config import (
     StageConfig,
     SynthesizeConfig,
     TrainConfig,
-    resolve,
-)  # fmt: skip
+)
 from dpd_core.errors import ConfigError
 from dpd_core.events import Emit, Log, ignore
 from dpd_core.jobs import run_stage, skip_current
+from dpd_core.presets import resolve
 from dpd_core.project import Project
 from dpd_core.strategies import Strategy, get_strategy
 

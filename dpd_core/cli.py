@@ -20,9 +20,10 @@ import typing
 from typing import Any
 
 from dpd_core import STAGES, __version__
-from dpd_core.config import CONFIGS, PRESETS, ProjectConfig, StageConfig, resolve
+from dpd_core.config import CONFIGS, ProjectConfig, StageConfig
 from dpd_core.errors import ConfigError, DPDError, JobStopped
 from dpd_core.hardware import peak_resident_memory
+from dpd_core.presets import PRESETS, resolve
 
 _RUN_FLAGS = {
     "dataset": ("data", "demo", "test_data", "classes", "test_fraction", "max_per_class"),

@@ -11,7 +11,8 @@ import gradio as gr
 
 from app.context import Context
 from dpd_core import storage
-from dpd_core.config import CONFIGS, PRESETS, StageConfig, resolve
+from dpd_core.config import CONFIGS, StageConfig
+from dpd_core.presets import PRESETS, resolve
 from dpd_core.project import Project
 
 LOCAL_PRESET = "quick"
@@ -95,7 +96,7 @@ class StageForm:
         return self.filled(current_settings(project, self.stage).to_dict())
 
     def preset(self, name: str) -> list[Any]:
-        """The fields under a preset of :data:`dpd_core.config.PRESETS`."""
+        """The fields under a preset of :data:`dpd_core.presets.PRESETS`."""
         return self.filled(resolve(self.stage, name).to_dict())
 
     def filled(self, settings: dict[str, Any]) -> list[Any]:

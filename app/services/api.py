@@ -13,10 +13,10 @@ from app.views.shell import stage_list
 from app.workspace import Workspace
 from dpd_core import STAGES
 from dpd_core.captions import current_captions, edit
-from dpd_core.config import resolve
 from dpd_core.dataset import load_index
 from dpd_core.distilled import DistilledSet, list_sets
 from dpd_core.errors import ConfigError, ProjectError
+from dpd_core.presets import resolve
 from dpd_core.project import Project
 from dpd_core.prototypes import load_prototypes
 

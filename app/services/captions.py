@@ -27,10 +27,11 @@ from dpd_core.captions.targets import (
     selection_name,
 )
 from dpd_core.captions.text import words_of
-from dpd_core.config import CaptionsConfig, PreviewConfig, resolve
+from dpd_core.config import CaptionsConfig, PreviewConfig
 from dpd_core.dataset import load_index
 from dpd_core.errors import CaptionError, ModelError, ProjectError
 from dpd_core.hand_edits import texts_digest
+from dpd_core.presets import resolve
 from dpd_core.project import Project
 from dpd_core.prompt_tokens import load_prompt_tokenizer
 from dpd_core.staleness import UPSTREAM, is_current

@@ -17,10 +17,11 @@ from app.services import train as service
 from app.views import train as views
 from dpd_core import storage
 from dpd_core.adapters import choose_adapter
-from dpd_core.config import CONFIGS, PRESETS, resolve
+from dpd_core.config import CONFIGS
 from dpd_core.dataset import load_index
 from dpd_core.errors import DPDError
 from dpd_core.hardware import choose_hardware
+from dpd_core.presets import PRESETS, resolve
 from dpd_core.project import Project
 
 SHOWN = ("steps", "learning_rate", "rank", "batch_size", "consistency_weight", "decoder_steps")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.views.shell import duration
 from dpd_core import storage
 from dpd_core.adapters import Run
-from dpd_core.config import PRESET_NOTES
+from dpd_core.presets import PRESET_NOTES
 
 if TYPE_CHECKING:
     from app.jobs import JobView

@@ -23,9 +23,10 @@ from app.services import dataset as service
 from app.settings import MB, Settings
 from app.workspace import SEEN, Workspace, new_visitor
 from dpd_core import storage
-from dpd_core.config import CONFIGS, DatasetConfig, TrainConfig, resolve
+from dpd_core.config import CONFIGS, DatasetConfig, TrainConfig
 from dpd_core.dataset import load_index, run
 from dpd_core.errors import ConfigError, DatasetError, DPDError, ProjectError
+from dpd_core.presets import resolve
 from dpd_core.project import Project
 
 

@@ -10,8 +10,9 @@ from app.services import train as service
 from app.views import train as views
 from dpd_core import adapters, storage
 from dpd_core.adapters import Run
-from dpd_core.config import PRESETS, TrainConfig
+from dpd_core.config import TrainConfig
 from dpd_core.errors import ModelError
+from dpd_core.presets import PRESETS
 from dpd_core.project import Project
 
 

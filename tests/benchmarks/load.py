@@ -27,7 +27,7 @@ import psutil
 from app.jobs import JobDesk
 from app.settings import Settings
 from app.workspace import SEEN, new_visitor
-from dpd_core.config import resolve
+from dpd_core.presets import resolve
 from dpd_core.project import Project
 from tests.studio_app import PROJECT, App, free_port
 

@@ -15,10 +15,11 @@ import torch
 from dpd_core.backbone import Backbone
 from dpd_core.captions import Caption
 from dpd_core.classifier import LatentClassifier
-from dpd_core.config import ProjectConfig, SynthesizeConfig, resolve
+from dpd_core.config import ProjectConfig, SynthesizeConfig
 from dpd_core.hardware import choose_hardware
 from dpd_core.latents import Latents
 from dpd_core.model_files import BUNDLED
+from dpd_core.presets import resolve
 from dpd_core.strategies import get_strategy
 from dpd_core.synthesis import Sampler, Task
 from tests.benchmarks.harness import Cost, Options, Row, interleaved, timed

@@ -2,15 +2,9 @@
 
 import pytest
 
-from dpd_core.config import (
-    CONFIGS,
-    PRESETS,
-    DatasetConfig,
-    SynthesizeConfig,
-    TrainConfig,
-    resolve,
-)
+from dpd_core.config import CONFIGS, DatasetConfig, SynthesizeConfig, TrainConfig
 from dpd_core.errors import ConfigError
+from dpd_core.presets import PRESETS, resolve
 
 
 @pytest.mark.parametrize("stage", CONFIGS)

@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from dpd_core import adapter_weights, jobs
 from dpd_core.adapters import find_adapter
 from dpd_core.backbone import Backbone, Posterior
-from dpd_core.config import ProjectConfig, resolve
+from dpd_core.config import ProjectConfig
 from dpd_core.decoder_tuning import DecoderTuner, perceptual_distance, reconstruction_psnr
 from dpd_core.distilled import DistilledSet
 from dpd_core.errors import JobStopped, ModelError
 from dpd_core.export import set_adapter
 from dpd_core.hardware import choose_hardware
+from dpd_core.presets import resolve
 from dpd_core.project import Project
 from dpd_core.strategies import get_strategy
 from dpd_core.student_networks import build_student

@@ -12,8 +12,8 @@ from studio_app import PROJECT, App, open_app
 from app.jobs import JobDesk
 from app.settings import Settings
 from dpd_core import STAGES
-from dpd_core.config import resolve
 from dpd_core.jobs import Job
+from dpd_core.presets import resolve
 from dpd_core.project import Project
 
 pytestmark = pytest.mark.ui

@@ -10,8 +10,8 @@ import pytest
 from studio_app import App, open_app, visit, wait_for
 
 from dpd_core import adapters
-from dpd_core.config import resolve
 from dpd_core.jobs import list_jobs
+from dpd_core.presets import resolve
 from dpd_core.project import Project
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
