@@ -39,6 +39,10 @@ class Posterior:
     mean: Tensor
     std: Tensor
 
+    def rows(self, picked: Tensor) -> Posterior:
+        """The posteriors of some of the images, by their places (an integer tensor)."""
+        return Posterior(self.mean[picked], self.std[picked])
+
     def sample(self, noise: Tensor) -> Tensor:
         """Draw from the posterior with standard normal ``noise`` of the same shape."""
         return self.mean + self.std * noise
@@ -174,11 +178,15 @@ class Backbone:
         Returns:
             The posterior, each part float32 (B, C, h, w).
         """
-        images = torch.as_tensor(pixels).to(self.device)
-        images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+        images = self.normalised(pixels)
         distribution = self.vae.encode(images).latent_dist
         scale = self.vae.config.scaling_factor
         return Posterior(distribution.mean * scale, distribution.std * scale)
+
+    def normalised(self, pixels: Any) -> Tensor:
+        """Images as the VAE takes and gives them: uint8 (B, H, W, 3) → (B, 3, H, W) in [-1, 1]."""
+        images = torch.as_tensor(pixels).to(self.device)
+        return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ def _place(row: dict[str, Any]) -> tuple[Any, ...]:
 def _model_size(out: Path) -> dict[str, float]:
     settings = storage.read_json(out / "benchmark.json")["fixed"]
     folder = resolve_model(settings["project"]["model"])
-    adapters = sorted(path.parent for path in out.glob("ipc-*/adapters/*/adapter.json"))
+    adapters = [path.parent for path in out.glob("ipc-*/adapters/*/adapter.json")]
     return {
         "model_mb": _megabytes(folder.rglob("*.safetensors")),
         "adapter_mb": max((_megabytes(one.glob("*.safetensors")) for one in adapters), default=0.0),

@@ -8,6 +8,7 @@ would have drawn. Nothing is pickled.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,46 @@ def resume_checkpoint(
         raise ModelError(f"the checkpoint is damaged ({error}).", where=path,
                          fix="Delete it; the training then starts from its first step."
                          ) from error  # fmt: skip
+
+
+def run_steps(
+    step: Callable[[int], float],
+    steps: int,
+    path: Path,
+    *,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    every: int,
+    on_step: Callable[[int, float], None] | None = None,
+) -> None:
+    """Run an optimisation to its last step, from its checkpoint on if there is one.
+
+    Args:
+        step: Called with the step's number, from 0, which determines all its draws; returns the
+            loss.
+        steps: Steps in all.
+        path: The checkpoint, also written on a stop; removed by the caller.
+        parameters, optimizer: As for :func:`save_checkpoint`.
+        every: The checkpoint is written after each so many steps.
+        on_step: Called with the number of finished steps and the loss; may raise to stop.
+
+    Raises:
+        ModelError: the checkpoint is damaged.
+    """
+    done, _ = resume_checkpoint(path, parameters=parameters, optimizer=optimizer)
+
+    def save() -> None:
+        save_checkpoint(path, step=done, parameters=parameters, optimizer=optimizer, history=[])
+
+    while done < steps:
+        loss = step(done)
+        done += 1
+        if done % every == 0 and done < steps:
+            save()
+        try:
+            if on_step is not None:
+                on_step(done, loss)
+        except BaseException:
+            # A stop request comes as an exception between two steps.
+            save()
+            raise

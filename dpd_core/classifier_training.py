@@ -143,7 +143,7 @@ class ClassifierTrainer:
             torch.manual_seed(derive_seed(self.seed, "classifier", "dropout", epoch))
             for rows in _batches(order):
                 clean, target = self._draw(rows, draw)
-                with self._autocast():
+                with self.hardware.autocast():
                     logits = self.model(clean)
                 loss = functional.cross_entropy(logits, target)
                 self.optimizer.zero_grad()
@@ -167,7 +167,7 @@ class ClassifierTrainer:
         self.model.eval()
         right = 0
         for rows in self.validation.split(256):
-            with self._autocast():
+            with self.hardware.autocast():
                 logits = self.model(self.latents.mean[rows].to(self.device))
             right += int((logits.argmax(1).cpu() == self.targets[rows]).sum())
         entry = {"epoch": epoch, "loss": loss, "accuracy": right / len(self.validation)}
@@ -179,11 +179,6 @@ class ClassifierTrainer:
 
     def _best_entry(self) -> dict[str, float]:
         return max(self.history, key=lambda entry: (entry["accuracy"], entry["epoch"]))
-
-    def _autocast(self) -> torch.autocast:
-        # float16 would need loss scaling; the network is small enough for float32 instead.
-        enabled = self.hardware.dtype is torch.bfloat16
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _state(self) -> dict[str, nn.Parameter]:
         tensors: dict[str, Tensor] = dict(self.model.named_parameters())

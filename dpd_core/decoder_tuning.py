@@ -24,21 +24,24 @@ from torch.nn import functional
 
 from dpd_core import adapter_weights
 from dpd_core.backbone import Backbone, Posterior
-from dpd_core.checkpoint import resume_checkpoint, save_checkpoint
+from dpd_core.bundled.vae import psnr_per_image
+from dpd_core.checkpoint import run_steps
 from dpd_core.config import SynthesizeConfig, TrainConfig
-from dpd_core.dataset import load_index, pixels
+from dpd_core.dataset import DatasetIndex, pixels
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.latents import Latents
-from dpd_core.matching import MOMENTS, real_images
+from dpd_core.matching import real_images
 from dpd_core.project import Project
 from dpd_core.seeding import derive_seed, generator
-from dpd_core.student_networks import Student
+from dpd_core.student_networks import Student, resized
 
 PERCEPTUAL_WEIGHT, ADVERSARIAL_WEIGHT = 0.3, 0.03
 LEARNING_RATE, DISCRIMINATOR_RATE, WARMUP = 3e-4, 4e-4, 20
 CLIP = 1.0
 _BATCH, _BATCH_PIXELS = 12, 12 * 64 * 64
 """Images a step, and pixels where the images are larger."""
+_MEASURED = 64
+"""Images, evenly spread, whose PSNR is told before and after."""
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -97,28 +100,11 @@ class DecoderTuner:
 
     def fit(
         self, checkpoint: Path, *, checkpoint_steps: int,
-        on_step: Callable[[int], None] | None = None,
+        on_step: Callable[[int, float], None] | None = None,
     ) -> None:  # fmt: skip
-        """Train.
-
-        Args:
-            checkpoint: Where a stopped run is continued from; removed by the caller.
-            checkpoint_steps: How often it is written.
-            on_step: Called with the number of finished steps; may raise to stop.
-        """
-        done, _ = resume_checkpoint(checkpoint, parameters=self.state, optimizer=self.optimizer)
-        while done < self.steps:
-            self.step(done)
-            done += 1
-            if done % checkpoint_steps == 0 and done < self.steps:
-                self._save(checkpoint, done)
-            try:
-                if on_step is not None:
-                    on_step(done)
-            except BaseException:
-                # A stop request comes as an exception between two steps.
-                self._save(checkpoint, done)
-                raise
+        """Train; arguments as for :func:`dpd_core.checkpoint.run_steps`."""
+        run_steps(self.step, self.steps, checkpoint, parameters=self.state,
+                  optimizer=self.optimizer, every=checkpoint_steps, on_step=on_step)  # fmt: skip
         self.backbone.vae.requires_grad_(False)
 
     def step(self, number: int) -> float:
@@ -146,17 +132,13 @@ class DecoderTuner:
         count = max(2, min(_BATCH, _BATCH_PIXELS // self.images.shape[1] ** 2))
         rows = torch.randint(len(self.images), (count,), generator=draws)
         noise = torch.randn(count, *self.posterior.mean.shape[1:], generator=draws)
-        latents = self.posterior.mean[rows] + self.posterior.std[rows] * noise
-        pixels = torch.from_numpy(np.array(self.images[rows.numpy()]))
-        real = pixels.to(self.backbone.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        latents = self.posterior.rows(rows).sample(noise)
+        real = self.backbone.normalised(np.array(self.images[rows.numpy()]))
         return real, latents.to(self.backbone.device)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        vae, hardware = self.backbone.vae, self.backbone.hardware
-        # float16 would need loss scaling.
-        half = torch.autocast(hardware.device.type, torch.bfloat16,
-                              enabled=hardware.dtype == torch.bfloat16)  # fmt: skip
-        with half:
+        vae = self.backbone.vae
+        with self.backbone.hardware.autocast():
             decoded = vae.decode(latents / vae.config.scaling_factor).sample
         return decoded.float()
 
@@ -171,14 +153,7 @@ class DecoderTuner:
 
     def _small(self, images: Tensor) -> Tensor:
         """The images as the networks see them: in [0, 1], and of their size."""
-        if images.shape[-1] != self.side:
-            images = functional.interpolate(images, (self.side, self.side), mode="bilinear",
-                                            antialias=True)  # fmt: skip
-        return (images + 1) / 2
-
-    def _save(self, checkpoint: Path, done: int) -> None:
-        save_checkpoint(checkpoint, step=done, parameters=self.state, optimizer=self.optimizer,
-                        history=[])  # fmt: skip
+        return (resized(images, self.side) + 1) / 2
 
 
 def perceptual_distance(network: Student, images: Tensor, truth: Tensor) -> Tensor:
@@ -213,33 +188,15 @@ def _layers(network: Student, images: Tensor) -> list[Tensor]:
     return seen
 
 
-@torch.no_grad()
-def reconstruction_psnr(
-    backbone: Backbone, posterior: Posterior, images: np.ndarray, *, most: int = 64
-) -> float:
-    """Mean PSNR (dB) of some images, evenly spread, decoded from their posterior means.
-
-    Args:
-        posterior, images: As for :class:`DecoderTuner`.
-        most: How many are decoded.
-    """
-    rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
-    errors = []
-    for row in rows:
-        decoded = backbone.decode_latents(posterior.mean[row : row + 1])[0].cpu().numpy()
-        squared = np.square(decoded.astype(np.float64) - images[row]).mean()
-        errors.append(10 * np.log10(255**2 / max(squared, 1e-2)))
-    return float(np.mean(errors))
-
-
 def tune_project_decoder(
-    project: Project, backbone: Backbone, latents: Latents, config: TrainConfig, *, folder: Path,
-    emit: Emit, stage: str,
+    project: Project, index: DatasetIndex, backbone: Backbone, latents: Latents,
+    config: TrainConfig, *, folder: Path, emit: Emit, stage: str,
 ) -> None:  # fmt: skip
     """Give a backbone a decoder tuned to the project's training images; found again if made before.
 
     Args:
-        project: With its training images.
+        project: Where the networks of the perceptual loss are kept.
+        index: Its data set.
         backbone: Its decoder is replaced.
         latents: Of the training images.
         config: Settings ``decoder_steps`` and ``checkpoint_steps``.
@@ -250,23 +207,22 @@ def tune_project_decoder(
     if path.exists():
         adapter_weights.load_decoder(backbone.vae, path)
         return
-    index, settings = load_index(project), SynthesizeConfig()
-    real = real_images(project, index, settings, side=backbone.image_size,
+    real = real_images(project, index, SynthesizeConfig(), side=backbone.image_size,
                        hardware=backbone.hardware, emit=emit, stage=stage)  # fmt: skip
     records = {record.id: record for record in index.images}
     images = pixels(project, [records[one] for one in latents.ids], backbone.image_size, emit=emit,
                     stage=stage)  # fmt: skip
     posterior = Posterior(latents.mean, latents.std)
-    before = reconstruction_psnr(backbone, posterior, images)
-    # An untrained network's layers say little about what matters.
-    networks = [one for place, one in enumerate(real.networks) if place % len(MOMENTS)]
-    tuner = DecoderTuner(backbone, posterior, images, networks, side=real.pixels.shape[1],
-                         steps=config.decoder_steps, seed=project.config.seed)  # fmt: skip
+    shown = images[:: -(-len(images) // _MEASURED)]
+    before = psnr_per_image(backbone.vae, shown, batch_size=1).mean()
+    tuner = DecoderTuner(backbone, posterior, images, real.trained_networks,
+                         side=real.pixels.shape[1], steps=config.decoder_steps,
+                         seed=project.config.seed)  # fmt: skip
     meter = Meter(emit, stage, config.decoder_steps, message="fine-tuning the decoder")
     tuner.fit(checkpoint, checkpoint_steps=config.checkpoint_steps,
-              on_step=lambda done: meter.advance())  # fmt: skip
+              on_step=lambda done, loss: meter.advance())  # fmt: skip
     adapter_weights.save_decoder(backbone.vae, path)
     checkpoint.unlink(missing_ok=True)
-    after = reconstruction_psnr(backbone, posterior, images)
+    after = psnr_per_image(backbone.vae, shown, batch_size=1).mean()
     emit(Log(stage, f"the decoder was tuned to the training images (PSNR {before:.1f} dB before, "
              f"{after:.1f} dB after)"))  # fmt: skip

@@ -35,6 +35,14 @@ class Hardware:
         """The name accelerate uses for :attr:`dtype`: ``no``, ``bf16`` or ``fp16``."""
         return {"bfloat16": "bf16", "float16": "fp16"}.get(str(self.dtype).split(".")[1], "no")
 
+    def autocast(self) -> torch.autocast:
+        """The context in which small networks are trained: bfloat16 where that is the number
+        format, else float32, because float16 would need loss scaling."""
+        import torch
+
+        return torch.autocast(self.device.type, torch.bfloat16,
+                              enabled=self.dtype == torch.bfloat16)  # fmt: skip
+
 
 def choose_hardware(config: ProjectConfig) -> Hardware:
     """Decide from the project's settings and what the machine has.

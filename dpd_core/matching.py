@@ -127,6 +127,12 @@ class RealImages:
     classes: list[str]
     networks: list[Student]
 
+    @property
+    def trained_networks(self) -> list[Student]:
+        """The networks without those of the first moment: an untrained network's features say
+        little about what matters."""
+        return [one for place, one in enumerate(self.networks) if place % len(MOMENTS)]
+
 
 def real_images(
     project: Project, index: DatasetIndex, config: SynthesizeConfig, *, side: int,

@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from dpd_core.checkpoint import resume_checkpoint, save_checkpoint
+from dpd_core.checkpoint import run_steps
 from dpd_core.matching import draw, matching_loss
 from dpd_core.seeding import generator
-from dpd_core.student_networks import Student
+from dpd_core.student_networks import Student, resized
 from dpd_core.students import augmented
 
 REAL_BATCH = 256
@@ -70,21 +69,8 @@ class Refiner:
         Returns:
             uint8 (N, H, W, 3).
         """
-        done, _ = resume_checkpoint(
-            checkpoint, parameters={"pixels": self.pixels}, optimizer=self.optimizer
-        )
-        while done < steps:
-            loss = self.step(done)
-            done += 1
-            if done % CHECKPOINT_STEPS == 0 and done < steps:
-                self._save(checkpoint, done)
-            try:
-                if on_step is not None:
-                    on_step(done, loss)
-            except BaseException:
-                # A stop request comes as an exception between two steps.
-                self._save(checkpoint, done)
-                raise
+        run_steps(self.step, steps, checkpoint, parameters={"pixels": self.pixels},
+                  optimizer=self.optimizer, every=CHECKPOINT_STEPS, on_step=on_step)  # fmt: skip
         images = self.pixels.detach().mul(255).round().clamp(0, 255).to(torch.uint8)
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
@@ -105,13 +91,6 @@ class Refiner:
             self.pixels.clamp_(0, 1)
         return float(loss.detach())
 
-    def _save(self, checkpoint: Path, done: int) -> None:
-        save_checkpoint(checkpoint, step=done, parameters={"pixels": self.pixels},
-                        optimizer=self.optimizer, history=[])  # fmt: skip
-
     def _seen(self) -> Tensor:
         """The images at the size of the real ones."""
-        size = self.real.shape[1]
-        if self.pixels.shape[-1] == size:
-            return self.pixels
-        return functional.interpolate(self.pixels, (size, size), mode="bilinear", antialias=True)
+        return resized(self.pixels, self.real.shape[1])

@@ -19,7 +19,7 @@ from dpd_core.dataset import DatasetIndex, load_index
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.exchange import exchange, feature_spaces
 from dpd_core.hardware import choose_hardware
-from dpd_core.matching import MOMENTS, real_images
+from dpd_core.matching import real_images
 from dpd_core.overrides import read_overrides
 from dpd_core.project import Project
 from dpd_core.prototypes import load_clustering
@@ -83,11 +83,9 @@ def exchange_prototypes(
         hardware = choose_hardware(project.config)
         real = real_images(project, index, config, side=side, hardware=hardware, emit=emit,
                            stage=stage)  # fmt: skip
-        # An untrained network's features say little about which images a class needs.
-        trained = [one for place, one in enumerate(real.networks) if place % len(MOMENTS)]
         row_of = {image: row for row, image in enumerate(real.ids)}
         images = real.pixels[[row_of[image] for image in pool.ids]]
-        found = _search(pool, feature_spaces(trained, images, hardware),
+        found = _search(pool, feature_spaces(real.trained_networks, images, hardware),
                         [prototypes[slot] for slot in slots], stays, tries,
                         derive_seed(project.config.seed, STAGE), emit, stage)  # fmt: skip
         storage.write_json(path, found)

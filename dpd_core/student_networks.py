@@ -88,8 +88,8 @@ class Student(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S), float in [0, 1] → logits (B, n)."""
-        if self.size and images.shape[-1] != self.size:
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        if self.size:
+            images = resized(images, self.size)
         output = self.network((images - self.mean) / self.std)
         return output if isinstance(output, Tensor) else output.logits
 
@@ -102,6 +102,13 @@ class Student(nn.Module):
         finally:
             hook.remove()
         return seen[0]
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """Images (B, C, H, H) at another side, bilinear; those of that side as they are."""
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def build_student(student: str, n_classes: int, *, seed: int = 0) -> Student:

@@ -114,7 +114,7 @@ def train_student(
         batch = _to_float(images[picked], hardware.device)
         if augment:
             batch = augmented(batch, draws)
-        with _autocast(hardware):
+        with hardware.autocast():
             logits = model(batch.contiguous(memory_format=layout))
         loss = F.cross_entropy(logits.float(), targets[picked].to(hardware.device))
         optimizer.zero_grad(set_to_none=True)
@@ -258,13 +258,6 @@ def _to_float(images: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (B, S, S, 3) → float (B, 3, S, S) in [0, 1]."""
     batch = torch.from_numpy(np.array(images, copy=True)).to(device)
     return batch.permute(0, 3, 1, 2).contiguous().float().div_(255)
-
-
-def _autocast(hardware: Hardware) -> torch.autocast:
-    # float16 would need loss scaling; these networks are small enough for float32 there.
-    return torch.autocast(
-        hardware.device.type, torch.bfloat16, enabled=hardware.dtype == torch.bfloat16
-    )
 
 
 @torch.no_grad()

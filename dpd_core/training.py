@@ -73,8 +73,6 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     The id derives from everything the adapter depends on, so starting the same training
     again continues from its checkpoint, or finds the finished adapter.
     """
-    from accelerate import PartialState
-
     index = load_index(project)
     captions = training_captions(project)
     latents = latents_for(project, ("train",), emit=emit, stage=STAGE)
@@ -102,10 +100,12 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
         adapters.begin(folder, recipe)
         backbone = load_backbone(project)
         if config.decoder_steps:
+            from accelerate import PartialState
+
             # One of several processes; the others find it.
             with PartialState(cpu=backbone.device.type == "cpu").main_process_first():
-                tune_project_decoder(project, backbone, latents, config, folder=folder, emit=emit,
-                                     stage=STAGE)  # fmt: skip
+                tune_project_decoder(project, index, backbone, latents, config, folder=folder,
+                                     emit=emit, stage=STAGE)  # fmt: skip
         examples = _examples(backbone, latents, captions, classes, classifier)
         trainer = Trainer(
             backbone, classifier, examples, config, folder=folder, seed=project.config.seed
@@ -271,7 +271,7 @@ class Trainer:
         mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
         picked = torch.tensor(rows)[mine]
         posterior = self.examples.posterior
-        clean = posterior.mean[picked] + posterior.std[picked] * posterior_noise[mine]
+        clean = posterior.rows(picked).sample(posterior_noise[mine])
         if config.flips:
             clean = _flip(clean, flips[mine])
         embeddings = self.examples.prompts.batch([self.examples.captions[i] for i in picked])

@@ -186,8 +186,8 @@ def psnr_per_image(vae: AutoencoderKL, images: np.ndarray, *, batch_size: int = 
     values = []
     with torch.no_grad():
         for start in range(0, len(images), batch_size):
-            batch = to_tensor(images[start : start + batch_size])
+            batch = to_tensor(np.array(images[start : start + batch_size])).to(vae.device)
             decoded = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
             error = ((decoded - batch) / 2).square().mean((1, 2, 3))
-            values.append((-10 * torch.log10(error.clamp_min(1e-8))).numpy())
+            values.append((-10 * torch.log10(error.clamp_min(1e-8))).cpu().numpy())
     return np.concatenate(values)
