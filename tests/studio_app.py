@@ -119,11 +119,13 @@ def free_port() -> int:
 def visit(page: Any, url: str) -> None:
     """Go to an address. A page whose server is back after a restart loads itself again, and if it
     does so at this very moment the browser gives up the visit."""
+    given_up = ("ERR_ABORTED", "interrupted by another navigation")
     try:
         page.goto(url)
     except Exception as error:
-        if "ERR_ABORTED" not in str(error):
+        if not any(words in str(error) for words in given_up):
             raise
+        page.wait_for_load_state()  # that of the page that came in between
         page.goto(url)
 
 
