@@ -94,9 +94,14 @@ def run(
     paths = benchmark_report.write(out)
     return {
         "report": paths["json"], "table": paths["markdown"], "chart": paths["chart"],
-        "accuracy": {f"{row['label']} ({row['student']}, {row['ipc']} a class)": row["mean"]
-                     for row in benchmark_report.load(out)["rows"]},
+        "accuracy": {_title(row): row["mean"] for row in benchmark_report.load(out)["rows"]},
     }  # fmt: skip
+
+
+def _title(row: dict[str, Any]) -> str:
+    """A row's name in the summary; with soft labels it is another measurement."""
+    soft = ", soft labels" if row["labels"] == "soft" else ""
+    return f"{row['label']} ({row['student']}, {row['ipc']} a class{soft})"
 
 
 def read_method(text: str) -> Method:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -177,6 +178,11 @@ class State:
     entries: list[Entry] = field(default_factory=list)
     next_id: int = 1
 
+    def copy(self) -> State:
+        """A state of its own, to be changed without changing this one."""
+        return State(dict(self.captions), Counter(self.versions), list(self.done),
+                     list(self.undone), list(self.entries), self.next_id)  # fmt: skip
+
     def apply(self, entries: list[Entry]) -> None:
         """Take over one whole operation."""
         before = {entry.key: self.captions.get(entry.key) for entry in entries}
@@ -223,6 +229,17 @@ def replay(project: Project) -> State:
         ProjectError: the log is not readable.
     """
     path = _log_path(project)
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return State()
+    return _replayed(path, status.st_size, status.st_mtime_ns, status.st_ino).copy()
+
+
+@functools.lru_cache(maxsize=64)
+def _replayed(path: Path, size: int, changed: int, inode: int) -> State:
+    """The state by a log that only grows; size, time and inode are there for the cache to notice
+    that it has. A page asks several times for the state of a log that nobody has written to."""
     state = State()
     try:
         entries = [Entry.from_json(record) for record in storage.read_json_lines(path)]

@@ -183,9 +183,10 @@ def load_index(project: Project, *, corrected: bool = True) -> DatasetIndex:
     return replace(index, classes=classes)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=64)
 def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
-    """Parse the file; its time of change and inode are there for the cache to notice a new one."""
+    """Parse the file; its time of change and inode are there for the cache to notice a new one.
+    A server has a project for each visitor."""
     path = _index_path(Project(root))
     content = storage.read_json(path, fix="Run the stage 'dataset' again.")
     try:

@@ -90,7 +90,12 @@ def test_again_repeats_nothing_and_more_is_added(
     made = {path: path.stat().st_mtime_ns for path in finished.glob("ipc-*/**/*.png")}
     parts = {path: path.stat().st_mtime_ns for path in finished.glob("ipc-*/reports/parts/*")}
     assert main(command(finished, "dpd+,minimax,dpd+@detail=0@refine_steps=0", "2,1")) == 0
-    capsys.readouterr()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = told["results"]["benchmark"]["accuracy"]
+    for soft, labels in (("", "hard"), (", soft labels", "soft")):
+        assert summary[f"dpd+ (convnet, 2 a class{soft})"] == pytest.approx(
+            row(finished, "dpd+", 2, labels)["mean"], abs=1e-3
+        )
     unchanged = {path for path in made if path.name != "contact_sheet.png"}
     assert all(path.stat().st_mtime_ns == made[path] for path in unchanged)
     assert all(path.stat().st_mtime_ns == before for path, before in parts.items())

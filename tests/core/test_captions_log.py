@@ -24,6 +24,7 @@ from dpd_core.captions import (
     run,
     undo,
 )
+from dpd_core.captions.log import replay
 from dpd_core.config import CaptionsConfig
 from dpd_core.errors import CaptionError, ProjectError, StageMissing
 from dpd_core.project import Project
@@ -431,3 +432,27 @@ def test_the_published_file_itself_can_be_imported(project, tmp_path):
     path.write_text(json.dumps(published))
     assert len(import_captions(project, path)) == 4
     assert texts(project)["harbor", 1] == "a caption for 1-1.png"
+
+
+def _edit_elsewhere(root, text):
+    edit(Project.open(root), "harbor", 0, text)
+
+
+def test_what_another_process_writes_is_seen_at_once_and_a_state_is_ones_own(project):
+    known = texts(project)
+    for text in ("one boat", "two boats", "no boat"):
+        other = multiprocessing.get_context("spawn").Process(
+            target=_edit_elsewhere, args=(project.root, text)
+        )
+        other.start()
+        other.join()
+        assert other.exitcode == 0
+        assert texts(project) == {**known, ("harbor", 0): text}
+    state = replay(project)
+    state.captions.clear()
+    state.entries.clear()
+    state.done.clear()
+    assert texts(project)["harbor", 0] == "no boat"
+    assert len(history(project, "harbor", 0)) == 4
+    undo(project)
+    assert texts(project)["harbor", 0] == "two boats"
