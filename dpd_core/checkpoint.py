@@ -8,8 +8,9 @@ would have drawn. Nothing is pickled.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ def save_checkpoint(
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, float]],
+    others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
     """Write one atomic file with the trained parameters and the optimizer's moments.
 
@@ -37,8 +39,10 @@ def save_checkpoint(
         parameters: Trained parameters by name.
         optimizer: An AdamW over exactly these parameters.
         history: The last steps' values, from which the final means are made.
+        others: More tensors that the steps change.
     """
     tensors = {f"parameter/{name}": value.detach() for name, value in parameters.items()}
+    tensors |= {f"other/{name}": value.detach() for name, value in others.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value
@@ -48,9 +52,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, *, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[int, list[dict[str, float]]]:
-    """Restore what :func:`save_checkpoint` wrote; 0 steps if there is no file.
+    path: Path, *, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
+    others: Mapping[str, Tensor] = MappingProxyType({}),
+) -> tuple[int, list[dict[str, float]]]:  # fmt: skip
+    """Restore what :func:`save_checkpoint` wrote, in place; 0 steps if there is no file.
 
     Returns:
         Number of finished steps, and the last steps' values.
@@ -66,6 +71,8 @@ def load_checkpoint(
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(file.get_tensor(f"parameter/{name}"))
+            for name, other in others.items():
+                other.copy_(file.get_tensor(f"other/{name}"))
         for name, parameter in parameters.items():
             state: dict[str, Any] = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):
@@ -80,15 +87,16 @@ def load_checkpoint(
 
 
 def resume_checkpoint(
-    path: Path, *, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[int, list[dict[str, float]]]:
+    path: Path, *, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
+    others: Mapping[str, Tensor] = MappingProxyType({}),
+) -> tuple[int, list[dict[str, float]]]:  # fmt: skip
     """Like :func:`load_checkpoint`, where a damaged file is the user's to decide on.
 
     Raises:
         ModelError: the file is damaged or holds another adapter's parameters.
     """
     try:
-        return load_checkpoint(path, parameters=parameters, optimizer=optimizer)
+        return load_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"the checkpoint is damaged ({error}).", where=path,
                          fix="Delete it; the training then starts from its first step."
@@ -103,6 +111,7 @@ def run_steps(
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     every: int,
+    others: Mapping[str, Tensor] = MappingProxyType({}),
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
     """Run an optimisation to its last step, from its checkpoint on if there is one.
@@ -112,17 +121,18 @@ def run_steps(
             loss.
         steps: Steps in all.
         path: The checkpoint, also written on a stop; removed by the caller.
-        parameters, optimizer: As for :func:`save_checkpoint`.
+        parameters, optimizer, others: As for :func:`save_checkpoint`.
         every: The checkpoint is written after each so many steps.
         on_step: Called with the number of finished steps and the loss; may raise to stop.
 
     Raises:
         ModelError: the checkpoint is damaged.
     """
-    done, _ = resume_checkpoint(path, parameters=parameters, optimizer=optimizer)
+    done, _ = resume_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
 
     def save() -> None:
-        save_checkpoint(path, step=done, parameters=parameters, optimizer=optimizer, history=[])
+        save_checkpoint(path, step=done, parameters=parameters, optimizer=optimizer, history=[],
+                        others=others)  # fmt: skip
 
     while done < steps:
         loss = step(done)

@@ -360,19 +360,19 @@ class SynthesizeConfig(StageConfig):
         "prototypes anew; 0: none.", low=0, high=10_000, advanced=True,
     )  # fmt: skip
     refine_steps: int = setting(
-        0, "Steps of refining the whole set after sampling; 0: none. 150 is plenty. Leaves a "
-        "coloured grain.",
-        low=0, high=100_000, advanced=True,
+        -1, "Steps of refining the whole set after sampling; 0: none, -1 takes the strategy's "
+        "own. Students learn more from it; it leaves a fine grain.",
+        low=-1, high=100_000, advanced=True,
     )  # fmt: skip
     refine_rate: float = setting(0.005, "Step size of refining, in grey levels from 0 to 1.",
                                  low=0.0, high=1.0, advanced=True)  # fmt: skip
     refine_size: int = setting(64, "Side at which the choice and refining compare images.",
                                low=16, high=512, unit="px", advanced=True)  # fmt: skip
-    refine_networks: int = setting(
-        2, "Networks that the choice of prototypes and refining look through.",
+    exchange_networks: int = setting(
+        2, "Networks that the choice of prototypes looks through.",
         low=1, high=100, advanced=True,
     )  # fmt: skip
-    refine_network_steps: int = setting(200, "Training steps of each of them.", low=8,
+    exchange_network_steps: int = setting(200, "Training steps of each of them.", low=8,
                                         high=1_000_000, advanced=True)  # fmt: skip
     adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
     steps: int = setting(50, "Sampling steps.", low=1, high=1000)

@@ -30,7 +30,7 @@ from dpd_core.config import SynthesizeConfig, TrainConfig
 from dpd_core.dataset import DatasetIndex, pixels
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.latents import Latents
-from dpd_core.matching import real_images
+from dpd_core.matching import real_images, trained_networks
 from dpd_core.project import Project
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.student_networks import Student, resized
@@ -207,15 +207,17 @@ def tune_project_decoder(
     if path.exists():
         adapter_weights.load_decoder(backbone.vae, path)
         return
-    real = real_images(project, index, SynthesizeConfig(), side=backbone.image_size,
-                       hardware=backbone.hardware, emit=emit, stage=stage)  # fmt: skip
+    choice = SynthesizeConfig()
+    real = real_images(project, index, choice, side=backbone.image_size, emit=emit, stage=stage)
+    networks = trained_networks(project, real, choice, hardware=backbone.hardware, emit=emit,
+                                stage=stage)  # fmt: skip
     records = {record.id: record for record in index.images}
     images = pixels(project, [records[one] for one in latents.ids], backbone.image_size, emit=emit,
                     stage=stage)  # fmt: skip
     posterior = Posterior(latents.mean, latents.std)
     shown = images[:: -(-len(images) // _MEASURED)]
     before = psnr_per_image(backbone.vae, shown, batch_size=1).mean()
-    tuner = DecoderTuner(backbone, posterior, images, real.trained_networks,
+    tuner = DecoderTuner(backbone, posterior, images, networks,
                          side=real.pixels.shape[1], steps=config.decoder_steps,
                          seed=project.config.seed)  # fmt: skip
     meter = Meter(emit, stage, config.decoder_steps, message="fine-tuning the decoder")

@@ -234,7 +234,7 @@ def _crops(
     classes = sorted(index.classes)
     teacher = project_networks(
         project, train.pixels, train.labels, classes, count=1,
-        steps=SynthesizeConfig().refine_network_steps, hardware=choose_hardware(project.config),
+        steps=SynthesizeConfig().exchange_network_steps, hardware=choose_hardware(project.config),
         emit=emit, stage="evaluate",
     )[-1]  # fmt: skip
     pixels, labels, rows = best_crops(

@@ -6,9 +6,10 @@ regression on a network's features (FRePo: Zhou, Nezhadarya, Ba, NeurIPS 2022):
 
     L = ½ mean ‖Y_r − F_r F_sᵀ (F_s F_sᵀ + λI)⁻¹ Y_s‖²
 
-with features F, centred one-hot labels Y, r a batch of real training images, s the set. FRePo
-trains its networks on the set as it changes; ours are trained once on the real training images and
-kept at several moments from the first step on, so that the set does not suit one network only.
+with features F, centred one-hot labels Y, r a batch of real training images, s the set. Where real
+images are chosen by it (:mod:`dpd_core.exchange`), the networks are trained once on the real
+training images and kept at several moments, so that the choice does not suit one network only.
+Where images are moved by it, they are trained on the set (:mod:`dpd_core.refinement`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from dpd_core.hardware import Hardware
 from dpd_core.project import Project
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.student_networks import Student, build_student
-from dpd_core.students import FROM_SCRATCH, augmented
+from dpd_core.students import FROM_SCRATCH, augmented, to_float
 
 MOMENTS = (0.0, 0.125, 0.375, 1.0)
 """When a network is kept, as shares of its training steps."""
@@ -111,51 +112,59 @@ def project_networks(
 
 @dataclass(frozen=True)
 class RealImages:
-    """A project's real training images, and the networks that a set is compared with them through.
+    """A project's real training images.
 
     Attributes:
         ids: Image ids, in the order of the index.
         pixels: uint8 (N, S, S, 3).
         labels: Places of their classes in ``classes``, int (N,).
         classes: Class names, sorted.
-        networks: See :func:`matching_networks`.
     """
 
     ids: list[str]
     pixels: np.ndarray
     labels: np.ndarray
     classes: list[str]
-    networks: list[Student]
-
-    @property
-    def trained_networks(self) -> list[Student]:
-        """The networks without those of the first moment: an untrained network's features say
-        little about what matters."""
-        return [one for place, one in enumerate(self.networks) if place % len(MOMENTS)]
 
 
 def real_images(
-    project: Project, index: DatasetIndex, config: SynthesizeConfig, *, side: int,
-    hardware: Hardware, emit: Emit, stage: str,
+    project: Project, index: DatasetIndex, config: SynthesizeConfig, *, side: int, emit: Emit,
+    stage: str,
 ) -> RealImages:  # fmt: skip
-    """The real training images of a project, with its networks.
+    """The real training images of a project, as a set is compared with them.
 
     Args:
-        project: Where the networks are kept.
+        project: Where their pixels are kept.
         index: Its data set.
-        config: Settings ``refine_size``, ``refine_networks`` and ``refine_network_steps``.
+        config: Setting ``refine_size``.
         side: Side of the model's images in pixels; nothing is compared at a larger one.
-        hardware: Where to compute.
         emit, stage: Progress.
     """
     train, classes = index.select(split="train"), sorted(index.classes)
     images = pixels(project, train, min(config.refine_size, side), emit=emit, stage=stage)
     labels = np.array([classes.index(record.class_name) for record in train])
+    return RealImages([record.id for record in train], images, labels, classes)
+
+
+def trained_networks(
+    project: Project, real: RealImages, config: SynthesizeConfig, *, hardware: Hardware,
+    emit: Emit, stage: str,
+) -> list[Student]:  # fmt: skip
+    """A project's networks without those of the first moment: an untrained network's features say
+    little about what matters.
+
+    Args:
+        project: Where they are kept.
+        real: What they are trained on.
+        config: Settings ``exchange_networks`` and ``exchange_network_steps``.
+        hardware: Where to compute.
+        emit, stage: Progress.
+    """
     networks = project_networks(
-        project, images, labels, classes, count=config.refine_networks,
-        steps=config.refine_network_steps, hardware=hardware, emit=emit, stage=stage,
+        project, real.pixels, real.labels, real.classes, count=config.exchange_networks,
+        steps=config.exchange_network_steps, hardware=hardware, emit=emit, stage=stage,
     )  # fmt: skip
-    return RealImages([record.id for record in train], images, labels, classes, networks)
+    return [one for place, one in enumerate(networks) if place % len(MOMENTS)]
 
 
 def ridge_prediction(support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
@@ -182,34 +191,16 @@ def ridge_loss(support: Tensor, labels: Tensor, queries: Tensor, truth: Tensor) 
     return 0.5 * (predicted - truth).square().sum(1).mean()
 
 
-def matching_loss(
-    network: Student, images: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor
-) -> Tensor:
-    """The loss of the module's head for one network, a scalar; gradients reach ``images``.
-
-    Args:
-        network: Frozen, in evaluation mode.
-        images: The set, float (S, 3, H, W) in [0, 1].
-        labels: Columns, (S,).
-        real: Real images, (R, 3, H, W).
-        real_labels: Columns, (R,).
-    """
-    n_classes = network.head.out_features
-    with torch.no_grad():
-        queries = network.features(real)
-        mean, deviation = queries.mean(0), queries.std(0) + 1e-4
-        queries = normalised_features(queries, mean, deviation)
-    support = normalised_features(network.features(images), mean, deviation)
-    return ridge_loss(support, one_hot(labels, n_classes), queries, one_hot(real_labels, n_classes))
-
-
 def normalised_features(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Features (N, D) as ridge regression sees them, (N, D + 1): by the real images' mean and
+    deviation (D,), with a constant, and of length about one whatever D is."""
     scaled = (features - mean) / deviation
     with_bias = torch.cat([scaled, torch.ones_like(scaled[:, :1])], 1)
     return with_bias / with_bias.shape[1] ** 0.5
 
 
 def one_hot(labels: Tensor, n_classes: int) -> Tensor:
+    """Centred one-hot labels, (N, n)."""
     return functional.one_hot(labels, n_classes).float() - 1 / n_classes
 
 
@@ -271,6 +262,5 @@ def draw(
 ) -> tuple[Tensor, Tensor]:
     """``count`` augmented images (B, 3, S, S) with their labels (B,), without repetition."""
     rows = torch.randperm(len(images), generator=draws)[:count].numpy()
-    batch = torch.from_numpy(np.ascontiguousarray(images[rows])).to(device)
-    batch = batch.permute(0, 3, 1, 2).contiguous().float().div_(255)
-    return augmented(batch, draws), torch.from_numpy(np.asarray(labels)[rows]).to(device)
+    batch = augmented(to_float(images[rows], device), draws)
+    return batch, torch.from_numpy(np.asarray(labels)[rows]).to(device)

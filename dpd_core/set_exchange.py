@@ -19,7 +19,7 @@ from dpd_core.dataset import DatasetIndex, load_index
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.exchange import exchange, feature_spaces
 from dpd_core.hardware import choose_hardware
-from dpd_core.matching import real_images
+from dpd_core.matching import real_images, trained_networks
 from dpd_core.overrides import read_overrides
 from dpd_core.project import Project
 from dpd_core.prototypes import load_clustering
@@ -51,8 +51,8 @@ def exchange_prototypes(
 
     Args:
         project: With clusters of its training images.
-        config: Settings ``exchange_tries``, ``refine_size``, ``refine_networks`` and
-            ``refine_network_steps``.
+        config: Settings ``exchange_tries``, ``refine_size``, ``exchange_networks`` and
+            ``exchange_network_steps``.
         prototypes: Image id of each slot's present prototype.
         fixed: Slots that keep it; those chosen by hand keep theirs anyhow.
         emit, stage: Progress.
@@ -75,17 +75,18 @@ def exchange_prototypes(
     pool = _pool(project, index, [prototypes[slot] for slot in slots], slots)
     key = storage.digest(
         "exchange", 1, pool.ids, pool.clusters, [prototypes[slot] for slot in slots], stays, tries,
-        min(config.refine_size, side), config.refine_networks, config.refine_network_steps,
+        min(config.refine_size, side), config.exchange_networks, config.exchange_network_steps,
         project.config.seed, {one.id: one.sha256 for one in index.select(split="train")},
     )  # fmt: skip
     path = project.path("cache", "exchange", f"{key}.json")
     if not path.exists():
         hardware = choose_hardware(project.config)
-        real = real_images(project, index, config, side=side, hardware=hardware, emit=emit,
-                           stage=stage)  # fmt: skip
+        real = real_images(project, index, config, side=side, emit=emit, stage=stage)
+        networks = trained_networks(project, real, config, hardware=hardware, emit=emit,
+                                    stage=stage)  # fmt: skip
         row_of = {image: row for row, image in enumerate(real.ids)}
         images = real.pixels[[row_of[image] for image in pool.ids]]
-        found = _search(pool, feature_spaces(real.trained_networks, images, hardware),
+        found = _search(pool, feature_spaces(networks, images, hardware),
                         [prototypes[slot] for slot in slots], stays, tries,
                         derive_seed(project.config.seed, STAGE), emit, stage)  # fmt: skip
         storage.write_json(path, found)

@@ -1,7 +1,9 @@
 """The refinement of a distilled set in its project: from the slots' images and back to them.
 
 See :mod:`dpd_core.refinement` for the method. A refined image is one more candidate of its slot,
-marked ``"refined"``, and the chosen one; pinned slots are seen by the others and stay as they are.
+marked ``"refined"``; pinned slots are seen by the others and stay as they are. It is the chosen one
+if students of the refined set know more of the real training images than students of the sampled
+one: where a set is as good as it gets, moving its images only adds noise.
 """
 
 from __future__ import annotations
@@ -13,34 +15,44 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dpd_core import students
 from dpd_core.backbone import Backbone
 from dpd_core.classifier_network import LatentClassifier
 from dpd_core.config import SynthesizeConfig
 from dpd_core.dataset import load_index
 from dpd_core.distilled import candidate_file
 from dpd_core.errors import ProjectError
-from dpd_core.events import Emit, Meter
-from dpd_core.matching import real_images
+from dpd_core.events import Emit, Log, Meter
+from dpd_core.hardware import Hardware
+from dpd_core.images import to_square
+from dpd_core.matching import RealImages, real_images
 from dpd_core.project import Project
 from dpd_core.refinement import Refiner
+from dpd_core.seeding import derive_seed
 from dpd_core.selection import Candidates, margin
 from dpd_core.slot_files import finish_slot, save_candidates
 
 STAGE = "synthesize"
 _ENCODE_BATCH = 32
+JUDGES, JUDGE_BATCH = 2, 32
+"""Students of each set that decide between the sampled and the refined images; they are trained for
+as many steps as the set was refined."""
+JUDGED = 2000
+"""Real training images that they are asked about at most."""
 
 
 def refine_set(
     project: Project, config: SynthesizeConfig, folder: Path, records: list[dict[str, Any]],
-    backbone: Backbone, classifier: LatentClassifier, emit: Emit,
+    steps: int, backbone: Backbone, classifier: LatentClassifier, emit: Emit,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Give each slot its refined candidate.
 
     Args:
         project: With its training images.
-        config: Settings ``refine_*``.
+        config: Settings ``refine_size`` and ``refine_rate``.
         folder: The set's folder.
         records: The slots' records, all of the set, in the order of the set.
+        steps: Steps of refining.
         backbone: Encodes the refined images for their score.
         classifier: Gives the score.
         emit: Gets progress.
@@ -53,19 +65,60 @@ def refine_set(
     """
     if all(_is_refined(record) or record.get("pinned") for record in records):
         return records
-    real = real_images(project, load_index(project), config, side=backbone.image_size,
-                       hardware=backbone.hardware, emit=emit, stage=STAGE)  # fmt: skip
+    real = real_images(project, load_index(project), config, side=backbone.image_size, emit=emit,
+                       stage=STAGE)  # fmt: skip
     images = np.stack([_sampled(folder, record) for record in records])
     labels = np.array([real.classes.index(record["class"]) for record in records])
     fixed = np.array([bool(record.get("pinned")) for record in records])
-    refiner = Refiner(images, labels, real.pixels, real.labels, real.networks, fixed=fixed,
-                      rate=config.refine_rate, seed=project.config.seed)  # fmt: skip
-    meter = Meter(emit, STAGE, config.refine_steps, message="refining the set")
+    refiner = Refiner(images, labels, real.pixels, real.labels, fixed=fixed,
+                      rate=config.refine_rate, seed=project.config.seed,
+                      hardware=backbone.hardware)  # fmt: skip
+    meter = Meter(emit, STAGE, steps, message="refining the set")
     checkpoint = folder / "refinement.safetensors"
-    refined = refiner.run(config.refine_steps, checkpoint, lambda done, loss: meter.advance())
-    finished = _finished(folder, records, refined, backbone, classifier)
+    refined = refiner.run(steps, checkpoint, lambda done, loss: meter.advance())
+    before, after = _worth([images, refined], labels, real, steps, project, backbone.hardware,
+                           emit)  # fmt: skip
+    better = after > before
+    emit(Log(STAGE, f"students of the refined set name {after:.1%} of the real training images, "
+             f"those of the sampled one {before:.1%}; the "
+             f"{'refined' if better else 'sampled'} images are chosen"))  # fmt: skip
+    finished = _finished(folder, records, refined, backbone, classifier, chosen=better)
     checkpoint.unlink(missing_ok=True)
     return finished
+
+
+def _worth(
+    sets: list[np.ndarray], labels: np.ndarray, real: RealImages, steps: int, project: Project,
+    hardware: Hardware, emit: Emit,
+) -> list[float]:  # fmt: skip
+    """The share of real training images that students of each set name rightly, in [0, 1].
+
+    Args:
+        sets: uint8 (N, H, W, 3) each.
+        labels: Columns of all of them, (N,).
+        real: What is to be named; of many, some.
+        steps: Training steps of each student.
+        project: Its seed determines the students.
+        hardware, emit: As elsewhere.
+    """
+    meter = Meter(emit, STAGE, len(sets) * JUDGES * steps, message="judging the refined set")
+    side, rows = real.pixels.shape[1], np.arange(0, len(real.ids), -(-len(real.ids) // JUDGED))
+    shares = []
+    for images in sets:
+        seen = np.stack([np.asarray(to_square(Image.fromarray(one), side)) for one in images])
+        judges = [
+            students.train_student(
+                seen, labels, len(real.classes), steps=steps, batch_size=JUDGE_BATCH,
+                seed=derive_seed(project.config.seed, "judge", number), hardware=hardware,
+                on_step=lambda done, loss: meter.advance(),
+            )
+            for number in range(JUDGES)
+        ]  # fmt: skip
+        shares.append(float(np.mean([
+            students.accuracy(judge, real.pixels[rows], real.labels[rows], hardware=hardware)
+            for judge in judges
+        ])))  # fmt: skip
+    return shares
 
 
 def _is_refined(record: dict[str, Any]) -> bool:
@@ -88,7 +141,7 @@ def _sampled(folder: Path, record: dict[str, Any]) -> np.ndarray:
 @torch.no_grad()
 def _finished(
     folder: Path, records: list[dict[str, Any]], images: np.ndarray, backbone: Backbone,
-    classifier: LatentClassifier,
+    classifier: LatentClassifier, *, chosen: bool,
 ) -> list[dict[str, Any]]:  # fmt: skip
     finished = []
     for start in range(0, len(records), _ENCODE_BATCH):
@@ -111,7 +164,7 @@ def _finished(
                 "refined": True, "refined_from": record["chosen"],
             }  # fmt: skip
             changed = {**record, "candidates": [*record["candidates"], candidate],
-                       "chosen": number}  # fmt: skip
+                       "chosen": number if chosen else record["chosen"]}  # fmt: skip
             save_candidates(folder, changed, torch.from_numpy(image[None]), first=number)
             finished.append(finish_slot(folder, changed))
     return finished

@@ -8,7 +8,7 @@ the app take it from there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -39,6 +39,8 @@ class Strategy:
             the training images, where it has.
         exchange: Whether prototypes are exchanged within their clusters before sampling; see
             :mod:`dpd_core.exchange`.
+        refine_steps: Steps of refining the whole set after sampling; see
+            :mod:`dpd_core.refinement`.
         training: Settings of the train stage that belong to the method.
     """
 
@@ -54,6 +56,7 @@ class Strategy:
     detail: float = 0.0
     tuned_decoder: bool = False
     exchange: bool = False
+    refine_steps: int = 0
     training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -72,20 +75,40 @@ class Strategy:
         """The share of detail put back under a setting ``detail``, which may leave it to us."""
         return self.detail if given < 0 else given
 
+    def steps_of_refining(self, given: int) -> int:
+        """The steps of refining under a setting ``refine_steps``, which may leave them to us."""
+        return self.refine_steps if given < 0 else given
 
+
+_DPD_PLUS = Strategy(
+    source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; the loss of choice "
+    "and refining after FRePo (Zhou et al., NeurIPS 2022)",
+    description="Takes for its prototype the member of each cluster from which, together with "
+    "the others, most is learnt; starts from it noised a little; the right and most "
+    "distinct candidate is kept, and the detail the autoencoder lost is put back. Then all "
+    "images are moved together, a little, until what they teach holds for the real ones. They "
+    "stay close to copies of their prototypes, so the set is not private: where images must be new, "
+    "take dpd+new or dpd.",
+    formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
+    "strength 0.1; with more strength DPD's pull, in the first 80 % of the schedule; at last "
+    "all images down the same loss, K of students of the set",
+    strength=0.1,
+    guide="prototype",
+    rule="diverse",
+    detail=1.0,
+    exchange=True,
+    tuned_decoder=True,
+    refine_steps=120,
+)
 STRATEGIES: dict[str, Strategy] = {
-    "dpd+": Strategy(
-        source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; the loss of the choice "
-        "after FRePo (Zhou et al., NeurIPS 2022)",
-        description="Takes for its prototype the member of each cluster from which, together with "
-        "the others, most is learnt; starts from it noised a little; the right and most "
-        "distinct candidate is kept, and the detail the autoencoder lost is put back. Its images "
-        "are close to copies of their prototypes, so the set is not private: if it must be, take "
-        "dpd, or detail 0 with more strength.",
-        formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
-        "strength 0.1; with more strength DPD's pull, in the first 80 % of the schedule",
-        strength=0.1, guide="prototype", rule="diverse", detail=1.0, exchange=True,
-        tuned_decoder=True,
+    "dpd+": _DPD_PLUS,
+    "dpd+new": replace(
+        _DPD_PLUS,
+        description="As dpd+, but its images are new: sampled through half of the noise schedule "
+        "and pulled toward their prototypes, without the prototypes' own detail. Students learn "
+        "somewhat less from them. Nothing proves that they give nothing away: look at the nearest "
+        "real images before you share them.",
+        strength=0.5, detail=0.0,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Student", "accuracy", "augmented", "build_student", "features", "predict", "predict_proba",
-    "student_identity", "train_feature_network", "train_student",
+    "student_identity", "to_float", "train_feature_network", "train_student",
 ]  # fmt: skip
 
 Images = np.ndarray
@@ -111,7 +111,7 @@ def train_student(
     draws = generator(seed, "augmentation")
     targets = torch.from_numpy(labels if probabilities is None else np.array(probabilities))
     for step, picked in enumerate(_batches(len(images), batch_size, steps, seed), start=1):
-        batch = _to_float(images[picked], hardware.device)
+        batch = to_float(images[picked], hardware.device)
         if augment:
             batch = augmented(batch, draws)
         with hardware.autocast():
@@ -254,8 +254,8 @@ def _warmup_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def _to_float(images: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 (B, S, S, 3) → float (B, 3, S, S) in [0, 1]."""
+def to_float(images: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (B, S, S, 3) → float (B, 3, S, S) in [0, 1], on a device."""
     batch = torch.from_numpy(np.array(images, copy=True)).to(device)
     return batch.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
@@ -269,7 +269,7 @@ def _infer(
     parts = []
     for start in range(0, len(images), batch_size):
         # In float32: bfloat16 features would be too coarse for distances between them.
-        output = function(_to_float(images[start : start + batch_size], hardware.device))
+        output = function(to_float(images[start : start + batch_size], hardware.device))
         parts.append(output.cpu().numpy())
     if not parts:
         raise DatasetError("there is no image to look at.", fix="Give at least one image.")

@@ -108,8 +108,8 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         if (task.class_name, task.slot) in kept and not _is_filled(folder, task):
             take_over_slot(folder, task.file, *kept[task.class_name, task.slot])
     missing = [task for task in tasks if not _is_filled(folder, task)]
-    backbone = None
-    if missing or (config.refine_steps and not (folder / "manifest.json").exists()):
+    backbone, refine_steps = None, strategy.steps_of_refining(config.refine_steps)
+    if missing or (refine_steps and not (folder / "manifest.json").exists()):
         backbone = sampling_backbone(project, adapter, strategy, config.decoder)
     if missing and backbone is not None:
         prototype_ids = {
@@ -129,8 +129,9 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
             meter.advance(processes.num_processes)
     processes.wait_for_everyone()
     slots = [storage.read_json(_record_path(folder, task)) for task in tasks]
-    if config.refine_steps and backbone is not None and processes.is_main_process:
-        slots = refine_set(project, config, folder, slots, backbone, classifier, emit)
+    if refine_steps and backbone is not None and processes.is_main_process:
+        slots = refine_set(project, config, folder, slots, refine_steps, backbone, classifier,
+                           emit)  # fmt: skip
     manifest = {
         "name": name, "strategy": config.strategy, "recipe": identity,
         "model": project.config.model, "model_identity": recipe["model"],

@@ -106,14 +106,22 @@ def test_the_same_slots_come_out_the_same_under_another_name(
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
+def records(one: DistilledSet) -> list[dict]:
+    return json.loads((one.root / "manifest.json").read_text(encoding="utf-8"))["slots"]
+
+
+def _is_refined(slot: dict) -> bool:
+    return bool(slot["candidates"][slot["chosen"]].get("refined"))
+
+
 def test_a_strategy_with_chosen_prototypes_stays_in_the_clusters_and_repeats_itself(
     finished: tuple[Path, dict], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     shutil.copytree(finished[0], tmp_path / "copy")
     project = Project.open(tmp_path / "copy")
     words = ["synthesize", "--project", str(project.root), "--strategy", "dpd+",
-             "--exchange-tries", "6", "--refine-steps", "2", "--refine-networks", "1",
-             "--refine-network-steps", "8", "--json"]  # fmt: skip
+             "--exchange-tries", "6", "--refine-steps", "2", "--exchange-networks", "1",
+             "--exchange-network-steps", "8", "--json"]  # fmt: skip
     for name in ("chosen", "chosen-again"):
         assert main([*words, "--set-name", name]) == 0
         capsys.readouterr()
@@ -125,7 +133,22 @@ def test_a_strategy_with_chosen_prototypes_stays_in_the_clusters_and_repeats_its
         assert slot.path.read_bytes() == same.path.read_bytes()
     nearest = {entry.id for entries in clustering.prototypes.values() for entry in entries}
     assert {slot.prototype_id for slot in one.slots} != nearest
+    assert len({_is_refined(slot) for slot in records(one)}) == 1
     assert verify(project).differences == []
+
+
+def test_images_that_refining_spoils_are_not_chosen(
+    finished: tuple[Path, dict], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "copy")
+    project = Project.open(tmp_path / "copy")
+    words = ["synthesize", "--project", str(project.root), "--strategy", "d4m", "--detail", "1",
+             "--refine-steps", "24", "--refine-rate", "1"]  # fmt: skip
+    assert main([*words, "--set-name", "spoilt"]) == 0
+    assert "the sampled images are chosen" in capsys.readouterr().err
+    for slot in records(DistilledSet.load(project, "spoilt")):
+        assert slot["candidates"][-1]["refined"]
+        assert not _is_refined(slot)
 
 
 def test_an_interrupted_set_is_completed_with_the_same_images(

@@ -17,8 +17,8 @@ from dpd_core.prototypes import load_clustering
 from dpd_core.set_exchange import exchange_prototypes
 
 CLASSES, CLUSTERS, MEMBERS = 3, 2, 10
-CONFIG = SynthesizeConfig(strategy="dpd+", exchange_tries=6, refine_networks=1,
-                          refine_network_steps=8)  # fmt: skip
+CONFIG = SynthesizeConfig(strategy="dpd+", exchange_tries=6, exchange_networks=1,
+                          exchange_network_steps=8)  # fmt: skip
 
 
 @pytest.fixture

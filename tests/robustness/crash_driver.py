@@ -41,7 +41,7 @@ SETTINGS = {
     "captions": "--nearest 3 --batch-size 1",
     "train": "--steps 12 --decoder-steps 6 --batch-size 2 --targets all --checkpoint-steps 2 "
     "--preview-steps 6 --classifier-epochs 11",
-    "synthesize": "--steps 3 --candidates 2 --batch-size 2",
+    "synthesize": "--steps 3 --candidates 2 --batch-size 2 --refine-steps 12",
     "evaluate": "--student-steps 6 --feature-steps 6 --seeds 2",
     "export": "",
 }

@@ -74,8 +74,8 @@ def test_from_a_new_project_to_a_data_set_that_loads(
     go(page, "Synthesize")
     assert page.locator("#synthesize-strategy input").first.input_value() == "dpd+"
     unfold(page, "synthesize-more")
-    fill(page, "synthesize", steps=3, candidates=2, refine_steps=2, refine_networks=1,
-         refine_network_steps=8)  # fmt: skip
+    fill(page, "synthesize", steps=3, candidates=2, refine_steps=2, exchange_networks=1,
+         exchange_network_steps=8)  # fmt: skip
     run(page, "synthesize")
 
     go(page, "Evaluate")
