@@ -87,8 +87,8 @@ _DPD_PLUS = Strategy(
     "the others, most is learnt; starts from it noised a little; the right and most "
     "distinct candidate is kept, and the detail the autoencoder lost is put back. Then all "
     "images are moved together, a little, until what they teach holds for the real ones. They "
-    "stay close to copies of their prototypes, so the set is not private: where images must be new, "
-    "take dpd+new or dpd.",
+    "stay close to copies of their prototypes, so the set is not private: for new images take "
+    "dpd+new or dpd.",
     formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
     "strength 0.1; with more strength DPD's pull, in the first 80 % of the schedule; at last "
     "all images down the same loss, K of students of the set",
