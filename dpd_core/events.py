@@ -7,6 +7,7 @@ line from it, a job appends it to ``events.jsonl``, and the app reads that file.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -122,8 +123,14 @@ def from_dict(record: dict[str, Any]) -> Event:
 Item = TypeVar("Item")
 
 
+_REPORTS = 20
+"""Reports that the speed is measured over."""
+
+
 class Meter:
     """Counts units of work and emits :class:`Progress` with an ETA, at most ~5 a second.
+
+    The ETA is that of the speed of late: what comes once, at the start, says nothing of the rest.
 
     Args:
         emit: Where the events go.
@@ -138,7 +145,8 @@ class Meter:
         self.emit, self.stage, self.total, self.done, self.message = (
             emit, stage, total, done, message,
         )  # fmt: skip
-        self._start, self._first, self._last = time.monotonic(), done, 0.0
+        self._last = 0.0
+        self._reports = deque([(time.monotonic(), done)], maxlen=_REPORTS)
         self._report()
 
     def advance(self, units: int = 1, message: str | None = None) -> None:
@@ -157,6 +165,9 @@ class Meter:
 
     def _report(self) -> None:
         self._last = time.monotonic()
-        fresh = self.done - self._first
-        eta = (self._last - self._start) / fresh * (self.total - self.done) if fresh > 0 else None
+        then, done = self._reports[0]
+        fresh = self.done - done
+        eta = (self._last - then) / fresh * (self.total - self.done) if fresh > 0 else None
+        if fresh > 0:
+            self._reports.append((self._last, self.done))
         self.emit(Progress(self.stage, self.done, self.total, eta, self.message, peak_memory()))

@@ -41,6 +41,18 @@ def test_the_eta_counts_only_what_this_run_did(monkeypatch: pytest.MonkeyPatch) 
     assert last.eta == pytest.approx(10.0), "five units took ten seconds, five are left"
 
 
+def test_the_eta_forgets_a_slow_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(events.time, "monotonic", lambda: now[0])
+    seen: list[Event] = []
+    meter = Meter(seen.append, "synthesize", 100)
+    for unit in range(60):
+        now[0] += 100.0 if unit == 0 else 1.0
+        meter.advance()
+    assert isinstance(last := seen[-1], Progress)
+    assert last.eta == pytest.approx(40.0)
+
+
 def test_the_end_is_always_reported() -> None:
     seen: list[Event] = []
     for _ in Meter(seen.append, "dataset", 50).over(range(50)):
