@@ -15,7 +15,8 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from dpd_core.errors import ConfigError
 
@@ -52,6 +53,9 @@ def setting(
 @dataclass(frozen=True)
 class StageConfig:
     """What all settings share: checking, and reading from and writing to plain dicts."""
+
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Today's names of settings by the names they had in earlier versions."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -91,6 +95,7 @@ class StageConfig:
         Raises:
             ConfigError: an unknown name, or a value of the wrong type or out of its limits.
         """
+        values = cls.renamed(values)
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -100,6 +105,12 @@ class StageConfig:
                 fix=f"Known settings: {', '.join(sorted(known))}.",
             )
         return cls(**values)
+
+    @classmethod
+    def renamed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by the names that settings have now; a project of an earlier version may know
+        them by others."""
+        return {cls.EARLIER_NAMES.get(name, name): value for name, value in values.items()}
 
     def replace(self, **values: Any) -> Self:
         """A copy with some values changed, checked again."""
@@ -336,6 +347,10 @@ class TrainConfig(StageConfig):
 class SynthesizeConfig(StageConfig):
     """Sampling under prototype guidance and choosing among candidates."""
 
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({
+        "refine_networks": "exchange_networks",
+        "refine_network_steps": "exchange_network_steps",
+    })  # fmt: skip
     strategy: str = setting("dpd", "Named start + guidance + selection.")
     strength: float = setting(
         0.0, "Share of the noise schedule that is sampled, from the noised prototype on; 0 takes "

@@ -58,7 +58,7 @@ def _is_current(
         return False
     # A setting that came after the record had its default value then.
     if config is not None and config.to_dict() != {
-        **type(config)().to_dict(), **record["settings"]
+        **type(config)().to_dict(), **config.renamed(record["settings"])
     }:  # fmt: skip
         return False
     used = record["result"].get("set")

@@ -298,6 +298,7 @@ def test_a_host_that_does_not_answer_is_told(tmp_path, monkeypatch):
 
 def test_soft_labels_lie_beside_the_images_and_not_in_the_data_set(tmp_path):
     project = make_project(tmp_path)
+    project.finish("evaluate", EvaluateConfig(feature_steps=100), {}, inputs={})
     summary = export.run(project, ExportConfig(soft_labels=True))
     folder = project.path(summary["folder"])
     content = storage.read_json(folder / "soft_labels.json")

@@ -5,7 +5,7 @@ from distilled_project import make_project
 from evaluation_report import make_report
 
 from dpd_core import export, storage
-from dpd_core.config import ExportConfig
+from dpd_core.config import EvaluateConfig, ExportConfig
 from dpd_core.errors import ModelError, StageMissing
 from dpd_core.export_plan import plan_export
 from dpd_core.project import Project
@@ -18,6 +18,7 @@ def test_the_plan_is_what_the_export_writes(tmp_path, parquet, adapter, soft):
     project = make_project(tmp_path, adapter=True)
     report = make_report(classes=("desert", "forest", "river"))
     storage.write_json(project.path("reports", "dpd-1.json"), report)
+    project.finish("evaluate", EvaluateConfig(feature_steps=4), {}, inputs={})
     config = ExportConfig(
         parquet=parquet, adapter=adapter, soft_labels=soft, licence="cc-by-4.0", title="A <b>"
     )
