@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dpd_core.bundled.scenes import render_scene
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import ModelError
 from dpd_core.hardware import choose_hardware
@@ -39,21 +40,29 @@ def refiner(images: np.ndarray = SET, **given: Any) -> Refiner:
     return Refiner(images, SET_LABELS, REAL, REAL_LABELS, **values)
 
 
+def drawn(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    names = ("forest", "lake", "farmland")
+    images = [render_scene(name, seed=seed + number, size=32).image
+              for name in names for number in range(per_class)]  # fmt: skip
+    return np.stack(images).astype(np.uint8), np.repeat(np.arange(len(names)), per_class)
+
+
 def test_refining_lowers_the_loss(tmp_path: Path) -> None:
+    real, images = drawn(24, 0), drawn(4, 100)
+
     def losses(rate: float) -> list[float]:
         seen: list[float] = []
-        refined = refiner(rate=rate).run(
-            60, tmp_path / f"{rate}.safetensors", lambda done, loss: seen.append(loss)
+        refined = Refiner(*images, *real, rate=rate, seed=0, hardware=CPU).run(
+            36, tmp_path / f"{rate}.safetensors", lambda done, loss: seen.append(loss)
         )
-        assert refined.shape == SET.shape
+        assert refined.shape == images[0].shape
         assert refined.dtype == np.uint8
         return seen
 
-    # The networks learn meanwhile, so the loss of a set that stays as it is falls, too.
-    moved, still = losses(0.02), losses(0.0)
+    # The networks learn meanwhile, so the loss of a set that stays as it is changes, too.
+    moved, still = losses(0.01), losses(0.0)
     assert moved[0] == still[0]
-    print(np.mean(moved[-20:]), np.mean(still[-20:]))
-    assert np.mean(moved[-20:]) < 0.9 * np.mean(still[-20:])
+    assert np.mean(moved[-15:]) < 0.8 * np.mean(still[-15:])
 
 
 def test_the_step_size_bounds_the_change(tmp_path: Path) -> None:
