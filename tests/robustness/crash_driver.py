@@ -245,11 +245,19 @@ def _status(job: Job) -> str:
 
 def _finished(root: Path) -> dict[str, bytes]:
     return {
-        path.relative_to(root).as_posix(): path.read_bytes()
+        path.relative_to(root).as_posix(): _content(path)
         for pattern in FINISHED
         for path in root.glob(pattern)
         if ".part-" not in str(path)
     }
+
+
+def _content(path: Path) -> bytes:
+    if path.parent.name != "slots":
+        return path.read_bytes()
+    # Refining adds a candidate to slots that are finished, and chooses it.
+    candidates = json.loads(path.read_bytes())["candidates"]
+    return json.dumps([one for one in candidates if not one.get("refined")]).encode()
 
 
 def _steps(root: Path) -> dict[str, int]:
