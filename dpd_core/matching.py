@@ -15,7 +15,8 @@ Where images are moved by it, they are trained on the set (:mod:`dpd_core.refine
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -241,20 +242,31 @@ def _calibrated(network: Student, images: np.ndarray, draws: torch.Generator) ->
     """The network's state with batch-norm statistics measured for its present weights: those
     of an untrained network say nothing yet, those of a young one lag behind."""
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
     device = next(network.parameters()).device
     fake = np.zeros(len(images), dtype=np.int64)
-    for _ in range(_CALIBRATION_BATCHES):
-        network(draw(images, fake, _CALIBRATION_BATCH, draws, device)[0])
+    with norm_momentum(network, None) as norms:
+        for norm in norms:
+            norm.reset_running_stats()
+        for _ in range(_CALIBRATION_BATCHES):
+            network(draw(images, fake, _CALIBRATION_BATCH, draws, device)[0])
     state = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(before)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
     return state
+
+
+@contextmanager
+def norm_momentum(network: Student, momentum: float | None) -> Iterator[list[nn.BatchNorm2d]]:
+    """Within, batch normalisation takes this share of each training batch into its statistics;
+    ``None``: as much of each batch. Gives the layers."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = momentum
+        yield norms
+    finally:
+        for norm, own in zip(norms, before, strict=True):
+            norm.momentum = own
 
 
 def draw(

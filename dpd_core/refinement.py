@@ -17,8 +17,7 @@ set, settings and seed give the same images, and a stopped run continues from it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from torch.nn import functional
 
 from dpd_core.checkpoint import run_steps
 from dpd_core.hardware import Hardware
-from dpd_core.matching import normalised_features, one_hot, ridge_loss
+from dpd_core.matching import norm_momentum, normalised_features, one_hot, ridge_loss
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.student_networks import Student, build_student, resized
 from dpd_core.students import FROM_SCRATCH, augmented, to_float
@@ -71,8 +70,7 @@ class Refiner:
         self.real, self.real_labels = real, np.asarray(real_labels, dtype=np.int64)
         self.n_classes = int(self.real_labels.max()) + 1
         self.rows = [np.flatnonzero(self.real_labels == column) for column in range(self.n_classes)]
-        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div(255)
-        self.pixels = nn.Parameter(pixels.to(hardware.device).contiguous())
+        self.pixels = nn.Parameter(to_float(images, hardware.device))
         moving = np.ones(len(images), dtype=bool) if fixed is None else ~fixed
         self.moving = torch.from_numpy(moving).to(hardware.device)[:, None, None, None]
         self.optimizer = torch.optim.AdamW([self.pixels], rate, betas=(0.9, 0.99), weight_decay=0)
@@ -124,11 +122,13 @@ class Refiner:
         picked = torch.randperm(len(self.labels), generator=draws)[:SET_BATCH].sort().values
         picked = picked.to(self.labels.device)
         real, truth = self._real(draws)
-        with self.hardware.autocast(), _statistics_of_last_batch(network):
+        # With momentum 1 the statistics kept for evaluation are those of this batch alone.
+        with self.hardware.autocast(), norm_momentum(network, 1.0):
             support = network.features(augmented(self._seen()[picked], draws))
             network.eval()
             with torch.no_grad():
                 queries = network.features(real)
+            network.train()
         queries = queries.float()
         mean, deviation = queries.mean(0), queries.std(0) + 1e-4
         return ridge_loss(
@@ -211,19 +211,3 @@ class _Pupil:
         nn.utils.clip_grad_norm_(self.network.parameters(), FROM_SCRATCH.clip)
         self.optimizer.step()
         self._age += 1
-
-
-@contextmanager
-def _statistics_of_last_batch(network: Student) -> Iterator[None]:
-    """Within, batch normalisation keeps the statistics of the last training batch alone, for use in
-    evaluation mode; the network is in training mode before and after."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    try:
-        yield
-    finally:
-        network.train()
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
