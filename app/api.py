@@ -55,9 +55,13 @@ class Api:
         return service.create_project(self._workspace(visitor), name, self.ctx.limits)
 
     def start_stage(
-        self, project: str, stage: str, settings: dict[str, Any] | None = None,
-        preset: str = "quick", visitor: str = "",
-    ) -> str:  # fmt: skip
+        self,
+        project: str,
+        stage: str,
+        settings: dict[str, Any] | None = None,
+        preset: str = "quick",
+        visitor: str = "",
+    ) -> str:
         """Start a stage as a job, or put it on the waiting list.
 
         Args:
@@ -186,9 +190,17 @@ class Api:
 
 
 ENDPOINTS = (
-    "list_projects", "create_project", "start_stage", "job_status", "dataset_summary",
-    "list_prototypes", "set_caption", "list_distilled", "evaluation_report", "export_link",
-)  # fmt: skip
+    "list_projects",
+    "create_project",
+    "start_stage",
+    "job_status",
+    "dataset_summary",
+    "list_prototypes",
+    "set_caption",
+    "list_distilled",
+    "evaluation_report",
+    "export_link",
+)
 """Everything that is public."""
 
 

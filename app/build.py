@@ -21,9 +21,14 @@ from dpd_core import STAGES
 from dpd_core.errors import DPDError
 
 TAB_LABELS = {
-    "dataset": "Dataset", "prototypes": "Explore", "captions": "Captions", "train": "Train",
-    "synthesize": "Synthesize", "evaluate": "Evaluate", "export": "Export",
-}  # fmt: skip
+    "dataset": "Dataset",
+    "prototypes": "Explore",
+    "captions": "Captions",
+    "train": "Train",
+    "synthesize": "Synthesize",
+    "evaluate": "Evaluate",
+    "export": "Export",
+}
 
 LOOKED_AT = {stage: (stage,) for stage in STAGES} | {"prototypes": ("prototypes", "captions")}
 """Whose changes a tab shows. The other tabs hear of a change when they are opened: half of what a
@@ -37,8 +42,9 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     with gr.Blocks(title="DPD Studio", fill_width=True, analytics_enabled=False) as page:
         session = gr.BrowserState({}, storage_key="dpd-studio", secret="dpd-studio")
         limits = Limits(settings)
-        ctx = Context(settings, JobDesk(settings, limits), ImageServer(settings.secret), session,
-                      limits)  # fmt: skip
+        ctx = Context(
+            settings, JobDesk(settings, limits), ImageServer(settings.secret), session, limits
+        )
         # Hidden text boxes and not states: a state set outside the queue announces no change.
         ctx.revision = {
             stage: gr.Textbox(visible="hidden", elem_id=f"revision-{stage}")
@@ -68,8 +74,11 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
     clock = gr.Timer(ctx.settings.tick_seconds)
     states = {**ctx.revision, "pulse": ctx.pulse}
     shown = [sidebar.project, sidebar.stages]
-    silent: dict[str, Any] = {"queue": False, "show_progress": "hidden",
-                              "api_visibility": "private"}  # fmt: skip
+    silent: dict[str, Any] = {
+        "queue": False,
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
 
     def look(session: dict[str, Any] | None, *known: str) -> list[Any]:
         if not isinstance(session, dict) or not session.get("project"):  # not loaded yet
@@ -81,8 +90,11 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
         tabs = STAGES if opened else LOOKED_AT.get(str(session.get("tab")), STAGES)
         looked_at = {"project", "all", "pulse", *tabs}
         # "gone" where there is no project any more, which is told once.
-        new = {key: now for key, old in zip(states, known, strict=True)
-               if key in looked_at and (now := found.get(key, "gone")) != old}  # fmt: skip
+        new = {
+            key: now
+            for key, old in zip(states, known, strict=True)
+            if key in looked_at and (now := found.get(key, "gone")) != old
+        }
         changed = "project" in new or "all" in new
         return [
             *(new.get(key, gr.skip()) for key in states),
@@ -95,8 +107,14 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
 
     page.load(None, js=KEEP_THEME, api_visibility="private")
     page.load(load, inputs=[ctx.session], outputs=[ctx.session, tab_bar], **silent)
-    gr.on([clock.tick, ctx.session.change], look, inputs=[ctx.session, *states.values()],
-          outputs=[*states.values(), *shown], trigger_mode="once", **silent)  # fmt: skip
+    gr.on(
+        [clock.tick, ctx.session.change],
+        look,
+        inputs=[ctx.session, *states.values()],
+        outputs=[*states.values(), *shown],
+        trigger_mode="once",
+        **silent,
+    )
 
     def remember(session: dict[str, Any], event: gr.SelectData) -> dict[str, Any]:
         stage = next((key for key, label in TAB_LABELS.items() if label == event.value), STAGES[0])
@@ -112,7 +130,11 @@ def _now_on_disk(ctx: Context, session: dict[str, Any]) -> dict[str, str]:
         names = ctx.workspace(session).names()
         stages = revisions.revisions(project)
         # The last stage's token carries all earlier ones and the manifest.
-        return {"project": projects.token(project, names), "all": stages[STAGES[-1]], **stages,
-                "pulse": revisions.pulse(project, ctx.jobs)}  # fmt: skip
+        return {
+            "project": projects.token(project, names),
+            "all": stages[STAGES[-1]],
+            **stages,
+            "pulse": revisions.pulse(project, ctx.jobs),
+        }
     except DPDError:
         return {}

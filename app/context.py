@@ -91,8 +91,11 @@ class Context:
         if not self.settings.hosted:
             return LOCAL_VISITOR
         if janitor.is_full(self.settings) and not janitor.sweep(self.settings):
-            raise message(ProjectError("this server has no place for another visitor now.",
-                                       fix="Come back later."))  # fmt: skip
+            raise message(
+                ProjectError(
+                    "this server has no place for another visitor now.", fix="Come back later."
+                )
+            )
         return new_visitor()
 
     def on(
@@ -121,26 +124,48 @@ class Context:
         if quiet:
             options = {"queue": False, "show_progress": "hidden", **options}
         return trigger(
-            self.handler(function, quiet=quiet), inputs=[self.session, *inputs],
-            outputs=outputs or None, api_visibility="private", **options,
-        )  # fmt: skip
+            self.handler(function, quiet=quiet),
+            inputs=[self.session, *inputs],
+            outputs=outputs or None,
+            api_visibility="private",
+            **options,
+        )
 
     def on_change(
-        self, stage: str, function: Callable[..., Any], *,
-        inputs: Sequence[Any] = (), outputs: Sequence[Any] | Any = (),
-    ) -> Any:  # fmt: skip
+        self,
+        stage: str,
+        function: Callable[..., Any],
+        *,
+        inputs: Sequence[Any] = (),
+        outputs: Sequence[Any] | Any = (),
+    ) -> Any:
         """Refresh a stage's views whenever its revision changes (and when the page loads)."""
-        return self.on(self.revision[stage].change, function, inputs=inputs, outputs=outputs,
-                       quiet=True, trigger_mode="always_last")  # fmt: skip
+        return self.on(
+            self.revision[stage].change,
+            function,
+            inputs=inputs,
+            outputs=outputs,
+            quiet=True,
+            trigger_mode="always_last",
+        )
 
     def on_pulse(
-        self, function: Callable[..., Any], *,
-        inputs: Sequence[Any] = (), outputs: Sequence[Any] | Any = (),
-    ) -> Any:  # fmt: skip
+        self,
+        function: Callable[..., Any],
+        *,
+        inputs: Sequence[Any] = (),
+        outputs: Sequence[Any] | Any = (),
+    ) -> Any:
         """Refresh a live view with every sign of life of the current job."""
         assert self.pulse is not None, "the pulse is made before the tabs are wired"
-        return self.on(self.pulse.change, function, inputs=inputs, outputs=outputs, quiet=True,
-                       trigger_mode="always_last")  # fmt: skip
+        return self.on(
+            self.pulse.change,
+            function,
+            inputs=inputs,
+            outputs=outputs,
+            quiet=True,
+            trigger_mode="always_last",
+        )
 
     def handler(self, function: Callable[..., Any], *, quiet: bool = False) -> Callable[..., Any]:
         """The function with the session in place of the project and errors as messages."""
@@ -176,5 +201,8 @@ def escaped(error: DPDError) -> str:
 
 def unexpected() -> gr.Error:
     """What a visitor is told of a fault of ours."""
-    return gr.Error("This did not work, through a fault of the program. The server's log says "
-                    "more.", print_exception=False, duration=15)  # fmt: skip
+    return gr.Error(
+        "This did not work, through a fault of the program. The server's log says more.",
+        print_exception=False,
+        duration=15,
+    )

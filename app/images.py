@@ -106,9 +106,11 @@ class ImageServer:
         response: Response = JSONResponse(content, headers={**_HEADERS, "Vary": "Accept-Encoding"})
         if packed:
             body = gzip.compress(bytes(response.body), 5)
-            response = Response(body, media_type="application/json",
-                                headers={**_HEADERS, "Vary": "Accept-Encoding",
-                                         "Content-Encoding": "gzip"})  # fmt: skip
+            response = Response(
+                body,
+                media_type="application/json",
+                headers={**_HEADERS, "Vary": "Accept-Encoding", "Content-Encoding": "gzip"},
+            )
         return response
 
     def _find(self, project: Project, kind: str, key: str) -> Path | None:

@@ -56,8 +56,11 @@ def sweep(settings: Settings, *, now: float | None = None) -> list[str]:
     for left in root.glob(".deleted-*"):
         shutil.rmtree(left, ignore_errors=True)
     busy = _busy(settings.home / "queue")
-    idle = {path: now - _last_use(path) for path in root.iterdir()
-            if path.is_dir() and path.name not in busy}  # fmt: skip
+    idle = {
+        path: now - _last_use(path)
+        for path in root.iterdir()
+        if path.is_dir() and path.name not in busy
+    }
     doomed = {path for path, age in idle.items() if age > settings.keep_days * 86_400}
     surplus = sum(1 for path in root.iterdir() if path.is_dir()) - len(doomed)
     surplus -= settings.max_visitors

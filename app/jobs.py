@@ -106,17 +106,25 @@ class JobDesk:
         """
         busy = [job for job in self.jobs(project) if job.active]
         if busy:
-            raise ProjectError(f"the stage '{busy[0].stage}' of this project is {busy[0].status}.",
-                               fix="Wait until it has finished, or stop it.")  # fmt: skip
+            raise ProjectError(
+                f"the stage '{busy[0].stage}' of this project is {busy[0].status}.",
+                fix="Wait until it has finished, or stop it.",
+            )
         self.limits.check_start(project, stage, config, signed_in=bool(token))
         job = jobs.announce(project, stage, config)
         if token:
             self._tokens[job.id] = token
-        storage.write_json(self.queue / f"{job.id}.json", {
-            "job": job.id, "project": str(project.root),
-            "arguments": _arguments(jobs.command_line(project, stage, config)),
-            "entered": time.time(), "started": None, "pid": None,
-        })  # fmt: skip
+        storage.write_json(
+            self.queue / f"{job.id}.json",
+            {
+                "job": job.id,
+                "project": str(project.root),
+                "arguments": _arguments(jobs.command_line(project, stage, config)),
+                "entered": time.time(),
+                "started": None,
+                "pid": None,
+            },
+        )
         self.dispatch()
         return job.id
 
@@ -153,9 +161,10 @@ class JobDesk:
     def jobs(self, project: Project, last: int = 20) -> list[JobView]:
         """The newest runs of a project, newest first."""
         waiting = {entry["job"]: entry for entry in self._entries()}
-        order = [entry["job"] for entry in _fair_order(
-            [entry for entry in waiting.values() if not entry["started"]]
-        )]  # fmt: skip
+        order = [
+            entry["job"]
+            for entry in _fair_order([entry for entry in waiting.values() if not entry["started"]])
+        ]
         folders = sorted(project.path("jobs").glob("*/config.json"), reverse=True)[:last]
         return [self._view(path.parent, waiting, order) for path in folders]
 
@@ -226,9 +235,13 @@ class JobDesk:
         with (folder / "output.txt").open("wb") as output:
             child = subprocess.Popen(
                 [sys.executable, "-m", "dpd_core", *entry["arguments"], "--quiet", "--json"],
-                cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,  # it outlives the server
-            )  # fmt: skip
+            )
         self._children.append(child)
         storage.write_json(self._path(entry), {**entry, "started": time.time(), "pid": child.pid})
 
@@ -271,11 +284,19 @@ class JobDesk:
             status, error = "failed", _output_tail(folder)
         position = order.index(folder.name) if folder.name in order else 0
         return JobView(
-            folder.name, made["stage"], status, made["command"], folder, position,
-            progress.get("done", 0), progress.get("total", 0), progress.get("eta"),
-            progress.get("message", ""), error,
+            folder.name,
+            made["stage"],
+            status,
+            made["command"],
+            folder,
+            position,
+            progress.get("done", 0),
+            progress.get("total", 0),
+            progress.get("eta"),
+            progress.get("message", ""),
+            error,
             stopping=status in ACTIVE and (folder / "stop").exists(),
-        )  # fmt: skip
+        )
 
 
 def _arguments(command: str) -> list[str]:

@@ -25,14 +25,18 @@ def main(arguments: list[str] | None = None) -> int:
 
     settings = Settings.from_environment()
     parser = argparse.ArgumentParser(prog="python app.py", description="DPD Studio in the browser.")
-    parser.add_argument("--host", default=settings.host, help="address to listen on; anything but "
-                        "this machine's own turns hosted mode on")  # fmt: skip
+    parser.add_argument(
+        "--host",
+        default=settings.host,
+        help="address to listen on; anything but this machine's own turns hosted mode on",
+    )
     parser.add_argument("--port", type=int, default=settings.port)
     parser.add_argument("--home", type=Path, default=settings.home, help="where all state is kept")
     parser.add_argument("--open", action="store_true", help="open a browser")
     options = parser.parse_args(arguments)
-    settings = replace(settings, host=options.host, port=options.port,
-                       home=options.home.expanduser().resolve())  # fmt: skip
+    settings = replace(
+        settings, host=options.host, port=options.port, home=options.home.expanduser().resolve()
+    )
     if settings.host not in LOCAL_HOSTS:
         settings = settings.served_to_strangers()
     serve(settings, open_browser=options.open)
@@ -51,17 +55,27 @@ def serve(settings: Settings, *, open_browser: bool = False) -> None:
     # takes a tenth of a core for ever.
     page._queue.sleep_when_free = 0.05
     page.launch(
-        server_name=settings.host, server_port=settings.port, inbrowser=open_browser,
-        quiet=True, prevent_thread_lock=True, show_error=False, max_file_size=settings.max_upload,
-        app_kwargs={"routes": [ctx.images.route]}, footer_links=["api"], ssr_mode=False,
+        server_name=settings.host,
+        server_port=settings.port,
+        inbrowser=open_browser,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=False,
+        max_file_size=settings.max_upload,
+        app_kwargs={"routes": [ctx.images.route]},
+        footer_links=["api"],
+        ssr_mode=False,
         theme=theme(),
         # Gradio would give up where the page does not answer itself within three seconds: on a
         # busy machine, and where a proxy stands before this machine's own address.
         _frontend=False,
-        css_paths=sorted(ASSETS.glob("*.css")), head_paths=sorted(ASSETS.glob("*.html")),
-    )  # fmt: skip
-    print(f"DPD Studio is at http://{settings.host}:{settings.port} (state in {settings.home})",
-          file=sys.stderr)  # fmt: skip
+        css_paths=sorted(ASSETS.glob("*.css")),
+        head_paths=sorted(ASSETS.glob("*.html")),
+    )
+    print(
+        f"DPD Studio is at http://{settings.host}:{settings.port} (state in {settings.home})",
+        file=sys.stderr,
+    )
     # The first page asks what the machine computes on, which imports torch: seconds, spent now.
     threading.Thread(target=warm_up, daemon=True).start()
     page.block_thread()
@@ -80,12 +94,19 @@ def theme() -> Any:
     import gradio as gr
 
     return gr.themes.Soft(
-        primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"],
-        font_mono=["monospace"], spacing_size="sm",
+        primary_hue="teal",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["monospace"],
+        spacing_size="sm",
     ).set(
-        block_title_background_fill="transparent", block_title_background_fill_dark="transparent",
-        block_title_text_color="*body_text_color", block_title_text_color_dark="*body_text_color",
-        block_title_padding="0", block_title_text_weight="600",
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_padding="0",
+        block_title_text_weight="600",
         # The theme draws the empty box of a choice white on white.
-        checkbox_border_color="*neutral_400", checkbox_border_width="1px",
-    )  # fmt: skip
+        checkbox_border_color="*neutral_400",
+        checkbox_border_width="1px",
+    )

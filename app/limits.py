@@ -46,8 +46,13 @@ _WORDS = {
 }
 """Values of these settings that are no path."""
 
-_HUB = ("project.model", "dataset.data", "prototypes.match_captions", "captions.captioner",
-        "evaluate.student")  # fmt: skip
+_HUB = (
+    "project.model",
+    "dataset.data",
+    "prototypes.match_captions",
+    "captions.captioner",
+    "evaluate.student",
+)
 """Settings that may be a Hub id."""
 
 _SIZE_SECONDS = 10.0
@@ -86,8 +91,9 @@ class Limits:
         if isinstance(config, ExportConfig) and config.push and not signed_in:
             raise ConfigError(
                 "a run on this server does not push; it would use the server's own account.",
-                where="export.push", fix="Sign in and use the button that pushes.",
-            )  # fmt: skip
+                where="export.push",
+                fix="Sign in and use the button that pushes.",
+            )
         self.check_quota(project.root.parent)
         self._check_pace(project.root.parent)
 
@@ -100,16 +106,20 @@ class Limits:
         if not self.settings.hosted:
             return
         if stage not in _PATHS:
-            raise ConfigError(f"{stage!r} cannot be started here.", fix="Run the app on a machine "
-                              "of your own, or use its command line there.")  # fmt: skip
+            raise ConfigError(
+                f"{stage!r} cannot be started here.",
+                fix="Run the app on a machine of your own, or use its command line there.",
+            )
         for name in _PATHS[stage]:
             field, value = f"{stage}.{name}", getattr(config, name)
             if value and not self._harmless(project, field, value):
                 raise ConfigError(
-                    f"got {value!r}: folders and files of the server cannot be used.", where=field,
-                    fix="Upload your files, or give a Hugging Face Hub id." if field in _HUB
+                    f"got {value!r}: folders and files of the server cannot be used.",
+                    where=field,
+                    fix="Upload your files, or give a Hugging Face Hub id."
+                    if field in _HUB
                     else "Leave it empty.",
-                )  # fmt: skip
+                )
 
     def check_quota(self, workspace: Path, more: int = 0) -> None:
         """Before something is added to a visitor's projects.
@@ -138,8 +148,10 @@ class Limits:
             ProjectError: there are too many already.
         """
         if self.settings.hosted and count >= self.settings.max_projects:
-            raise ProjectError(f"there are {count} projects already, the most for one visitor.",
-                               fix="Delete one you no longer need.")  # fmt: skip
+            raise ProjectError(
+                f"there are {count} projects already, the most for one visitor.",
+                fix="Delete one you no longer need.",
+            )
 
     def check_upload(self, sizes: list[int]) -> None:
         """Before uploaded files are taken into a project.
@@ -149,19 +161,25 @@ class Limits:
         """
         settings = self.settings
         if len(sizes) > settings.max_files:
-            raise ProjectError(f"{len(sizes)} files were uploaded; the most at once is "
-                               f"{settings.max_files}.", fix="Put them into a zip.")  # fmt: skip
+            raise ProjectError(
+                f"{len(sizes)} files were uploaded; the most at once is {settings.max_files}.",
+                fix="Put them into a zip.",
+            )
         if sum(sizes) > settings.max_upload:
             raise ProjectError(
                 f"the upload has {sum(sizes) / MB:.0f} MB; the limit is "
-                f"{settings.max_upload / MB:.0f} MB.", fix="Upload fewer or smaller images.",
-            )  # fmt: skip
+                f"{settings.max_upload / MB:.0f} MB.",
+                fix="Upload fewer or smaller images.",
+            )
 
     def _check_pace(self, workspace: Path) -> None:
         now = time.monotonic()
         with self._lock:
-            self._starts = {key: starts for key, starts in self._starts.items()
-                            if starts and now - starts[-1] < _HOUR}  # fmt: skip
+            self._starts = {
+                key: starts
+                for key, starts in self._starts.items()
+                if starts and now - starts[-1] < _HOUR
+            }
             starts = self._starts.setdefault(workspace.name, collections.deque())
             while starts and now - starts[0] > _HOUR:
                 starts.popleft()
@@ -169,8 +187,9 @@ class Limits:
                 wait = (_HOUR - (now - starts[0])) / 60
                 raise ProjectError(
                     f"you have started {len(starts)} runs within an hour, the most for one "
-                    "visitor.", fix=f"Try again in {wait:.0f} minutes.",
-                )  # fmt: skip
+                    "visitor.",
+                    fix=f"Try again in {wait:.0f} minutes.",
+                )
             starts.append(now)
 
     def _harmless(self, project: Project, field: str, value: str) -> bool:
@@ -183,9 +202,11 @@ class Limits:
                 return True
         # A folder goes before the Hub, so an id must not be one, seen from where runs start.
         return (
-            field in _HUB and HUB_ID.fullmatch(value) is not None and ".." not in value
+            field in _HUB
+            and HUB_ID.fullmatch(value) is not None
+            and ".." not in value
             and not (Path(__file__).resolve().parent.parent / value).exists()
-        )  # fmt: skip
+        )
 
     def _size(self, folder: Path, *, fresh: bool) -> int:
         now = time.monotonic()

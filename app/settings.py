@@ -78,8 +78,12 @@ class Settings:
 
     def served_to_strangers(self) -> Settings:
         """The same with hosted mode on: smaller uploads, and pages that ask half as often."""
-        return replace(self, hosted=True, max_upload=min(self.max_upload, 200 * MB),
-                       tick_seconds=max(self.tick_seconds, 2.0))  # fmt: skip
+        return replace(
+            self,
+            hosted=True,
+            max_upload=min(self.max_upload, 200 * MB),
+            tick_seconds=max(self.tick_seconds, 2.0),
+        )
 
     @property
     def secret(self) -> str:

@@ -42,19 +42,27 @@ class Sidebar:
             self.project = gr.Dropdown(label="Project", choices=[], elem_id="project")
             with gr.Row(elem_id="project-buttons"):
                 self.new = gr.Button("New", size="sm", elem_id="project-new", min_width=0)
-                self.duplicate = gr.Button("Duplicate", size="sm", elem_id="project-duplicate",
-                                           min_width=0)  # fmt: skip
+                self.duplicate = gr.Button(
+                    "Duplicate", size="sm", elem_id="project-duplicate", min_width=0
+                )
                 self.rename = gr.Button("Rename", size="sm", elem_id="project-rename", min_width=0)
                 self.delete = gr.Button("Delete", size="sm", elem_id="project-delete", min_width=0)
             with gr.Group(visible=False) as self.form:
                 self.action = gr.State("")
-                self.name = gr.Textbox(label="Name of the new project", max_length=60,
-                                       elem_id="project-name")  # fmt: skip
+                self.name = gr.Textbox(
+                    label="Name of the new project", max_length=60, elem_id="project-name"
+                )
                 with gr.Row():
-                    self.confirm = gr.Button("Create", variant="primary", size="sm", min_width=0,
-                                             elem_id="project-confirm")  # fmt: skip
-                    self.cancel = gr.Button("Cancel", size="sm", min_width=0,
-                                            elem_id="project-cancel")  # fmt: skip
+                    self.confirm = gr.Button(
+                        "Create",
+                        variant="primary",
+                        size="sm",
+                        min_width=0,
+                        elem_id="project-confirm",
+                    )
+                    self.cancel = gr.Button(
+                        "Cancel", size="sm", min_width=0, elem_id="project-cancel"
+                    )
             self.stages = gr.HTML(elem_id="stage-list", html_template=views.STAGE_LIST_TEMPLATE)
             self._build_jobs()
             self.hardware = gr.HTML(
@@ -63,34 +71,48 @@ class Sidebar:
             )
             with gr.Accordion("Model and device", open=False, elem_id="project-settings"):
                 self.settings = StageForm(
-                    self.ctx, "project", run_label=None,
+                    self.ctx,
+                    "project",
+                    run_label=None,
                     shown=["model", "device", "dtype", "seed", "image_size"],
-                )  # fmt: skip
+                )
                 self.settings.build()
-                self.apply = gr.Button("Apply", size="sm", variant="primary",
-                                       elem_id="project-apply")  # fmt: skip
+                self.apply = gr.Button(
+                    "Apply", size="sm", variant="primary", elem_id="project-apply"
+                )
 
     def _build_jobs(self) -> None:
         self.job = gr.HTML(elem_id="job", html_template=views.JOB_TEMPLATE)
         with gr.Row(elem_id="job-buttons"):
-            self.pause = gr.Button("Pause", size="sm", visible=False, elem_id="job-pause",
-                                   min_width=0)  # fmt: skip
-            self.resume = gr.Button("Resume", size="sm", visible=False, elem_id="job-resume",
-                                    min_width=0)  # fmt: skip
-            self.stop = gr.Button("Stop", size="sm", variant="stop", visible=False,
-                                  elem_id="job-stop", min_width=0)  # fmt: skip
+            self.pause = gr.Button(
+                "Pause", size="sm", visible=False, elem_id="job-pause", min_width=0
+            )
+            self.resume = gr.Button(
+                "Resume", size="sm", visible=False, elem_id="job-resume", min_width=0
+            )
+            self.stop = gr.Button(
+                "Stop", size="sm", variant="stop", visible=False, elem_id="job-stop", min_width=0
+            )
         with gr.Accordion("Command line", open=False, elem_id="job-command-fold"):
-            self.command = gr.Code(label="Does the same as the button", language="shell", lines=3,
-                                   interactive=False, wrap_lines=True, elem_id="job-command"
-                                   )  # fmt: skip
+            self.command = gr.Code(
+                label="Does the same as the button",
+                language="shell",
+                lines=3,
+                interactive=False,
+                wrap_lines=True,
+                elem_id="job-command",
+            )
         with gr.Accordion("Recent jobs", open=False, elem_id="job-recent-fold"):
             self.recent = gr.HTML(elem_id="job-recent", html_template=views.RECENT_JOBS_TEMPLATE)
 
     def wire(self) -> None:
         """Attach the handlers."""
         ctx = self.ctx
-        for button, act in ((self.pause, ctx.jobs.pause), (self.stop, ctx.jobs.stop),
-                            (self.resume, ctx.jobs.resume)):  # fmt: skip
+        for button, act in (
+            (self.pause, ctx.jobs.pause),
+            (self.stop, ctx.jobs.stop),
+            (self.resume, ctx.jobs.resume),
+        ):
             ctx.on(button.click, self._steer(act), outputs=self.job_outputs)
         self.theme.click(None, js=_THEME, api_visibility="private")
         # Apart from the rest, because the first question imports torch.
@@ -99,21 +121,33 @@ class Sidebar:
         ctx.on(self.apply.click, self._configure, inputs=self.settings.components)
         ctx.on_pulse(self.show_job, outputs=self.job_outputs)
         asked = [self.form, self.action, self.name, self.confirm]
-        for button, action in ((self.new, "new"), (self.duplicate, "duplicate"),
-                               (self.rename, "rename"), (self.delete, "delete")):  # fmt: skip
+        for button, action in (
+            (self.new, "new"),
+            (self.duplicate, "duplicate"),
+            (self.rename, "rename"),
+            (self.delete, "delete"),
+        ):
             ctx.on(button.click, lambda project, action=action: ask(project, action), outputs=asked)
-        self.cancel.click(lambda: gr.Group(visible=False), outputs=self.form,
-                          api_visibility="private", queue=False)  # fmt: skip
-        gr.on(
-            [self.confirm.click, self.name.submit], self._change,
-            inputs=[ctx.session, self.action, self.name], outputs=[ctx.session, self.form],
+        self.cancel.click(
+            lambda: gr.Group(visible=False),
+            outputs=self.form,
             api_visibility="private",
-        )  # fmt: skip
+            queue=False,
+        )
+        gr.on(
+            [self.confirm.click, self.name.submit],
+            self._change,
+            inputs=[ctx.session, self.action, self.name],
+            outputs=[ctx.session, self.form],
+            api_visibility="private",
+        )
         self.project.input(
             lambda session, name: {**(session or {}), "project": name},
-            inputs=[ctx.session, self.project], outputs=ctx.session, api_visibility="private",
+            inputs=[ctx.session, self.project],
+            outputs=ctx.session,
+            api_visibility="private",
             queue=False,
-        )  # fmt: skip
+        )
 
     @property
     def job_outputs(self) -> list[Any]:
@@ -134,8 +168,9 @@ class Sidebar:
             gr.Button(visible=job.status == "running" and not job.stopping),
             gr.Button("Try again" if job.status == "failed" else "Resume", visible=again),
             gr.Button(visible=job.active and not job.stopping),
-            self.ctx.shown_command(project, job.command), rows,
-        ]  # fmt: skip
+            self.ctx.shown_command(project, job.command),
+            rows,
+        ]
 
     def show_project(self, session: dict[str, Any]) -> list[Any]:
         """The list of projects and the stages of the open one."""
@@ -199,7 +234,8 @@ def ask(project: Project, action: str) -> list[Any]:
     label, value, verb = texts[action]
     deleting = action == "delete"
     return [
-        gr.Group(visible=True), action,
+        gr.Group(visible=True),
+        action,
         gr.Textbox(label=label, value=value, interactive=not deleting),
         gr.Button(verb, variant="stop" if deleting else "primary"),
-    ]  # fmt: skip
+    ]

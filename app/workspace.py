@@ -99,8 +99,12 @@ class Workspace:
         """
         source, target = self.open(name), self._free(new)
         with storage.atomic_folder(target) as temporary:
-            shutil.copytree(source.root, temporary, dirs_exist_ok=True,
-                            ignore=shutil.ignore_patterns("jobs", ".lock", ".part-*"))  # fmt: skip
+            shutil.copytree(
+                source.root,
+                temporary,
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns("jobs", ".lock", ".part-*"),
+            )
         return Project.open(target)
 
     def rename(self, name: str, new: str) -> Project:

@@ -91,9 +91,10 @@ def _save_lora(unet: Any, folder: Path) -> list[Path]:
     # Without the metadata a reader takes alpha for the rank.
     with storage.atomic_folder(folder / ".weights") as temporary:
         StableDiffusionPipeline.save_lora_weights(
-            temporary, unet_lora_layers=weights,
+            temporary,
+            unet_lora_layers=weights,
             unet_lora_adapter_metadata=_sorted(unet.peft_config["default"].to_dict()),
-        )  # fmt: skip
+        )
         storage.sort_metadata(temporary / LORA)
     return _move(folder, LORA)
 
@@ -106,8 +107,9 @@ def _move(folder: Path, *names: str) -> list[Path]:
 
 def _sorted(settings: dict[str, Any]) -> dict[str, Any]:
     """peft keeps module names in sets, whose order differs between processes."""
-    return {name: sorted(value) if isinstance(value, set) else value
-            for name, value in settings.items()}  # fmt: skip
+    return {
+        name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()
+    }
 
 
 def find(folder: Path) -> Path:
@@ -143,8 +145,9 @@ def merge(unet: Any, adapter: Path) -> None:
         with safe_open(file, "pt") as opened:
             names = list(opened.keys())
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"not a readable adapter ({first_line(error)}).", where=file,
-                         fix=fix) from error  # fmt: skip
+        raise ModelError(
+            f"not a readable adapter ({first_line(error)}).", where=file, fix=fix
+        ) from error
     try:
         if set(names) == set(unet.state_dict()):
             unet.load_state_dict(load_file(file))
@@ -152,14 +155,19 @@ def merge(unet: Any, adapter: Path) -> None:
         if not any(name.startswith("unet.") for name in names):
             raise ValueError("it holds no UNet weights")
         unet.load_lora_adapter(
-            str(file.parent), weight_name=file.name, prefix="unet", adapter_name="dpd",
-            use_safetensors=True, local_files_only=True,
-        )  # fmt: skip
+            str(file.parent),
+            weight_name=file.name,
+            prefix="unet",
+            adapter_name="dpd",
+            use_safetensors=True,
+            local_files_only=True,
+        )
         unet.fuse_lora(adapter_names=["dpd"])
         unet.unload_lora()
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
-        raise ModelError(f"the adapter does not fit the model ({first_line(error)}).",
-                         where=file, fix=fix) from error  # fmt: skip
+        raise ModelError(
+            f"the adapter does not fit the model ({first_line(error)}).", where=file, fix=fix
+        ) from error
 
 
 def decoder_parts(vae: Any) -> nn.ModuleDict:
@@ -176,8 +184,10 @@ def save_decoder(vae: Any, path: Path) -> None:
     """Write the weights of a VAE's decoder."""
     from safetensors.torch import save_file
 
-    weights = {name: value.detach().float().cpu().contiguous()
-               for name, value in decoder_parts(vae).state_dict().items()}  # fmt: skip
+    weights = {
+        name: value.detach().float().cpu().contiguous()
+        for name, value in decoder_parts(vae).state_dict().items()
+    }
     with storage.atomic_path(path) as temporary:
         save_file(weights, temporary)
 
@@ -195,10 +205,12 @@ def load_decoder(vae: Any, path: Path) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"not a readable decoder ({first_line(error)}).", where=path,
-                         fix=fix) from error  # fmt: skip
+        raise ModelError(
+            f"not a readable decoder ({first_line(error)}).", where=path, fix=fix
+        ) from error
     try:
         decoder_parts(vae).load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelError(f"the decoder does not fit the model ({first_line(error)}).",
-                         where=path, fix=fix) from error  # fmt: skip
+        raise ModelError(
+            f"the decoder does not fit the model ({first_line(error)}).", where=path, fix=fix
+        ) from error

@@ -93,10 +93,14 @@ def find_adapter(project: Project, name: str = "latest") -> Adapter:
     if not (folder / "adapter.json").exists():
         known = [adapter.id for adapter in list_adapters(project)]
         if not known:
-            raise StageMissing("no adapter has been trained.", where=project.root,
-                               fix="Run the train stage first.")  # fmt: skip
-        raise ModelError(f"there is no adapter {name!r}.", where=project.root,
-                         fix=f"Known adapters: {', '.join(known)}.")  # fmt: skip
+            raise StageMissing(
+                "no adapter has been trained.", where=project.root, fix="Run the train stage first."
+            )
+        raise ModelError(
+            f"there is no adapter {name!r}.",
+            where=project.root,
+            fix=f"Known adapters: {', '.join(known)}.",
+        )
     return _read(folder / "adapter.json", name)
 
 
@@ -141,8 +145,9 @@ class Run:
         points = storage.read_json_lines(self.folder / CURVE)
         for point in points:
             if not isinstance(point, dict) or not isinstance(point.get("step"), int):
-                raise ProjectError("not a training's curve.", where=self.folder / CURVE,
-                                   fix="Delete the file.")  # fmt: skip
+                raise ProjectError(
+                    "not a training's curve.", where=self.folder / CURVE, fix="Delete the file."
+                )
         return points
 
     def previews(self) -> list[tuple[int, str, Path]]:

@@ -79,9 +79,17 @@ class Backbone:
     """A loaded model. Make it with :func:`load_backbone` or :meth:`load`."""
 
     def __init__(
-        self, *, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any,
-        schedule: dict[str, Any], hardware: Hardware, image_size: int, folder: Path,
-    ):  # fmt: skip
+        self,
+        *,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        schedule: dict[str, Any],
+        hardware: Hardware,
+        image_size: int,
+        folder: Path,
+    ):
         from diffusers import DDPMScheduler
 
         self.vae, self.text_encoder, self.tokenizer, self.unet = vae, text_encoder, tokenizer, unet
@@ -97,17 +105,22 @@ class Backbone:
         side = self.image_size // factor
         if self.image_size % (factor * 2 ** (len(unet.config.block_out_channels) - 1)):
             raise ModelError(
-                f"images of {self.image_size} px do not fit this model.", where=folder,
+                f"images of {self.image_size} px do not fit this model.",
+                where=folder,
                 fix="Use an image size that is a multiple of "
                 f"{factor * 2 ** (len(unet.config.block_out_channels) - 1)}.",
-            )  # fmt: skip
+            )
         self.latent_shape = (vae.config.latent_channels, side, side)
 
     @classmethod
     def load(
-        cls, source: str = "bundled", *, hardware: Hardware, image_size: int = 0,
+        cls,
+        source: str = "bundled",
+        *,
+        hardware: Hardware,
+        image_size: int = 0,
         adapter: Path | None = None,
-    ) -> Backbone:  # fmt: skip
+    ) -> Backbone:
         """Load a model in the diffusers folder format.
 
         Args:
@@ -138,13 +151,23 @@ class Backbone:
             )
             tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
             schedule = dict(DDPMScheduler.load_config(folder, subfolder="scheduler"))
-        except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError,
-                ArithmeticError, AssertionError, SafetensorError) as error:  # fmt: skip
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            AssertionError,
+            SafetensorError,
+        ) as error:
             raise ModelError(
-                f"not a usable Stable-Diffusion-like model ({first_line(error)}).", where=source,
+                f"not a usable Stable-Diffusion-like model ({first_line(error)}).",
+                where=source,
                 fix="It needs vae, text_encoder, tokenizer, unet and scheduler folders with "
                 "safetensors weights.",
-            ) from error  # fmt: skip
+            ) from error
         if adapter is not None:
             adapter_weights.merge(unet, adapter)
         for part in (vae, unet, text_encoder):
@@ -154,9 +177,15 @@ class Backbone:
         # diffusers' own `to` warns at every change of number format.
         torch.nn.Module.to(unet, hardware.device, hardware.dtype)
         return cls(
-            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
-            schedule=schedule, hardware=hardware, image_size=image_size, folder=folder,
-        )  # fmt: skip
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            schedule=schedule,
+            hardware=hardware,
+            image_size=image_size,
+            folder=folder,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -236,9 +265,11 @@ class Backbone:
         """
         dtype = self.hardware.dtype
         output = self.unet(
-            noisy.to(dtype), timesteps, encoder_hidden_states=embeddings.to(dtype),
+            noisy.to(dtype),
+            timesteps,
+            encoder_hidden_states=embeddings.to(dtype),
             class_labels=self._class_labels(noisy.shape[0]),
-        ).sample  # fmt: skip
+        ).sample
         return output.float()
 
     def predict_clean(self, output: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
@@ -330,9 +361,11 @@ def load_backbone(
     """
     config = project.config
     backbone = Backbone.load(
-        config.model, hardware=choose_hardware(config), image_size=config.image_size,
+        config.model,
+        hardware=choose_hardware(config),
+        image_size=config.image_size,
         adapter=adapter,
-    )  # fmt: skip
+    )
     if decoder and adapter is not None:
         adapter_weights.load_decoder(backbone.vae, adapter / adapter_weights.DECODER)
     return backbone

@@ -85,9 +85,10 @@ def medoids(pool: Pool, count: int, seed: int) -> list[str]:
     known = [image for image in pool.ids if image in pool.members]
     if not known:
         raise StageMissing(
-            "medoids need the clusters of the prototypes stage.", where=pool.class_name,
+            "medoids need the clusters of the prototypes stage.",
+            where=pool.class_name,
             fix="Run the prototypes stage, or leave the baseline 'medoid' out.",
-        )  # fmt: skip
+        )
     clusters: dict[int, list[str]] = {}
     outliers = []
     for image in sorted(known, key=lambda image: (pool.members[image].distance, image)):
@@ -177,8 +178,11 @@ def get_baseline(name: str) -> Baseline:
         ConfigError: unknown name.
     """
     if name not in BASELINES:
-        raise ConfigError(f"unknown baseline {name!r}.", where="evaluate.baselines",
-                          fix=f"Known baselines: {', '.join(BASELINES)}.")  # fmt: skip
+        raise ConfigError(
+            f"unknown baseline {name!r}.",
+            where="evaluate.baselines",
+            fix=f"Known baselines: {', '.join(BASELINES)}.",
+        )
     return BASELINES[name]
 
 

@@ -63,9 +63,12 @@ class Method:
 
 
 def run(
-    config: BenchmarkConfig, *, shared: ProjectConfig | None = None,
-    overrides: dict[str, dict[str, Any]] | None = None, emit: Emit = ignore,
-) -> dict[str, Any]:  # fmt: skip
+    config: BenchmarkConfig,
+    *,
+    shared: ProjectConfig | None = None,
+    overrides: dict[str, dict[str, Any]] | None = None,
+    emit: Emit = ignore,
+) -> dict[str, Any]:
     """Run the benchmark, or what is left of it.
 
     Args:
@@ -84,8 +87,11 @@ def run(
     for name in config.baselines:
         baselines.get_baseline(name)
     if not config.ipc:
-        raise ConfigError("no number of images per class is given.", where="benchmark.ipc",
-                          fix="Give one or more, like 5,10,20.")  # fmt: skip
+        raise ConfigError(
+            "no number of images per class is given.",
+            where="benchmark.ipc",
+            fix="Give one or more, like 5,10,20.",
+        )
     out = Path(config.out).expanduser().resolve()
     bench = _Bench(out, config, shared or ProjectConfig(), overrides or {}, emit)
     _claim(bench)
@@ -93,9 +99,11 @@ def run(
         bench.measure(ipc, methods)
     paths = benchmark_report.write(out)
     return {
-        "report": paths["json"], "table": paths["markdown"], "chart": paths["chart"],
+        "report": paths["json"],
+        "table": paths["markdown"],
+        "chart": paths["chart"],
         "accuracy": {_title(row): row["mean"] for row in benchmark_report.load(out)["rows"]},
-    }  # fmt: skip
+    }
 
 
 def _title(row: dict[str, Any]) -> str:
@@ -116,9 +124,11 @@ def read_method(text: str) -> Method:
     for part in parts:
         key, separator, value = part.partition("=")
         if not separator:
-            raise ConfigError(f"got {text!r}.", where="benchmark.strategies",
-                              fix="Write it as NAME@SETTING=VALUE, like dpd+@detail=0."
-                              )  # fmt: skip
+            raise ConfigError(
+                f"got {text!r}.",
+                where="benchmark.strategies",
+                fix="Write it as NAME@SETTING=VALUE, like dpd+@detail=0.",
+            )
         settings[key.replace("-", "_")] = value
     SynthesizeConfig.from_dict({"strategy": name, **settings})
     return Method(text, name, settings)
@@ -128,9 +138,13 @@ class _Bench:
     """One benchmark on its way."""
 
     def __init__(
-        self, out: Path, config: BenchmarkConfig, shared: ProjectConfig,
-        overrides: dict[str, dict[str, Any]], emit: Emit,
-    ):  # fmt: skip
+        self,
+        out: Path,
+        config: BenchmarkConfig,
+        shared: ProjectConfig,
+        overrides: dict[str, dict[str, Any]],
+        emit: Emit,
+    ):
         self.out, self.config, self.shared = out, config, shared
         self.overrides, self.emit = overrides, emit
 
@@ -150,9 +164,15 @@ class _Bench:
         """The project of this IPC with everything that comes before sampling."""
         project = Project.open_or_create(self.out / f"ipc-{ipc}", config=self.shared)
         config = self.config
-        self._stage(project, "dataset", data=config.data, demo=config.demo,
-                    test_data=config.test_data, classes=config.classes,
-                    max_per_class=config.max_per_class)  # fmt: skip
+        self._stage(
+            project,
+            "dataset",
+            data=config.data,
+            demo=config.demo,
+            test_data=config.test_data,
+            classes=config.classes,
+            max_per_class=config.max_per_class,
+        )
         first = self.config.ipc[0]
         source = self.out / f"ipc-{first}"
         if ipc != first:
@@ -183,16 +203,15 @@ class _Bench:
         with source.lock():
             return str(training.run(source, settings, self.emit)["adapter"])
 
-    def _synthesized(
-        self, project: Project, ipc: int, method: Method
-    ) -> tuple[str, float | None]:  # fmt: skip
+    def _synthesized(self, project: Project, ipc: int, method: Method) -> tuple[str, float | None]:
         """The method's set: its name, and seconds per image if it was made without a break."""
         adapter = self._adapter(method)
         source = self.out / f"ipc-{self.config.ipc[0]}" / "adapters" / adapter
         if not project.path("adapters", adapter).exists():
             shutil.copytree(source, project.path("adapters", adapter))
-        settings = self._settings("synthesize", strategy=method.name, adapter=adapter,
-                                  **method.settings)  # fmt: skip
+        settings = self._settings(
+            "synthesize", strategy=method.name, adapter=adapter, **method.settings
+        )
         assert isinstance(settings, SynthesizeConfig)
         before = set(project.path("distilled").glob("*"))
         started = time.monotonic()
@@ -208,22 +227,38 @@ class _Bench:
         return name, known
 
     def _evaluated(
-        self, project: Project, ipc: int, method: Method, name: str, student: str,
+        self,
+        project: Project,
+        ipc: int,
+        method: Method,
+        name: str,
+        student: str,
         seconds: float | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         settings = self._settings(
-            "evaluate", set_name=name, student=student, baselines=self.config.baselines,
-            seeds=self.config.seeds, student_steps=self.config.student_steps,
-            distribution=False, soft_labels=self.config.soft_labels,
-        )  # fmt: skip
+            "evaluate",
+            set_name=name,
+            student=student,
+            baselines=self.config.baselines,
+            seeds=self.config.seeds,
+            student_steps=self.config.student_steps,
+            distribution=False,
+            soft_labels=self.config.soft_labels,
+        )
         assert isinstance(settings, EvaluateConfig)
         with project.lock():
             evaluation.run(project, settings, self.emit)
             report = evaluation.load_report(project, name)
         assert report is not None
-        benchmark_report.add(self.out, ipc=ipc, label=method.label, set_name=name, report=report,
-                             seconds_per_image=seconds, description=method.strategy.source
-                             )  # fmt: skip
+        benchmark_report.add(
+            self.out,
+            ipc=ipc,
+            label=method.label,
+            set_name=name,
+            report=report,
+            seconds_per_image=seconds,
+            description=method.strategy.source,
+        )
         benchmark_report.write(self.out)
         mean = report["accuracy"][name]["mean"]
         self.emit(Log("benchmark", f"{method.label}, {ipc} a class, {student}: {mean:.1%}"))
@@ -233,12 +268,17 @@ def _claim(bench: _Bench) -> None:
     """Write down what is compared; another data set or protocol needs another folder."""
     config = bench.config
     fixed = {
-        "data": config.data, "demo": config.demo, "classes": list(config.classes),
-        "max_per_class": config.max_per_class, "test_data": config.test_data,
-        "preset": config.preset, "student_steps": config.student_steps,
-        "project": bench.shared.to_dict(), "overrides": bench.overrides,
+        "data": config.data,
+        "demo": config.demo,
+        "classes": list(config.classes),
+        "max_per_class": config.max_per_class,
+        "test_data": config.test_data,
+        "preset": config.preset,
+        "student_steps": config.student_steps,
+        "project": bench.shared.to_dict(),
+        "overrides": bench.overrides,
         "adapter_ipc": config.ipc[0],
-    }  # fmt: skip
+    }
     path = bench.out / "benchmark.json"
     if path.exists():
         before = storage.read_json(path)["fixed"]
@@ -246,8 +286,9 @@ def _claim(bench: _Bench) -> None:
         if different:
             raise ConfigError(
                 f"this folder holds a benchmark with another {', '.join(different)}.",
-                where=bench.out, fix="Use another --out, or the same settings.",
-            )  # fmt: skip
+                where=bench.out,
+                fix="Use another --out, or the same settings.",
+            )
     storage.write_json(path, {"fixed": fixed, "settings": config.to_dict()})
 
 

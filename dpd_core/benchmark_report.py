@@ -22,9 +22,15 @@ _REAL_ORDER = ("random", "medoid", "herding", "kcenter", "rded", "exchanged", "f
 
 
 def add(
-    out: Path, *, ipc: int, label: str, set_name: str, report: dict[str, Any],
-    seconds_per_image: float | None, description: str,
-) -> None:  # fmt: skip
+    out: Path,
+    *,
+    ipc: int,
+    label: str,
+    set_name: str,
+    report: dict[str, Any],
+    seconds_per_image: float | None,
+    description: str,
+) -> None:
     """Store one evaluation: the set's row and those of the real subsets measured beside it.
 
     Args:
@@ -42,12 +48,19 @@ def add(
         for name, entry in accuracy.items():
             ours = name == set_name
             row = {
-                "label": label if ours else name, "kind": "distilled" if ours else "real",
-                "ipc": ipc, "student": student, "labels": labels, "mean": entry["mean"],
-                "std": entry["std"], "runs": entry["runs"], "images": entry["images"],
+                "label": label if ours else name,
+                "kind": "distilled" if ours else "real",
+                "ipc": ipc,
+                "student": student,
+                "labels": labels,
+                "mean": entry["mean"],
+                "std": entry["std"],
+                "runs": entry["runs"],
+                "images": entry["images"],
                 "seconds_per_image": seconds_per_image if ours else None,
-                "source": description if ours else "", "protocol": report["protocol"],
-            }  # fmt: skip
+                "source": description if ours else "",
+                "protocol": report["protocol"],
+            }
             parts = (f"ipc-{ipc}", student, labels, row["kind"], row["label"])
             file = "--".join(storage.safe_name(str(part)) for part in parts)
             storage.write_json(out / "results" / f"{file}.json", row)
@@ -70,8 +83,11 @@ def write(out: Path) -> dict[str, str]:
     storage.write_json(out / "report.json", report)
     storage.write_bytes(out / "report.md", markdown(report).encode())
     storage.write_bytes(out / "chart.svg", chart(report["rows"]).encode())
-    return {"json": str(out / "report.json"), "markdown": str(out / "report.md"),
-            "chart": str(out / "chart.svg")}  # fmt: skip
+    return {
+        "json": str(out / "report.json"),
+        "markdown": str(out / "report.md"),
+        "chart": str(out / "chart.svg"),
+    }
 
 
 def label_robust_score(ior: float, hlr: float, weight: float = LRS_WEIGHT) -> float:
@@ -97,26 +113,41 @@ def markdown(report: dict[str, Any]) -> str:
         lines += [f"### {student}, {labels} labels", "", *_table(part), ""]
     model = report["model"]
     if model:
-        lines += [f"Model {model['model_mb']} MB, adapter {model['adapter_mb']} MB, peak memory "
-                  f"{report['memory_mb']} MB.", ""]  # fmt: skip
+        lines += [
+            f"Model {model['model_mb']} MB, adapter {model['adapter_mb']} MB, peak memory "
+            f"{report['memory_mb']} MB.",
+            "",
+        ]
     return "\n".join(lines)
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     numbers = sorted({row["ipc"] for row in rows})
-    head = ["training set", *(f"{ipc} a class" for ipc in numbers), "over random",
-            "label-robust score", "s an image"]  # fmt: skip
+    head = [
+        "training set",
+        *(f"{ipc} a class" for ipc in numbers),
+        "over random",
+        "label-robust score",
+        "s an image",
+    ]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for kind, label in dict.fromkeys((row["kind"], row["label"]) for row in rows):
         mine = {row["ipc"]: row for row in rows if (row["kind"], row["label"]) == (kind, label)}
         scores = [row["scores"] for row in mine.values()]
         cells = [_percent(mine.get(ipc)) for ipc in numbers]
-        over = [f"{score['over_random'] * 100:+.1f}" for score in scores
-                if score["over_random"] is not None]  # fmt: skip
-        robust = [f"{score['label_robust']:.3f}" for score in scores
-                  if score["label_robust"] is not None]  # fmt: skip
-        seconds = [f"{row['seconds_per_image']:.2f}" for row in mine.values()
-                   if row["seconds_per_image"] is not None]  # fmt: skip
+        over = [
+            f"{score['over_random'] * 100:+.1f}"
+            for score in scores
+            if score["over_random"] is not None
+        ]
+        robust = [
+            f"{score['label_robust']:.3f}" for score in scores if score["label_robust"] is not None
+        ]
+        seconds = [
+            f"{row['seconds_per_image']:.2f}"
+            for row in mine.values()
+            if row["seconds_per_image"] is not None
+        ]
         name = f"{label} (real)" if kind == "real" else label
         shown = [
             name.replace("|", "\\|"),
@@ -136,12 +167,16 @@ def _percent(row: dict[str, Any] | None) -> str:
 
 def _scores(row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> dict[str, float | None]:
     """Improvement over as many random real images, and the label-robust score."""
-    same = [other for other in rows if other["student"] == row["student"]
-            and other["kind"] == "real"]  # fmt: skip
+    same = [
+        other for other in rows if other["student"] == row["student"] and other["kind"] == "real"
+    ]
 
     def mean(label: str, *, ipc: int | None = None, labels: str = "hard") -> float | None:
-        found = [other["mean"] for other in same if other["label"] == label
-                 and other["labels"] == labels and ipc in (None, other["ipc"])]  # fmt: skip
+        found = [
+            other["mean"]
+            for other in same
+            if other["label"] == label and other["labels"] == labels and ipc in (None, other["ipc"])
+        ]
         return found[0] if found else None
 
     random, full = mean("random", ipc=row["ipc"], labels=row["labels"]), mean("full")
@@ -155,8 +190,14 @@ def _scores(row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> dict[str, fl
 def _place(row: dict[str, Any]) -> tuple[Any, ...]:
     real = row["kind"] == "real"
     known = _REAL_ORDER.index(row["label"]) if row["label"] in _REAL_ORDER else len(_REAL_ORDER)
-    return (row["student"], row["labels"], not real, known if real else 0,
-            "" if real else row["label"], row["ipc"])  # fmt: skip
+    return (
+        row["student"],
+        row["labels"],
+        not real,
+        known if real else 0,
+        "" if real else row["label"],
+        row["ipc"],
+    )
 
 
 def _model_size(out: Path) -> dict[str, float]:
@@ -186,8 +227,10 @@ def chart(rows: list[dict[str, Any]]) -> str:
     panels = sorted({(row["student"], row["ipc"]) for row in rows})
     parts, top = [], 0.0
     for student, ipc in panels:
-        mine = sorted((row for row in rows if (row["student"], row["ipc"]) == (student, ipc)),
-                      key=lambda row: -row["mean"])  # fmt: skip
+        mine = sorted(
+            (row for row in rows if (row["student"], row["ipc"]) == (student, ipc)),
+            key=lambda row: -row["mean"],
+        )
         parts.append(_panel(f"{student}, {ipc} images a class", mine, top))
         top += _TOP + _ROW * len(mine) + 16
     height = max(top, 40)

@@ -52,9 +52,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, *, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
+    path: Path,
+    *,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
     others: Mapping[str, Tensor] = MappingProxyType({}),
-) -> tuple[int, list[dict[str, float]]]:  # fmt: skip
+) -> tuple[int, list[dict[str, float]]]:
     """Restore what :func:`save_checkpoint` wrote, in place; 0 steps if there is no file.
 
     Returns:
@@ -87,9 +90,12 @@ def load_checkpoint(
 
 
 def resume_checkpoint(
-    path: Path, *, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
+    path: Path,
+    *,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
     others: Mapping[str, Tensor] = MappingProxyType({}),
-) -> tuple[int, list[dict[str, float]]]:  # fmt: skip
+) -> tuple[int, list[dict[str, float]]]:
     """Like :func:`load_checkpoint`, where a damaged file is the user's to decide on.
 
     Raises:
@@ -98,9 +104,11 @@ def resume_checkpoint(
     try:
         return load_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"the checkpoint is damaged ({error}).", where=path,
-                         fix="Delete it; the training then starts from its first step."
-                         ) from error  # fmt: skip
+        raise ModelError(
+            f"the checkpoint is damaged ({error}).",
+            where=path,
+            fix="Delete it; the training then starts from its first step.",
+        ) from error
 
 
 def run_steps(
@@ -131,8 +139,9 @@ def run_steps(
     done, _ = resume_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
 
     def save() -> None:
-        save_checkpoint(path, step=done, parameters=parameters, optimizer=optimizer, history=[],
-                        others=others)  # fmt: skip
+        save_checkpoint(
+            path, step=done, parameters=parameters, optimizer=optimizer, history=[], others=others
+        )
 
     while done < steps:
         loss = step(done)

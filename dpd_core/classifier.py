@@ -95,16 +95,30 @@ def train_classifier(
         limit = f"to stay within {max_steps} steps"
         emit(Log(stage, f"the latent classifier trains {planned} of {epochs} epochs {limit}"))
     trainer = ClassifierTrainer(
-        latents, labels, classes=classes, train=train, validation=validation, epochs=planned,
-        seed=seed, hardware=hardware,
-    )  # fmt: skip
+        latents,
+        labels,
+        classes=classes,
+        train=train,
+        validation=validation,
+        epochs=planned,
+        seed=seed,
+        hardware=hardware,
+    )
     accuracy, epoch = trainer.fit(path / "checkpoint.safetensors", emit, stage)
     classifier = trainer.best_classifier()
     classifier.metadata = {
-        "key": key, "classes": classes, "channels": classifier.channels, "recipe": RECIPE,
-        "epochs": planned, "seed": seed, "train": len(train), "validation": len(validation),
-        "validation_accuracy": accuracy, "epoch": epoch, "latents": latents.key,
-    }  # fmt: skip
+        "key": key,
+        "classes": classes,
+        "channels": classifier.channels,
+        "recipe": RECIPE,
+        "epochs": planned,
+        "seed": seed,
+        "train": len(train),
+        "validation": len(validation),
+        "validation_accuracy": accuracy,
+        "epoch": epoch,
+        "latents": latents.key,
+    }
     _write(path, classifier)
     (path / "checkpoint.safetensors").unlink(missing_ok=True)
     return classifier
@@ -158,9 +172,11 @@ def load_classifier(project: Project, key: str | None = None) -> LatentClassifie
     folder = project.path("classifier")
     if key is None:
         if not (folder / _CURRENT).exists():
-            raise StageMissing("there is no latent classifier yet.", where=project.root,
-                               fix=f"Run `python -m dpd_core train --project {project.root}`."
-                               )  # fmt: skip
+            raise StageMissing(
+                "there is no latent classifier yet.",
+                where=project.root,
+                fix=f"Run `python -m dpd_core train --project {project.root}`.",
+            )
         content = storage.read_json(folder / _CURRENT, fix=_FIX)
         if not isinstance(content, dict) or not _is_key(content.get("key")):
             raise ProjectError("it names no classifier.", where=folder / _CURRENT, fix=_FIX)
@@ -185,8 +201,7 @@ def read_classifier(path: Path) -> LatentClassifier:
         classifier = LatentClassifier(metadata["classes"], metadata["channels"])
         classifier.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ProjectError(f"not a readable classifier ({error}).", where=path,
-                           fix=_FIX) from error  # fmt: skip
+        raise ProjectError(f"not a readable classifier ({error}).", where=path, fix=_FIX) from error
     classifier.metadata = metadata
     return classifier.eval().requires_grad_(False)
 
@@ -208,16 +223,20 @@ def _check_fits(metadata: dict[str, Any], weights: dict[str, Tensor]) -> None:
 
 def _check_classes(classes: list[str], labels: Sequence[str]) -> None:
     if len(classes) < 2:
-        raise DatasetError("a classifier needs at least two classes.", where=", ".join(classes),
-                           fix="Add a class to the data set.")  # fmt: skip
+        raise DatasetError(
+            "a classifier needs at least two classes.",
+            where=", ".join(classes),
+            fix="Add a class to the data set.",
+        )
     counts = Counter(labels)
     single = [name for name, count in counts.items() if count < 2]
     if single:
         raise DatasetError(
             "the class has a single training image; the latent classifier needs one to learn "
-            "from and one to validate on.", where=single[0],
+            "from and one to validate on.",
+            where=single[0],
             fix="Add images or leave the class out.",
-        )  # fmt: skip
+        )
 
 
 def _capped(epochs: int, images: int, max_steps: int) -> int:

@@ -9,11 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 RECIPE: dict[str, Any] = {
-    "version": 1, "widths": [64, 128, 256], "blocks": 2, "strides": [1, 2, 2], "dropout": 0.1,
-    "learning_rate": 1e-3, "last_learning_rate": 1e-6, "weight_decay": 1e-3, "warmup_epochs": 5,
-    "warmup_start": 0.01, "batch_size": 128, "flip": 0.5, "validation": 0.1,
+    "version": 1,
+    "widths": [64, 128, 256],
+    "blocks": 2,
+    "strides": [1, 2, 2],
+    "dropout": 0.1,
+    "learning_rate": 1e-3,
+    "last_learning_rate": 1e-6,
+    "weight_decay": 1e-3,
+    "warmup_epochs": 5,
+    "warmup_start": 0.01,
+    "batch_size": 128,
+    "flip": 0.5,
+    "validation": 0.1,
     "validate_epochs": 5,
-}  # fmt: skip
+}
 """The published hyper-parameters; part of a trained classifier's key."""
 
 

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 _CHECKPOINT_EPOCHS, _CHECKPOINT_SECONDS = 10, 20.0
 
 
-def split_rows(
-    ids: Sequence[str], labels: Sequence[str], seed: int
-) -> tuple[list[int], list[int]]:  # fmt: skip
+def split_rows(ids: Sequence[str], labels: Sequence[str], seed: int) -> tuple[list[int], list[int]]:
     """Rows to train on and rows to validate on.
 
     A tenth of each class, at least one image, is drawn by a generator of the class's own.
@@ -77,9 +75,17 @@ class ClassifierTrainer:
     """
 
     def __init__(
-        self, latents: Latents, labels: Sequence[str], *, classes: list[str], train: list[int],
-        validation: list[int], epochs: int, seed: int, hardware: Hardware,
-    ):  # fmt: skip
+        self,
+        latents: Latents,
+        labels: Sequence[str],
+        *,
+        classes: list[str],
+        train: list[int],
+        validation: list[int],
+        epochs: int,
+        seed: int,
+        hardware: Hardware,
+    ):
         self.latents, self.epochs, self.seed = latents, epochs, seed
         self.device, self.hardware = hardware.device, hardware
         column = {name: k for k, name in enumerate(classes)}
@@ -90,9 +96,10 @@ class ClassifierTrainer:
             self.model = LatentClassifier(classes, latents.mean.shape[1])
         self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=RECIPE["learning_rate"],
+            self.model.parameters(),
+            lr=RECIPE["learning_rate"],
             weight_decay=RECIPE["weight_decay"],
-        )  # fmt: skip
+        )
         self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.history: list[dict[str, float]] = []
 
@@ -188,9 +195,12 @@ class ClassifierTrainer:
 
     def _save(self, checkpoint: Path, epochs: int) -> None:
         save_checkpoint(
-            checkpoint, step=epochs, parameters=self._state(), optimizer=self.optimizer,
+            checkpoint,
+            step=epochs,
+            parameters=self._state(),
+            optimizer=self.optimizer,
             history=self.history,
-        )  # fmt: skip
+        )
 
     def _resume(self, checkpoint: Path, emit: Emit, stage: str) -> int:
         """Epochs that an interrupted run has finished."""

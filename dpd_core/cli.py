@@ -63,17 +63,30 @@ def main(arguments: list[str] | None = None) -> int:
         terminal.close()
         stopped = isinstance(error, JobStopped)
         if as_json:
-            failure = {"what": error.what, "where": error.where, "fix": error.fix,
-                       "kind": type(error).__name__}  # fmt: skip
+            failure = {
+                "what": error.what,
+                "where": error.where,
+                "fix": error.fix,
+                "kind": type(error).__name__,
+            }
             print(json.dumps({"ok": False, "command": command, "error": failure}))
         print(f"{'Stopped' if stopped else 'Error'}: {error}", file=sys.stderr)
         return 130 if stopped else 1
     terminal.close()
     seconds, memory = round(time.monotonic() - started, 1), peak_resident_memory()
     if as_json:
-        print(json.dumps({"ok": True, "command": command, "project": options.get("project"),
-                          "seconds": seconds, "peak_memory_mb": memory,
-                          "results": results}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "ok": True,
+                    "command": command,
+                    "project": options.get("project"),
+                    "seconds": seconds,
+                    "peak_memory_mb": memory,
+                    "results": results,
+                }
+            )
+        )
     else:
         for stage, result in results.items():
             print(f"{stage}: {_summary(result)}")
@@ -111,8 +124,10 @@ def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     def emit(event: Any) -> None:
         terminal.show(event)
         if asked:
-            raise JobStopped("stopped as asked; what was finished is kept.",
-                             fix="Give the same command again to go on.")  # fmt: skip
+            raise JobStopped(
+                "stopped as asked; what was finished is kept.",
+                fix="Give the same command again to go on.",
+            )
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -211,8 +226,11 @@ def _parse_assignment(text: str) -> tuple[str, str, str]:
     path, separator, value = text.partition("=")
     stage, dot, name = path.partition(".")
     if not separator or not dot or stage not in STAGES:
-        raise ConfigError(f"got {text!r}.", where="--set",
-                          fix="Write it as STAGE.NAME=VALUE, like train.steps=500.")  # fmt: skip
+        raise ConfigError(
+            f"got {text!r}.",
+            where="--set",
+            fix="Write it as STAGE.NAME=VALUE, like train.steps=500.",
+        )
     return stage, name.replace("-", "_"), value
 
 
@@ -238,8 +256,13 @@ def _parser() -> argparse.ArgumentParser:
         for field in dataclasses.fields(CONFIGS[stage]):
             if field.name in names:
                 _add_flag(everything, CONFIGS[stage], field)
-    everything.add_argument("--set", action="append", default=[], metavar="STAGE.NAME=VALUE",
-                            help="Any other setting of a stage; can be repeated.")  # fmt: skip
+    everything.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.NAME=VALUE",
+        help="Any other setting of a stage; can be repeated.",
+    )
     everything.add_argument("--force", action="store_true", help="Run finished stages again.")
     text = "Recompute the digests of everything the project recorded; say what differs."
     commands.add_parser("verify", parents=[basic], help=text, description=text)
@@ -262,8 +285,13 @@ def _add_benchmark(commands: Any) -> None:
     for kind in (config, ProjectConfig):
         for field in dataclasses.fields(kind):
             _add_flag(command, kind, field)
-    command.add_argument("--set", action="append", default=[], metavar="STAGE.NAME=VALUE",
-                         help="Any setting of a stage, for all strategies.")  # fmt: skip
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="STAGE.NAME=VALUE",
+        help="Any setting of a stage, for all strategies.",
+    )
 
 
 def _add_flag(
@@ -272,8 +300,10 @@ def _add_flag(
     """One flag for one field. Values stay text: the settings class checks and converts them."""
     meta = field.metadata
     text = meta["help"].replace("%", "%%")
-    limits = [f"at least {meta['low']:g}" if meta["low"] is not None else "",
-              f"at most {meta['high']:g}" if meta["high"] is not None else ""]  # fmt: skip
+    limits = [
+        f"at least {meta['low']:g}" if meta["low"] is not None else "",
+        f"at most {meta['high']:g}" if meta["high"] is not None else "",
+    ]
     notes = [part for part in (*limits, meta["unit"]) if part]
     default = field.default
     if isinstance(default, tuple):

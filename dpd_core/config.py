@@ -44,9 +44,14 @@ def setting(
         once: Whether it is meant for a single run: the next one begins with the default again.
     """
     metadata = {
-        "help": help, "low": low, "high": high,
-        "choices": choices, "unit": unit, "advanced": advanced, "once": once,
-    }  # fmt: skip
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "unit": unit,
+        "advanced": advanced,
+        "once": once,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -119,9 +124,10 @@ class StageConfig:
     def lasting(self) -> Self:
         """A copy without what was meant for a single run; what a next run begins with."""
         fields = {field.name: field for field in dataclasses.fields(self)}
-        return dataclasses.replace(self, **{
-            name: field.default for name, field in fields.items() if field.metadata["once"]
-        })  # fmt: skip
+        return dataclasses.replace(
+            self,
+            **{name: field.default for name, field in fields.items() if field.metadata["once"]},
+        )
 
 
 def _coerce(value: Any, hint: Any, name: str) -> Any:
@@ -139,8 +145,14 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:
             return tuple(item(part.strip() if isinstance(part, str) else part) for part in parts)
         if origin is bool:
             if isinstance(value, str):
-                return {"true": True, "yes": True, "1": True, "false": False, "no": False,
-                        "0": False}[value.lower()]  # fmt: skip
+                return {
+                    "true": True,
+                    "yes": True,
+                    "1": True,
+                    "false": False,
+                    "no": False,
+                    "0": False,
+                }[value.lower()]
             if not isinstance(value, (bool, int)):
                 raise ValueError
             return bool(value)
@@ -169,16 +181,22 @@ class ProjectConfig(StageConfig):
 
     model: str = setting("bundled", "Text-to-image model: 'bundled', a Hub id or a local folder.")
     image_size: int = setting(
-        0, "Side of the square images the model sees; 0 takes the model's own.",
-        low=0, high=1024, unit="px", advanced=True,
-    )  # fmt: skip
+        0,
+        "Side of the square images the model sees; 0 takes the model's own.",
+        low=0,
+        high=1024,
+        unit="px",
+        advanced=True,
+    )
     device: str = setting(
         "auto", "Device to compute on.", choices=("auto", "cpu", "cuda", "mps"), advanced=True
     )
     dtype: str = setting(
-        "auto", "Number format of the frozen networks.",
-        choices=("auto", "float32", "bfloat16", "float16"), advanced=True,
-    )  # fmt: skip
+        "auto",
+        "Number format of the frozen networks.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        advanced=True,
+    )
     seed: int = setting(0, "Every random choice of the project derives from it.", low=0)
 
 
@@ -187,9 +205,10 @@ class DatasetConfig(StageConfig):
     """Where the labelled images come from and how they are split."""
 
     data: str = setting(
-        "", "Image folder (one folder a class), zip or tar, Parquet, Hub data set id, or one of "
+        "",
+        "Image folder (one folder a class), zip or tar, Parquet, Hub data set id, or one of "
         "eurosat, ucmerced, aid, nwpu-resisc45.",
-    )  # fmt: skip
+    )
     demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
     demo_per_class: int = setting(40, "Demo scenes a class.", low=4, high=2000)
     test_data: str = setting("", "A separate folder or archive of test images.")
@@ -198,39 +217,48 @@ class DatasetConfig(StageConfig):
         0.25, "Share of each class kept for testing, if there is no test data.", low=0.0, high=0.9
     )
     validation: bool = setting(
-        False, "Leave the test images out, and test on a part of the training images instead (the "
+        False,
+        "Leave the test images out, and test on a part of the training images instead (the "
         "share test_fraction): for choosing settings, which must not be done on test images.",
         advanced=True,
-    )  # fmt: skip
+    )
     max_per_class: int = setting(0, "Use at most this many images a class; 0: all.", low=0)
     bands: tuple[int, ...] = setting(
-        (), "Which three bands (from 1) of a multi-band image are red, green and blue.",
+        (),
+        "Which three bands (from 1) of a multi-band image are red, green and blue.",
         advanced=True,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
 class PrototypesConfig(StageConfig):
     """Clustering each class in the latent space and choosing the representatives."""
 
-    ipc: int = setting(5, "Images per class: clusters, prototypes and distilled images.",
-                       low=1, high=500)  # fmt: skip
+    ipc: int = setting(
+        5, "Images per class: clusters, prototypes and distilled images.", low=1, high=500
+    )
     alpha: float = setting(
-        1.0, "Weight of the distance to the own centre in the margin min|z-c_j| - α|z-c_k|.",
-        low=0.0, high=100.0,
-    )  # fmt: skip
-    pool: int = setting(8, "Latents are average-pooled to pool × pool before clustering.",
-                        low=1, high=128)  # fmt: skip
+        1.0,
+        "Weight of the distance to the own centre in the margin min|z-c_j| - α|z-c_k|.",
+        low=0.0,
+        high=100.0,
+    )
+    pool: int = setting(
+        8, "Latents are average-pooled to pool × pool before clustering.", low=1, high=128
+    )
     n_init: int = setting(10, "KMeans restarts.", low=1, high=100, advanced=True)
     file: str = setting(
-        "", "Take the prototypes from this file in the published format instead of clustering.",
+        "",
+        "Take the prototypes from this file in the published format instead of clustering.",
         advanced=True,
-    )  # fmt: skip
+    )
     match_captions: str = setting(
-        "", "Vision-language model ('bundled', a Hub id or a local folder) whose captions of all "
+        "",
+        "Vision-language model ('bundled', a Hub id or a local folder) whose captions of all "
         "training images are clustered too; each prototype is then taken from where its image "
-        "cluster and the matching text cluster meet (PDS). Empty: images alone.", advanced=True,
-    )  # fmt: skip
+        "cluster and the matching text cluster meet (PDS). Empty: images alone.",
+        advanced=True,
+    )
     remove_outliers: bool = setting(False, "Leave out local outliers (LOF) before clustering.")
     outlier_fraction: float = setting(
         0.05, "Share of each class taken for outliers.", low=0.001, high=0.5, advanced=True
@@ -249,7 +277,7 @@ class CaptionsConfig(StageConfig):
         "template: class name only; vlm: caption of the prototype image; "
         "aggregated: the cluster's captions made one text.",
         choices=("template", "vlm", "aggregated"),
-    )  # fmt: skip
+    )
     template: str = setting(
         "A satellite image of {class}", "Sentence in which {class} is the readable class name."
     )
@@ -257,25 +285,33 @@ class CaptionsConfig(StageConfig):
         "bundled", "Vision-language model: 'bundled', a Hub id or a local folder."
     )
     name_class: bool = setting(
-        True, "Tell the captioner the class, so that it describes the image as what it is.",
+        True,
+        "Tell the captioner the class, so that it describes the image as what it is.",
         advanced=True,
-    )  # fmt: skip
+    )
     nearest: int = setting(5, "Images nearest each centre that are captioned.", low=1, high=100)
     common: float = setting(
-        0.7, "Words found in this share of the classes say nothing and are dropped.",
-        low=0.05, high=1.0, advanced=True,
-    )  # fmt: skip
-    max_words: int = setting(40, "Longest caption asked of the captioner.", low=3, high=300,
-                             unit="words", advanced=True)  # fmt: skip
+        0.7,
+        "Words found in this share of the classes say nothing and are dropped.",
+        low=0.05,
+        high=1.0,
+        advanced=True,
+    )
+    max_words: int = setting(
+        40, "Longest caption asked of the captioner.", low=3, high=300, unit="words", advanced=True
+    )
     batch_size: int = setting(16, "Images captioned at once.", low=1, high=512, advanced=True)
     only: tuple[str, ...] = setting(
-        (), "Write only these, and those that have none yet: class names, or CLASS/NUMBER for one "
-        "cluster; empty: all.", once=True,
-    )  # fmt: skip
-    rewrite: bool = setting(
-        False, "Also write over captions that people wrote; their texts stay in the history.",
+        (),
+        "Write only these, and those that have none yet: class names, or CLASS/NUMBER for one "
+        "cluster; empty: all.",
         once=True,
-    )  # fmt: skip
+    )
+    rewrite: bool = setting(
+        False,
+        "Also write over captions that people wrote; their texts stay in the history.",
+        once=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -288,37 +324,59 @@ class TrainConfig(StageConfig):
     rank: int = setting(4, "LoRA rank.", low=1, high=512)
     lora_alpha: int = setting(0, "LoRA alpha; 0 takes the rank.", low=0, high=1024, advanced=True)
     targets: str = setting(
-        "attention", "What is trained: LoRA on the attention projections (as published), LoRA on "
+        "attention",
+        "What is trained: LoRA on the attention projections (as published), LoRA on "
         "all linear and convolution layers, or the whole UNet itself, which wants a smaller "
-        "learning rate.", choices=("attention", "all", "whole"), advanced=True,
-    )  # fmt: skip
+        "learning rate.",
+        choices=("attention", "all", "whole"),
+        advanced=True,
+    )
     decoder_steps: int = setting(
-        0, "Steps of fine-tuning the autoencoder's decoder on the training images beforehand; 0: "
+        0,
+        "Steps of fine-tuning the autoencoder's decoder on the training images beforehand; 0: "
         "none. A small autoencoder, such as the bundled one, blurs images unlike those it was "
-        "trained on.", low=0, high=1_000_000, unit="steps", advanced=True,
-    )  # fmt: skip
+        "trained on.",
+        low=0,
+        high=1_000_000,
+        unit="steps",
+        advanced=True,
+    )
     consistency_weight: float = setting(
-        0.1, "Weight of the classification-consistency loss, which makes a frozen classifier name "
+        0.1,
+        "Weight of the classification-consistency loss, which makes a frozen classifier name "
         "the class of what the model is about to draw; 0 is plain diffusion training.",
-        low=0.0, high=100.0,
-    )  # fmt: skip
+        low=0.0,
+        high=100.0,
+    )
     consistency_max_noise: float = setting(
-        0.6, "Consistency is asked only on this first share of the noise levels, where the "
-        "predicted clean latent means something.", low=0.0, high=1.0, advanced=True,
-    )  # fmt: skip
+        0.6,
+        "Consistency is asked only on this first share of the noise levels, where the "
+        "predicted clean latent means something.",
+        low=0.0,
+        high=1.0,
+        advanced=True,
+    )
     representativeness: float = setting(
-        0.0, "Weight of being near the class's least similar real latents (minimax).",
-        low=0.0, high=100.0, advanced=True,
-    )  # fmt: skip
+        0.0,
+        "Weight of being near the class's least similar real latents (minimax).",
+        low=0.0,
+        high=100.0,
+        advanced=True,
+    )
     diversity: float = setting(
-        0.0, "Weight of keeping the class's predicted latents apart (minimax).",
-        low=0.0, high=100.0, advanced=True,
-    )  # fmt: skip
+        0.0,
+        "Weight of keeping the class's predicted latents apart (minimax).",
+        low=0.0,
+        high=100.0,
+        advanced=True,
+    )
     warmup_steps: int = setting(200, "Learning-rate warm-up.", low=0, unit="steps", advanced=True)
     schedule: str = setting(
-        "constant", "Learning rate after the warm-up.", choices=("constant", "cosine"),
+        "constant",
+        "Learning rate after the warm-up.",
+        choices=("constant", "cosine"),
         advanced=True,
-    )  # fmt: skip
+    )
     weight_decay: float = setting(1e-2, "AdamW weight decay.", low=0.0, high=1.0, advanced=True)
     min_snr_gamma: float = setting(
         5.0, "Min-SNR loss weighting; 0 turns it off.", low=0.0, high=100.0, advanced=True
@@ -328,16 +386,22 @@ class TrainConfig(StageConfig):
         0.0, "Share of samples trained without words.", low=0.0, high=1.0, advanced=True
     )
     flips: bool = setting(False, "Mirror latents at random while training.", advanced=True)
-    classifier_epochs: int = setting(200, "Epochs of the latent classifier.", low=1, high=10_000,
-                                     advanced=True)  # fmt: skip
+    classifier_epochs: int = setting(
+        200, "Epochs of the latent classifier.", low=1, high=10_000, advanced=True
+    )
     classifier_steps: int = setting(
-        0, "Most optimizer steps of the latent classifier, whatever its epochs; 0: no limit.",
-        low=0, unit="steps", advanced=True,
-    )  # fmt: skip
-    checkpoint_steps: int = setting(500, "Save a checkpoint this often.", low=1, unit="steps",
-                                    advanced=True)  # fmt: skip
-    preview_steps: int = setting(500, "Make preview images this often; 0: never.", low=0,
-                                 unit="steps", advanced=True)  # fmt: skip
+        0,
+        "Most optimizer steps of the latent classifier, whatever its epochs; 0: no limit.",
+        low=0,
+        unit="steps",
+        advanced=True,
+    )
+    checkpoint_steps: int = setting(
+        500, "Save a checkpoint this often.", low=1, unit="steps", advanced=True
+    )
+    preview_steps: int = setting(
+        500, "Make preview images this often; 0: never.", low=0, unit="steps", advanced=True
+    )
     gradient_checkpointing: bool = setting(
         False, "Trade time for memory on large models.", advanced=True
     )
@@ -347,69 +411,112 @@ class TrainConfig(StageConfig):
 class SynthesizeConfig(StageConfig):
     """Sampling under prototype guidance and choosing among candidates."""
 
-    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({
-        "refine_networks": "exchange_networks",
-        "refine_network_steps": "exchange_network_steps",
-    })  # fmt: skip
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "refine_networks": "exchange_networks",
+            "refine_network_steps": "exchange_network_steps",
+        }
+    )
     strategy: str = setting("dpd", "Named start + guidance + selection.")
     strength: float = setting(
-        0.0, "Share of the noise schedule that is sampled, from the noised prototype on; 0 takes "
-        "the strategy's own.", low=0.0, high=1.0, advanced=True,
-    )  # fmt: skip
+        0.0,
+        "Share of the noise schedule that is sampled, from the noised prototype on; 0 takes "
+        "the strategy's own.",
+        low=0.0,
+        high=1.0,
+        advanced=True,
+    )
     selection: str = setting(
-        "strategy", "Rule that keeps one candidate a slot.",
-        choices=("strategy", "margin", "first", "correct", "difficulty", "diverse"), advanced=True,
-    )  # fmt: skip
+        "strategy",
+        "Rule that keeps one candidate a slot.",
+        choices=("strategy", "margin", "first", "correct", "difficulty", "diverse"),
+        advanced=True,
+    )
     detail: float = setting(
-        -1.0, "Share of the prototype's detail, which the autoencoder loses, that is put back; "
+        -1.0,
+        "Share of the prototype's detail, which the autoencoder loses, that is put back; "
         "-1 takes the strategy's own. Near 1 the images resemble their prototypes closely.",
-        low=-1.0, high=1.0, advanced=True,
-    )  # fmt: skip
+        low=-1.0,
+        high=1.0,
+        advanced=True,
+    )
     decoder: str = setting(
-        "strategy", "Decoder of the autoencoder: the strategy's choice, the model's own, or the "
+        "strategy",
+        "Decoder of the autoencoder: the strategy's choice, the model's own, or the "
         "one that the train stage has tuned to the training images (--decoder-steps).",
-        choices=("strategy", "model", "tuned"), advanced=True,
-    )  # fmt: skip
+        choices=("strategy", "model", "tuned"),
+        advanced=True,
+    )
     exchange_tries: int = setting(
-        8, "Other members of its cluster tried for each prototype, by strategies that choose "
-        "prototypes anew; 0: none.", low=0, high=10_000, advanced=True,
-    )  # fmt: skip
+        8,
+        "Other members of its cluster tried for each prototype, by strategies that choose "
+        "prototypes anew; 0: none.",
+        low=0,
+        high=10_000,
+        advanced=True,
+    )
     refine_steps: int = setting(
-        -1, "Steps of refining the whole set after sampling; 0: none, -1 takes the strategy's "
+        -1,
+        "Steps of refining the whole set after sampling; 0: none, -1 takes the strategy's "
         "own. Students learn more from it; it leaves a fine grain.",
-        low=-1, high=100_000, advanced=True,
-    )  # fmt: skip
-    refine_rate: float = setting(0.005, "Step size of refining, in grey levels from 0 to 1.",
-                                 low=0.0, high=1.0, advanced=True)  # fmt: skip
-    refine_size: int = setting(64, "Side at which the choice and refining compare images.",
-                               low=16, high=512, unit="px", advanced=True)  # fmt: skip
+        low=-1,
+        high=100_000,
+        advanced=True,
+    )
+    refine_rate: float = setting(
+        0.005,
+        "Step size of refining, in grey levels from 0 to 1.",
+        low=0.0,
+        high=1.0,
+        advanced=True,
+    )
+    refine_size: int = setting(
+        64,
+        "Side at which the choice and refining compare images.",
+        low=16,
+        high=512,
+        unit="px",
+        advanced=True,
+    )
     exchange_networks: int = setting(
-        2, "Networks that the choice of prototypes looks through.",
-        low=1, high=100, advanced=True,
-    )  # fmt: skip
-    exchange_network_steps: int = setting(200, "Training steps of each of them.", low=8,
-                                        high=1_000_000, advanced=True)  # fmt: skip
+        2,
+        "Networks that the choice of prototypes looks through.",
+        low=1,
+        high=100,
+        advanced=True,
+    )
+    exchange_network_steps: int = setting(
+        200, "Training steps of each of them.", low=8, high=1_000_000, advanced=True
+    )
     adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
     steps: int = setting(50, "Sampling steps.", low=1, high=1000)
     scheduler: str = setting("ddim", "Solver.", choices=("ddim", "dpm++", "unipc"))
     cfg: float = setting(
-        7.5, "Classifier-free guidance scale; 1: none, 0 takes the strategy's own.",
-        low=0.0, high=50.0,
-    )  # fmt: skip
-    guidance_scale: float = setting(1.0, "Strength s of the prototype guidance.",
-                                    low=0.0, high=100.0)  # fmt: skip
-    guidance_start: float = setting(0.0, "Share of the steps after which guidance starts.",
-                                    low=0.0, high=1.0, advanced=True)  # fmt: skip
-    guidance_end: float = setting(0.8, "Share of the steps after which guidance ends.",
-                                  low=0.0, high=1.0, advanced=True)  # fmt: skip
+        7.5,
+        "Classifier-free guidance scale; 1: none, 0 takes the strategy's own.",
+        low=0.0,
+        high=50.0,
+    )
+    guidance_scale: float = setting(
+        1.0, "Strength s of the prototype guidance.", low=0.0, high=100.0
+    )
+    guidance_start: float = setting(
+        0.0, "Share of the steps after which guidance starts.", low=0.0, high=1.0, advanced=True
+    )
+    guidance_end: float = setting(
+        0.8, "Share of the steps after which guidance ends.", low=0.0, high=1.0, advanced=True
+    )
     spherical: bool = setting(False, "Aim at a random point near the prototype.", advanced=True)
-    candidates: int = setting(5, "Images sampled for each prototype; one is kept.",
-                              low=1, high=1000)  # fmt: skip
+    candidates: int = setting(
+        5, "Images sampled for each prototype; one is kept.", low=1, high=1000
+    )
     batch_size: int = setting(20, "Candidates sampled at once.", low=1, high=4096, advanced=True)
     keep_pinned: str = setting(
-        "", "Take the pinned images over from this set instead of sampling those slots; empty: "
-        "sample all.", advanced=True,
-    )  # fmt: skip
+        "",
+        "Take the pinned images over from this set instead of sampling those slots; empty: "
+        "sample all.",
+        advanced=True,
+    )
     set_name: str = setting("", "Name of the distilled set; empty makes one.", once=True)
 
 
@@ -419,23 +526,29 @@ class EvaluateConfig(StageConfig):
 
     set_name: str = setting("latest", "Distilled set to measure.")
     baselines: tuple[str, ...] = setting(
-        ("random", "medoid"), "Real training sets to compare with: random, medoid, herding, "
+        ("random", "medoid"),
+        "Real training sets to compare with: random, medoid, herding, "
         "kcenter, rded, exchanged (of the same size), full.",
-    )  # fmt: skip
+    )
     student: str = setting("convnet", "Student network: 'convnet', 'resnet18' or a Hub id.")
-    student_size: int = setting(64, "Side of the images students see.", low=16, high=512,
-                                unit="px", advanced=True)  # fmt: skip
+    student_size: int = setting(
+        64, "Side of the images students see.", low=16, high=512, unit="px", advanced=True
+    )
     student_steps: int = setting(600, "Training steps of each student.", low=1, high=10_000_000)
     student_batch: int = setting(32, "Student batch size.", low=2, high=4096, advanced=True)
     seeds: int = setting(3, "Students trained for each set.", low=1, high=100)
     soft_labels: bool = setting(
-        False, "Also train students on a teacher's probabilities in place of the classes; "
-        "reported apart.",
-    )  # fmt: skip
+        False,
+        "Also train students on a teacher's probabilities in place of the classes; reported apart.",
+    )
     distribution: bool = setting(True, "Also measure FID, KID, coverage and NN-SSIM.")
-    feature_steps: int = setting(600, "Training steps of the network whose features FID, KID "
-                                 "and coverage use.", low=1, high=10_000_000,
-                                 advanced=True)  # fmt: skip
+    feature_steps: int = setting(
+        600,
+        "Training steps of the network whose features FID, KID and coverage use.",
+        low=1,
+        high=10_000_000,
+        advanced=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -449,9 +562,10 @@ class ExportConfig(StageConfig):
     parquet: bool = setting(True, "Also write Parquet files with the images inside.")
     adapter: bool = setting(True, "Put the adapter beside the images.")
     soft_labels: bool = setting(
-        False, "Put a teacher's class probabilities of each image into a file beside them; the "
+        False,
+        "Put a teacher's class probabilities of each image into a file beside them; the "
         "teacher has seen all real training images.",
-    )  # fmt: skip
+    )
     push: str = setting("", "Hub data set id to push to; empty: do not push.", advanced=True)
 
 
@@ -470,11 +584,14 @@ class PreviewConfig(StageConfig):
     steps: int = setting(25, "Sampling steps.", low=1, high=1000)
     scheduler: str = setting("dpm++", "Solver.", choices=("ddim", "dpm++", "unipc"))
     cfg: float = setting(
-        4.0, "Classifier-free guidance scale; 1: none, 0 takes the strategy's own.",
-        low=0.0, high=50.0,
-    )  # fmt: skip
-    guidance_scale: float = setting(1.0, "Strength s of the prototype guidance.",
-                                    low=0.0, high=100.0)  # fmt: skip
+        4.0,
+        "Classifier-free guidance scale; 1: none, 0 takes the strategy's own.",
+        low=0.0,
+        high=50.0,
+    )
+    guidance_scale: float = setting(
+        1.0, "Strength s of the prototype guidance.", low=0.0, high=100.0
+    )
 
 
 @dataclass(frozen=True)
@@ -500,20 +617,24 @@ class BenchmarkConfig(StageConfig):
     strategies: tuple[str, ...] = setting(
         ("dpd+", "dpd", "d4m", "mgd3", "template"),
         "Strategies; NAME@SETTING=VALUE changes settings of one of them.",
-    )  # fmt: skip
+    )
     baselines: tuple[str, ...] = setting(
-        ("random", "medoid", "full"), "Real training sets: random, medoid, herding, kcenter, "
-        "rded, exchanged, full.",
-    )  # fmt: skip
+        ("random", "medoid", "full"),
+        "Real training sets: random, medoid, herding, kcenter, rded, exchanged, full.",
+    )
     students: tuple[str, ...] = setting(
         ("convnet",), "Student networks: 'convnet', 'resnet18' or Hub ids."
     )
     seeds: int = setting(3, "Students trained for each set.", low=1, high=100)
-    student_steps: int = setting(600, "Training steps of each student, the same for all sets.",
-                                 low=1, high=10_000_000)  # fmt: skip
+    student_steps: int = setting(
+        600, "Training steps of each student, the same for all sets.", low=1, high=10_000_000
+    )
     soft_labels: bool = setting(False, "Also measure with a teacher's soft labels, apart.")
-    preset: str = setting("standard", "Settings of the stages to start from.",
-                          choices=("quick", "standard", "published"))  # fmt: skip
+    preset: str = setting(
+        "standard",
+        "Settings of the stages to start from.",
+        choices=("quick", "standard", "published"),
+    )
     out: str = setting("out/benchmark", "Folder of projects, results and report.")
 
 

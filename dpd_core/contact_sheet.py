@@ -41,8 +41,12 @@ def write_contact_sheet(distilled: DistilledSet, index: DatasetIndex, *, slots: 
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
-    draw.text((MARGIN, 3), "left: prototype (real)   right: distilled (synthetic)",
-              fill="#555555", font=font)  # fmt: skip
+    draw.text(
+        (MARGIN, 3),
+        "left: prototype (real)   right: distilled (synthetic)",
+        fill="#555555",
+        font=font,
+    )
     for row, (class_name, members) in enumerate(rows.items()):
         top = TITLE + row * (TITLE + CELL + MARGIN)
         draw.text((MARGIN, top + 2), _drawable(index.readable(class_name)), fill="black", font=font)

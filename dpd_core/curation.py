@@ -30,8 +30,16 @@ if TYPE_CHECKING:
     from dpd_core.dataset import DatasetIndex, ImageRecord
     from dpd_core.project import Project
 
-__all__ = ["Decision", "choose_prototype", "decisions", "exclude", "include", "move_to_class",
-           "release_prototype", "undo"]  # fmt: skip
+__all__ = [
+    "Decision",
+    "choose_prototype",
+    "decisions",
+    "exclude",
+    "include",
+    "move_to_class",
+    "release_prototype",
+    "undo",
+]
 
 _LOG = ("prototypes", "decisions.jsonl")
 
@@ -70,19 +78,26 @@ def choose_prototype(project: Project, image_id: str) -> Decision:
     with _deciding(project) as desk:
         record = desk.train_images([image_id])[0]
         if image_id in desk.overrides.excluded:
-            raise DatasetError("the image is excluded from training.", where=image_id,
-                               fix="Include it again first.")  # fmt: skip
+            raise DatasetError(
+                "the image is excluded from training.",
+                where=image_id,
+                fix="Include it again first.",
+            )
         left = snapshot(project)
         if left is None:
-            raise StageMissing("there are no clusters yet.", where=project.root,
-                               fix="Run the stage 'prototypes' first.")  # fmt: skip
+            raise StageMissing(
+                "there are no clusters yet.",
+                where=project.root,
+                fix="Run the stage 'prototypes' first.",
+            )
         clusters = {i: k for i, (name, k) in left.clusters.items() if name == record.class_name}
         cluster = clusters.get(image_id)
         if cluster is None:
             raise DatasetError(
-                "the image is in no cluster of its class yet.", where=image_id,
+                "the image is in no cluster of its class yet.",
+                where=image_id,
                 fix="Run the stage 'prototypes' first; it was moved or included since.",
-            )  # fmt: skip
+            )
         others = [
             (number, other)
             for number, other in desk.overrides.chosen.get(record.class_name, {}).items()
@@ -106,9 +121,11 @@ def release_prototype(project: Project, image_id: str) -> Decision:
     """
     with _deciding(project) as desk:
         if not desk.drop_choices({image_id}):
-            raise DatasetError("the image was not chosen by hand.", where=image_id,
-                               fix="Reload the page; it may have been released already."
-                               )  # fmt: skip
+            raise DatasetError(
+                "the image was not chosen by hand.",
+                where=image_id,
+                fix="Reload the page; it may have been released already.",
+            )
         return desk.decide("release", [image_id])
 
 
@@ -149,8 +166,9 @@ def move_to_class(project: Project, ids: Sequence[str], class_name: str) -> Deci
         desk.records(ids)
         if class_name not in desk.index.classes:
             known = ", ".join(desk.index.classes)
-            raise DatasetError("there is no such class.", where=class_name,
-                               fix=f"Known classes: {known}.")  # fmt: skip
+            raise DatasetError(
+                "there is no such class.", where=class_name, fix=f"Known classes: {known}."
+            )
         for image_id in ids:
             desk.labels[image_id] = class_name
         desk.drop_choices(set(ids), unless=class_name)
@@ -189,11 +207,17 @@ def decisions(project: Project) -> list[Decision]:
     try:
         undone = {int(line["undo"]) for line in lines if "undo" in line}
         return [
-            Decision(int(line["number"]), str(line["when"]), str(line["action"]),
-                     tuple(line["ids"]), str(line["class"]), int(line["number"]) in undone)
+            Decision(
+                int(line["number"]),
+                str(line["when"]),
+                str(line["action"]),
+                tuple(line["ids"]),
+                str(line["class"]),
+                int(line["number"]) in undone,
+            )
             for line in lines
             if "undo" not in line
-        ]  # fmt: skip
+        ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProjectError("not a log of decisions.", where=path, fix=fix) from error
 
@@ -224,9 +248,11 @@ class _Desk:
             raise DatasetError("no image is selected.", fix="Select at least one.")
         for image_id in ids:
             if image_id not in self.index.by_id:
-                raise DatasetError("there is no such image.", where=image_id,
-                                   fix="Reload the page; the data set may have changed."
-                                   )  # fmt: skip
+                raise DatasetError(
+                    "there is no such image.",
+                    where=image_id,
+                    fix="Reload the page; the data set may have changed.",
+                )
         return [self.index.by_id[image_id] for image_id in ids]
 
     def train_images(self, ids: Sequence[str]) -> list[ImageRecord]:
@@ -234,8 +260,11 @@ class _Desk:
         records = self.records(ids)
         for record in records:
             if record.split != "train":
-                raise DatasetError("it is a test image, which is never trained on.",
-                                   where=record.id, fix="Select training images.")  # fmt: skip
+                raise DatasetError(
+                    "it is a test image, which is never trained on.",
+                    where=record.id,
+                    fix="Select training images.",
+                )
         return records
 
     def choose(self, class_name: str, chosen: dict[int, str]) -> None:
@@ -265,8 +294,11 @@ class _Desk:
         )
         for (name, split), count in before.items():
             if count and not after[name, split]:
-                raise DatasetError(f"the class would have no {split} image left.", where=name,
-                                   fix="Leave at least one in it.")  # fmt: skip
+                raise DatasetError(
+                    f"the class would have no {split} image left.",
+                    where=name,
+                    fix="Leave at least one in it.",
+                )
 
     def decide(self, action: str, ids: Sequence[str], class_name: str = "") -> Decision:
         """Write the files and the log."""
@@ -280,8 +312,16 @@ class _Desk:
         number = len(decisions(self.project)) + 1
         decision = Decision(number, _now(), action, tuple(ids), class_name)
         self.write()
-        self.append({"number": number, "when": decision.when, "action": action,
-                     "ids": list(ids), "class": class_name, "facts": changed})  # fmt: skip
+        self.append(
+            {
+                "number": number,
+                "when": decision.when,
+                "action": action,
+                "ids": list(ids),
+                "class": class_name,
+                "facts": changed,
+            }
+        )
         return decision
 
     def write(self) -> None:
@@ -301,9 +341,10 @@ class _Desk:
         for name, (before, after) in changed.items():
             if facts.get(name) != after:
                 raise ProjectError(
-                    "what was decided has been changed by other means since.", where=name,
+                    "what was decided has been changed by other means since.",
+                    where=name,
                     fix="Decide anew instead of undoing.",
-                )  # fmt: skip
+                )
             if before is None:
                 facts.pop(name, None)
             else:
@@ -311,9 +352,12 @@ class _Desk:
         parts = [(*name.split(":", 1), value) for name, value in facts.items()]
         self.overrides = Overrides(
             frozenset(key for kind, key, _ in parts if kind == "excluded"),
-            {key: {int(k): i for k, i in value.items()}
-             for kind, key, value in parts if kind == "chosen"},
-        )  # fmt: skip
+            {
+                key: {int(k): i for k, i in value.items()}
+                for kind, key, value in parts
+                if kind == "chosen"
+            },
+        )
         self.labels = {key: value for kind, key, value in parts if kind == "class"}
 
     def _facts(self) -> dict[str, Any]:
@@ -321,9 +365,12 @@ class _Desk:
         return {
             **{f"excluded:{i}": True for i in self.overrides.excluded},
             **{f"class:{i}": name for i, name in self.labels.items()},
-            **{f"chosen:{name}": {str(k): i for k, i in clusters.items()}
-               for name, clusters in self.overrides.chosen.items() if clusters},
-        }  # fmt: skip
+            **{
+                f"chosen:{name}": {str(k): i for k, i in clusters.items()}
+                for name, clusters in self.overrides.chosen.items()
+                if clusters
+            },
+        }
 
     def _drop_needless_labels(self) -> None:
         """A correction to the class that the collection gives is none."""

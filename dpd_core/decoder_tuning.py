@@ -50,11 +50,14 @@ class PatchDiscriminator(nn.Sequential):
     def __init__(self) -> None:
         normed = nn.utils.parametrizations.spectral_norm
         super().__init__(
-            normed(nn.Conv2d(3, 32, 4, 2, 1)), nn.LeakyReLU(0.2),
-            normed(nn.Conv2d(32, 64, 4, 2, 1)), nn.LeakyReLU(0.2),
-            normed(nn.Conv2d(64, 96, 3, 1, 1)), nn.LeakyReLU(0.2),
+            normed(nn.Conv2d(3, 32, 4, 2, 1)),
+            nn.LeakyReLU(0.2),
+            normed(nn.Conv2d(32, 64, 4, 2, 1)),
+            nn.LeakyReLU(0.2),
+            normed(nn.Conv2d(64, 96, 3, 1, 1)),
+            nn.LeakyReLU(0.2),
             nn.Conv2d(96, 1, 3, 1, 1),
-        )  # fmt: skip
+        )
 
 
 class DecoderTuner:
@@ -72,9 +75,16 @@ class DecoderTuner:
     """
 
     def __init__(
-        self, backbone: Backbone, posterior: Posterior, images: np.ndarray,
-        networks: Sequence[Student], *, side: int, steps: int, seed: int,
-    ):  # fmt: skip
+        self,
+        backbone: Backbone,
+        posterior: Posterior,
+        images: np.ndarray,
+        networks: Sequence[Student],
+        *,
+        side: int,
+        steps: int,
+        seed: int,
+    ):
         self.backbone, self.posterior, self.images = backbone, posterior, images
         self.networks, self.side, self.steps, self.seed = list(networks), side, steps, seed
         decoder = adapter_weights.decoder_parts(backbone.vae)
@@ -85,26 +95,45 @@ class DecoderTuner:
         self.weights = list(decoder.parameters())
         # One optimizer for both sides, so that one checkpoint holds all there is.
         self.optimizer = torch.optim.AdamW(
-            [{"params": self.weights, "lr": LEARNING_RATE},
-             {"params": list(self.discriminator.parameters()), "lr": DISCRIMINATOR_RATE,
-              "betas": (0.5, 0.9)}],
+            [
+                {"params": self.weights, "lr": LEARNING_RATE},
+                {
+                    "params": list(self.discriminator.parameters()),
+                    "lr": DISCRIMINATOR_RATE,
+                    "betas": (0.5, 0.9),
+                },
+            ],
             weight_decay=0.0,
-        )  # fmt: skip
+        )
         self.state: dict[str, Any] = {
             **{f"decoder.{name}": value for name, value in decoder.named_parameters()},
-            **{f"discriminator.{name}": value
-               for part in (self.discriminator.named_parameters(),
-                            self.discriminator.named_buffers())
-               for name, value in part},
-        }  # fmt: skip
+            **{
+                f"discriminator.{name}": value
+                for part in (
+                    self.discriminator.named_parameters(),
+                    self.discriminator.named_buffers(),
+                )
+                for name, value in part
+            },
+        }
 
     def fit(
-        self, checkpoint: Path, *, checkpoint_steps: int,
+        self,
+        checkpoint: Path,
+        *,
+        checkpoint_steps: int,
         on_step: Callable[[int, float], None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Train; arguments as for :func:`dpd_core.checkpoint.run_steps`."""
-        run_steps(self.step, self.steps, checkpoint, parameters=self.state,
-                  optimizer=self.optimizer, every=checkpoint_steps, on_step=on_step)  # fmt: skip
+        run_steps(
+            self.step,
+            self.steps,
+            checkpoint,
+            parameters=self.state,
+            optimizer=self.optimizer,
+            every=checkpoint_steps,
+            on_step=on_step,
+        )
         self.backbone.vae.requires_grad_(False)
 
     def step(self, number: int) -> float:
@@ -146,8 +175,10 @@ class DecoderTuner:
         difference = decoded - real
         loss = 4 * difference.square().mean() + 0.5 * difference.abs().mean()
         seen, truth = (self._small(images) for images in (decoded, real))
-        far = sum((perceptual_distance(network, seen, truth) for network in self.networks),
-                  torch.zeros((), device=real.device))  # fmt: skip
+        far = sum(
+            (perceptual_distance(network, seen, truth) for network in self.networks),
+            torch.zeros((), device=real.device),
+        )
         loss = loss + PERCEPTUAL_WEIGHT * far / max(len(self.networks), 1)
         return loss - ADVERSARIAL_WEIGHT * self.discriminator(decoded).mean()
 
@@ -176,10 +207,15 @@ def perceptual_distance(network: Student, images: Tensor, truth: Tensor) -> Tens
 def _layers(network: Student, images: Tensor) -> list[Tensor]:
     """What the stem and each residual block of a convnet make of images."""
     seen: list[Tensor] = []
-    kept = [module for module in network.network.children()
-            if isinstance(module, nn.ReLU) or list(module.children())]  # fmt: skip
-    hooks = [module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-             for module in kept]  # fmt: skip
+    kept = [
+        module
+        for module in network.network.children()
+        if isinstance(module, nn.ReLU) or list(module.children())
+    ]
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        for module in kept
+    ]
     try:
         network(images)
     finally:
@@ -189,9 +225,16 @@ def _layers(network: Student, images: Tensor) -> list[Tensor]:
 
 
 def tune_project_decoder(
-    project: Project, index: DatasetIndex, backbone: Backbone, latents: Latents,
-    config: TrainConfig, *, folder: Path, emit: Emit, stage: str,
-) -> None:  # fmt: skip
+    project: Project,
+    index: DatasetIndex,
+    backbone: Backbone,
+    latents: Latents,
+    config: TrainConfig,
+    *,
+    folder: Path,
+    emit: Emit,
+    stage: str,
+) -> None:
     """Give a backbone a decoder tuned to the project's training images; found again if made before.
 
     Args:
@@ -209,22 +252,38 @@ def tune_project_decoder(
         return
     choice = SynthesizeConfig()
     real = real_images(project, index, choice, side=backbone.image_size, emit=emit, stage=stage)
-    networks = trained_networks(project, real, choice, hardware=backbone.hardware, emit=emit,
-                                stage=stage)  # fmt: skip
+    networks = trained_networks(
+        project, real, choice, hardware=backbone.hardware, emit=emit, stage=stage
+    )
     records = {record.id: record for record in index.images}
-    images = pixels(project, [records[one] for one in latents.ids], backbone.image_size, emit=emit,
-                    stage=stage)  # fmt: skip
+    images = pixels(
+        project, [records[one] for one in latents.ids], backbone.image_size, emit=emit, stage=stage
+    )
     posterior = Posterior(latents.mean, latents.std)
     shown = images[:: -(-len(images) // _MEASURED)]
     before = psnr_per_image(backbone.vae, shown, batch_size=1).mean()
-    tuner = DecoderTuner(backbone, posterior, images, networks,
-                         side=real.pixels.shape[1], steps=config.decoder_steps,
-                         seed=project.config.seed)  # fmt: skip
+    tuner = DecoderTuner(
+        backbone,
+        posterior,
+        images,
+        networks,
+        side=real.pixels.shape[1],
+        steps=config.decoder_steps,
+        seed=project.config.seed,
+    )
     meter = Meter(emit, stage, config.decoder_steps, message="fine-tuning the decoder")
-    tuner.fit(checkpoint, checkpoint_steps=config.checkpoint_steps,
-              on_step=lambda done, loss: meter.advance())  # fmt: skip
+    tuner.fit(
+        checkpoint,
+        checkpoint_steps=config.checkpoint_steps,
+        on_step=lambda done, loss: meter.advance(),
+    )
     adapter_weights.save_decoder(backbone.vae, path)
     checkpoint.unlink(missing_ok=True)
     after = psnr_per_image(backbone.vae, shown, batch_size=1).mean()
-    emit(Log(stage, f"the decoder was tuned to the training images (PSNR {before:.1f} dB before, "
-             f"{after:.1f} dB after)"))  # fmt: skip
+    emit(
+        Log(
+            stage,
+            f"the decoder was tuned to the training images (PSNR {before:.1f} dB before, "
+            f"{after:.1f} dB after)",
+        )
+    )

@@ -13,9 +13,14 @@ from dpd_core.project import Project
 _FIX = "Run the stage 'synthesize' again."
 
 _KINDS: dict[str, Any] = {
-    "class": str, "slot": int, "file": str, "prototype_id": str, "caption": str,
-    "candidates": list, "chosen": int,
-}  # fmt: skip
+    "class": str,
+    "slot": int,
+    "file": str,
+    "prototype_id": str,
+    "caption": str,
+    "candidates": list,
+    "chosen": int,
+}
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,26 @@ class DistilledSet:
         if name == "latest":
             last = project.result("synthesize").get("set")
             if not isinstance(last, str):
-                raise ProjectError("the record of the stage 'synthesize' names no set.",
-                                   where=project.manifest_path, fix=_FIX)  # fmt: skip
+                raise ProjectError(
+                    "the record of the stage 'synthesize' names no set.",
+                    where=project.manifest_path,
+                    fix=_FIX,
+                )
             name = last
         root = set_folder(project, name)
         if not (root / "manifest.json").exists():
             known = list_sets(project)
             if not known:
-                raise StageMissing("there is no distilled set yet.", where=project.root,
-                                   fix="Run the synthesize stage first.")  # fmt: skip
-            raise ProjectError(f"there is no finished distilled set {name!r}.",
-                               where=project.root, fix=f"Known sets: {', '.join(known)}."
-                               )  # fmt: skip
+                raise StageMissing(
+                    "there is no distilled set yet.",
+                    where=project.root,
+                    fix="Run the synthesize stage first.",
+                )
+            raise ProjectError(
+                f"there is no finished distilled set {name!r}.",
+                where=project.root,
+                fix=f"Known sets: {', '.join(known)}.",
+            )
         manifest = storage.read_record(
             root / "manifest.json", {"name": str, "slots": list}, fix=_FIX
         )
@@ -77,8 +90,9 @@ class DistilledSet:
                 raise TypeError("settings are of another kind")
             slots = [_slot(root, record) for record in manifest["slots"]]
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise ProjectError(f"the manifest is damaged ({error!r}).",
-                               where=root / "manifest.json", fix=_FIX) from error  # fmt: skip
+            raise ProjectError(
+                f"the manifest is damaged ({error!r}).", where=root / "manifest.json", fix=_FIX
+            ) from error
         return cls(name, root, manifest, slots)
 
     @property
@@ -90,9 +104,10 @@ class DistilledSet:
     def name_taken(name: str, folder: Path) -> ProjectError:
         """The error for a set name that another recipe has used."""
         return ProjectError(
-            f"the set {name!r} was made with other settings.", where=folder,
+            f"the set {name!r} was made with other settings.",
+            where=folder,
             fix="Choose another set name, or leave it out to have one made.",
-        )  # fmt: skip
+        )
 
 
 def set_folder(project: Project, name: str) -> Path:
@@ -130,9 +145,17 @@ def _slot(root: Path, record: dict[str, Any]) -> Slot:
         raise TypeError("a score or seed is not a number")
     path = root / record["file"]
     if not path.resolve().is_relative_to(root.resolve()):
-        raise ProjectError("a file in the manifest lies outside the set.", where=path,
-                           fix="Restore the manifest from a copy.")  # fmt: skip
+        raise ProjectError(
+            "a file in the manifest lies outside the set.",
+            where=path,
+            fix="Restore the manifest from a copy.",
+        )
     return Slot(
-        record["class"], record["slot"], path, record["prototype_id"], record["caption"],
-        best["score"], record["candidates"],
-    )  # fmt: skip
+        record["class"],
+        record["slot"],
+        path,
+        record["prototype_id"],
+        record["caption"],
+        best["score"],
+        record["candidates"],
+    )

@@ -57,17 +57,23 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
         "strategy": bench.distilled.manifest.get("strategy"),
         "ipc": bench.distilled.ipc,
         "protocol": _protocol(bench),
-        "accuracy": {subject.name: _accuracy(bench, subject, results[subject.name])
-                     for subject in bench.subjects},
+        "accuracy": {
+            subject.name: _accuracy(bench, subject, results[subject.name])
+            for subject in bench.subjects
+        },
         "accuracy_soft": None,
-        "confusion": {"classes": bench.classes,
-                      "matrix": _summed_confusion(results[bench.distilled.name]).tolist()},
+        "confusion": {
+            "classes": bench.classes,
+            "matrix": _summed_confusion(results[bench.distilled.name]).tolist(),
+        },
         "distribution": None,
         "privacy": None,
-    }  # fmt: skip
+    }
     if soft is not None:
-        report["accuracy_soft"] = {subject.name: _accuracy(bench, subject, soft[subject.name])
-                                   for subject in bench.subjects}  # fmt: skip
+        report["accuracy_soft"] = {
+            subject.name: _accuracy(bench, subject, soft[subject.name])
+            for subject in bench.subjects
+        }
     if config.distribution:
         report["distribution"] = _distribution(bench, meter)
         report["privacy"] = _privacy(bench, meter)
@@ -97,8 +103,14 @@ def _meter(bench: Bench, jobs: list[tuple[Subject, int]], emit: Emit) -> Meter:
 
 def _part(bench: Bench, subject: Subject, repeat: int, *, soft: bool = False) -> Path:
     teacher = ["soft", _feature_path(bench).stem] if soft else []
-    key = bench.key("student", bench.config.student_steps, subject.variant(repeat).digest,
-                    bench.test.digest, _student_seed(bench, repeat), *teacher)  # fmt: skip
+    key = bench.key(
+        "student",
+        bench.config.student_steps,
+        subject.variant(repeat).digest,
+        bench.test.digest,
+        _student_seed(bench, repeat),
+        *teacher,
+    )
     return bench.project.path("reports", "parts", f"{key}.json")
 
 
@@ -124,9 +136,12 @@ def _student_seed(bench: Bench, repeat: int) -> int:
 
 
 def _student_result(
-    bench: Bench, subject: Subject, repeat: int, meter: Meter,
+    bench: Bench,
+    subject: Subject,
+    repeat: int,
+    meter: Meter,
     teacher: students.Student | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Train and test one student, or find it done; with a teacher, on its soft labels."""
     path = _part(bench, subject, repeat, soft=teacher is not None)
     if path.exists():
@@ -137,12 +152,17 @@ def _student_result(
     if teacher is not None:
         probabilities = students.predict_proba(teacher, images.pixels, hardware=bench.hardware)
     model = students.train_student(
-        images.pixels, images.labels, len(bench.classes), student=bench.config.student,
-        steps=bench.config.student_steps, batch_size=bench.config.student_batch,
-        seed=_student_seed(bench, repeat), hardware=bench.hardware,
+        images.pixels,
+        images.labels,
+        len(bench.classes),
+        student=bench.config.student,
+        steps=bench.config.student_steps,
+        batch_size=bench.config.student_batch,
+        seed=_student_seed(bench, repeat),
+        hardware=bench.hardware,
         on_step=_counter(meter, f"student of {subject.name}, seed {repeat + 1}"),
         probabilities=probabilities,
-    )  # fmt: skip
+    )
     predicted = students.predict(model, bench.test.pixels, hardware=bench.hardware)
     confusion = metrics.confusion_matrix(bench.test.labels, predicted, len(bench.classes))
     result = {
@@ -179,8 +199,9 @@ def _accuracy(bench: Bench, subject: Subject, results: list[dict[str, Any]]) -> 
 
 
 def _feature_path(bench: Bench) -> Path:
-    key = bench.key("features", bench.config.feature_steps, bench.train.digest,
-                    bench.project.config.seed)  # fmt: skip
+    key = bench.key(
+        "features", bench.config.feature_steps, bench.train.digest, bench.project.config.seed
+    )
     return bench.project.path("cache", "features", f"{key}.safetensors")
 
 
@@ -196,16 +217,23 @@ def feature_network(bench: Bench, meter: Meter) -> students.Student:
         try:
             load_model(model, path)
         except (SafetensorError, RuntimeError) as error:
-            raise ProjectError(f"the feature network is damaged ({error}).", where=path,
-                               fix="Delete it and run the evaluate stage again."
-                               ) from error  # fmt: skip
+            raise ProjectError(
+                f"the feature network is damaged ({error}).",
+                where=path,
+                fix="Delete it and run the evaluate stage again.",
+            ) from error
         return model.eval()
     model = students.train_feature_network(
-        bench.train.pixels, bench.train.labels, n_classes, student=config.student,
-        steps=config.feature_steps, batch_size=config.student_batch,
-        seed=bench.project.config.seed, hardware=bench.hardware,
+        bench.train.pixels,
+        bench.train.labels,
+        n_classes,
+        student=config.student,
+        steps=config.feature_steps,
+        batch_size=config.student_batch,
+        seed=bench.project.config.seed,
+        hardware=bench.hardware,
         on_step=_counter(meter, "feature network"),
-    )  # fmt: skip
+    )
     with storage.atomic_path(path) as temporary:
         save_model(model.cpu(), str(temporary))
     return model
@@ -226,9 +254,11 @@ def _distribution(bench: Bench, meter: Meter) -> dict[str, Any]:
             "images": len(images),
             "fid": metrics.fid(real, found).to_dict(),
             "kid": metrics.kid(real, found, seed=seed).to_dict(),
-            "coverage": {"value": coverage,
-                         "per_class": {bench.classes[k]: v for k, v in by_class.items()}},
-        }  # fmt: skip
+            "coverage": {
+                "value": coverage,
+                "per_class": {bench.classes[k]: v for k, v in by_class.items()},
+            },
+        }
 
     measured = {}
     for subject in bench.subjects:
@@ -265,8 +295,13 @@ def _privacy(bench: Bench, meter: Meter) -> dict[str, Any]:
     """How near distilled images come to training images, and how near real test images do."""
 
     def nearest(queries: LabelledImages) -> metrics.NearestImages:
-        found = metrics.nn_ssim(queries.pixels, queries.labels, bench.train.pixels,
-                                bench.train.labels, device=bench.hardware.device)  # fmt: skip
+        found = metrics.nn_ssim(
+            queries.pixels,
+            queries.labels,
+            bench.train.pixels,
+            bench.train.labels,
+            device=bench.hardware.device,
+        )
         return metrics.collect_nearest(_counted(found, meter))
 
     images = bench.subjects[0].variant(0)
@@ -333,22 +368,29 @@ def _notes(bench: Bench) -> list[str]:
     for subject in subjects[1:]:
         count = len(subject.variant(0))
         if count < ours:
-            notes.append(f"{subject.name} has {count} images, the distilled set {ours}: "
-                         "a class has no more.")  # fmt: skip
+            notes.append(
+                f"{subject.name} has {count} images, the distilled set {ours}: a class has no more."
+            )
         if count > ours:
-            notes.append(f"{subject.name} has {count} images, the distilled set {ours}: "
-                         "it shows what all the data would bring.")  # fmt: skip
+            notes.append(
+                f"{subject.name} has {count} images, the distilled set {ours}: "
+                "it shows what all the data would bring."
+            )
     if bench.config.soft_labels:
-        notes.append("accuracy_soft: students of a teacher that has seen all real training images; "
-                     "not to be compared with hard labels.")  # fmt: skip
+        notes.append(
+            "accuracy_soft: students of a teacher that has seen all real training images; "
+            "not to be compared with hard labels."
+        )
     if bench.config.distribution:
-        notes.append("FID, KID and coverage are measured against the real test split, which "
-                     "neither the feature network nor any of the sets has seen.")  # fmt: skip
-        notes.append("FID is biased upwards for few images: compare sets of the same size only."
-                     )  # fmt: skip
-        notes.append("real_to_real is the same similarity for real test images against the "
-                     "training images: what is ordinary for images that copy nothing."
-                     )  # fmt: skip
+        notes.append(
+            "FID, KID and coverage are measured against the real test split, which "
+            "neither the feature network nor any of the sets has seen."
+        )
+        notes.append("FID is biased upwards for few images: compare sets of the same size only.")
+        notes.append(
+            "real_to_real is the same similarity for real test images against the "
+            "training images: what is ordinary for images that copy nothing."
+        )
     return notes
 
 

@@ -105,10 +105,15 @@ class Bench:
     def key(self, kind: str, *parts: Any) -> str:
         """Name of a stored part: a digest of all that determines it."""
         return storage.digest(
-            kind, _VERSION, students.student_identity(self.config.student),
-            self.config.student_batch, self.classes, self.hardware.device.type,
-            self.hardware.precision, *parts,
-        )  # fmt: skip
+            kind,
+            _VERSION,
+            students.student_identity(self.config.student),
+            self.config.student_batch,
+            self.classes,
+            self.hardware.device.type,
+            self.hardware.precision,
+            *parts,
+        )
 
 
 def load_bench(project: Project, config: EvaluateConfig, emit: Emit) -> Bench:
@@ -130,29 +135,41 @@ def load_bench(project: Project, config: EvaluateConfig, emit: Emit) -> Bench:
     ours = Subject(distilled.name, [_distilled_images(distilled, classes, config.student_size)])
     subjects = [ours, *_baselines(project, config, index, train, counts, emit)]
     control = _control(project, index, test, counts)
-    return Bench(project, config, choose_hardware(project.config), classes, train, test,
-                 distilled, subjects, control)  # fmt: skip
+    return Bench(
+        project,
+        config,
+        choose_hardware(project.config),
+        classes,
+        train,
+        test,
+        distilled,
+        subjects,
+        control,
+    )
 
 
 def _check(index: DatasetIndex, distilled: DistilledSet, config: EvaluateConfig) -> None:
     untested = sorted(name for name, info in index.classes.items() if info.test == 0)
     if untested:
         raise DatasetError(
-            "there is no test image, so nothing can be measured.", where=", ".join(untested),
+            "there is no test image, so nothing can be measured.",
+            where=", ".join(untested),
             fix="Run the dataset stage with a larger test fraction or with test data.",
-        )  # fmt: skip
+        )
     there = {slot.class_name for slot in distilled.slots}
     if there != set(index.classes):
         different = ", ".join(sorted(there ^ set(index.classes)))
         raise DatasetError(
             f"the distilled set and the data set differ in classes: {different}.",
-            where=distilled.root, fix="Run the stages up to synthesize again.",
-        )  # fmt: skip
+            where=distilled.root,
+            fix="Run the stages up to synthesize again.",
+        )
     if distilled.name in config.baselines:
         raise ConfigError(
             f"the distilled set is named like the baseline {distilled.name!r}.",
-            where="evaluate.baselines", fix="Leave that baseline out, or rename the set.",
-        )  # fmt: skip
+            where="evaluate.baselines",
+            fix="Leave that baseline out, or rename the set.",
+        )
 
 
 def _split(
@@ -170,8 +187,11 @@ def _distilled_images(distilled: DistilledSet, classes: list[str], size: int) ->
     slots = sorted(distilled.slots, key=lambda slot: (slot.class_name, slot.slot))
     for slot in slots:
         if not slot.path.exists():
-            raise ProjectError("an image of the distilled set is missing.", where=slot.path,
-                               fix="Run the synthesize stage again.")  # fmt: skip
+            raise ProjectError(
+                "an image of the distilled set is missing.",
+                where=slot.path,
+                fix="Run the synthesize stage again.",
+            )
         images.append(np.asarray(to_square(open_rgb(slot.path), size), dtype=np.uint8))
     labels = np.array([classes.index(slot.class_name) for slot in slots], dtype=np.int64)
     sources = [slot.path.relative_to(distilled.root).as_posix() for slot in slots]
@@ -179,9 +199,13 @@ def _distilled_images(distilled: DistilledSet, classes: list[str], size: int) ->
 
 
 def _baselines(
-    project: Project, config: EvaluateConfig, index: DatasetIndex, train: LabelledImages,
-    counts: dict[str, int], emit: Emit,
-) -> list[Subject]:  # fmt: skip
+    project: Project,
+    config: EvaluateConfig,
+    index: DatasetIndex,
+    train: LabelledImages,
+    counts: dict[str, int],
+    emit: Emit,
+) -> list[Subject]:
     names = list(dict.fromkeys(config.baselines))
     kinds = [baselines.get_baseline(name) for name in names]
     members: Mapping[str, Member] = {}
@@ -227,20 +251,33 @@ def _vectors(project: Project, emit: Emit) -> dict[str, np.ndarray]:
 
 
 def _crops(
-    project: Project, index: DatasetIndex, train: LabelledImages, counts: dict[str, int],
+    project: Project,
+    index: DatasetIndex,
+    train: LabelledImages,
+    counts: dict[str, int],
     emit: Emit,
-) -> LabelledImages:  # fmt: skip
+) -> LabelledImages:
     """The crops of the baseline ``rded``, judged by the first network that refining uses."""
     classes = sorted(index.classes)
     teacher = project_networks(
-        project, train.pixels, train.labels, classes, count=1,
-        steps=SynthesizeConfig().exchange_network_steps, hardware=choose_hardware(project.config),
-        emit=emit, stage="evaluate",
-    )[-1]  # fmt: skip
+        project,
+        train.pixels,
+        train.labels,
+        classes,
+        count=1,
+        steps=SynthesizeConfig().exchange_network_steps,
+        hardware=choose_hardware(project.config),
+        emit=emit,
+        stage="evaluate",
+    )[-1]
     pixels, labels, rows = best_crops(
-        teacher, train.pixels, train.labels, [counts[name] for name in classes],
-        seed=project.config.seed, names=classes,
-    )  # fmt: skip
+        teacher,
+        train.pixels,
+        train.labels,
+        [counts[name] for name in classes],
+        seed=project.config.seed,
+        names=classes,
+    )
     return LabelledImages(pixels, labels, [train.sources[row] for row in rows])
 
 
@@ -251,18 +288,23 @@ def _exchanged(project: Project, train: LabelledImages, emit: Emit) -> LabelledI
         for name, of_class in load_prototypes(project).items()
         for one in of_class
     }
-    chosen = exchange_prototypes(project, SynthesizeConfig(), prototypes, (), emit,
-                                 stage="evaluate")  # fmt: skip
+    chosen = exchange_prototypes(
+        project, SynthesizeConfig(), prototypes, (), emit, stage="evaluate"
+    )
     wanted = set(chosen.values())
     return train.rows([source for source in train.sources if source in wanted])
 
 
 def _pools(
-    index: DatasetIndex, split: str, members: Mapping[str, Member],
+    index: DatasetIndex,
+    split: str,
+    members: Mapping[str, Member],
     vectors: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, Pool]:  # fmt: skip
+) -> dict[str, Pool]:
     ids: dict[str, list[str]] = {name: [] for name in sorted(index.classes)}
     for record in index.select(split=split):
         ids[record.class_name].append(record.id)
-    return {name: Pool(name, tuple(sorted(found)), members, vectors or {})
-            for name, found in ids.items()}  # fmt: skip
+    return {
+        name: Pool(name, tuple(sorted(found)), members, vectors or {})
+        for name, found in ids.items()
+    }

@@ -143,8 +143,12 @@ class Meter:
 
     def __init__(self, emit: Emit, stage: str, total: int, *, done: int = 0, message: str = ""):
         self.emit, self.stage, self.total, self.done, self.message = (
-            emit, stage, total, done, message,
-        )  # fmt: skip
+            emit,
+            stage,
+            total,
+            done,
+            message,
+        )
         self._last = 0.0
         self._reports = deque([(time.monotonic(), done)], maxlen=_REPORTS)
         self._report()

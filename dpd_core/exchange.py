@@ -78,10 +78,16 @@ def choice_loss(spaces: Sequence[Tensor], labels: Tensor, rows: Sequence[int]) -
 
 
 def exchange(
-    spaces: Sequence[Tensor], labels: np.ndarray, clusters: Sequence[Sequence[int]],
-    first: Sequence[int], *, tries: int, seed: int, fixed: Sequence[bool] | None = None,
+    spaces: Sequence[Tensor],
+    labels: np.ndarray,
+    clusters: Sequence[Sequence[int]],
+    first: Sequence[int],
+    *,
+    tries: int,
+    seed: int,
+    fixed: Sequence[bool] | None = None,
     on_try: Callable[[], None] | None = None,
-) -> Exchanged:  # fmt: skip
+) -> Exchanged:
     """Exchange representatives for other members of their clusters while the loss falls.
 
     Args:
@@ -101,9 +107,10 @@ def exchange(
     rows = list(first)
     loss = before = choice_loss(spaces, columns, rows)
     open_clusters = [
-        cluster for cluster, members in enumerate(clusters)
+        cluster
+        for cluster, members in enumerate(clusters)
         if len(members) > 1 and not (fixed is not None and fixed[cluster])
-    ]  # fmt: skip
+    ]
     draws = generator(seed, "exchange")
     queue: list[int] = []
     for _ in range(tries if open_clusters else 0):

@@ -39,9 +39,17 @@ TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 # Words that make `datasets` take a folder for a split of its own.
 _SPLIT_WORDS = {
-    "train", "training", "validation", "valid", "dev", "val", "test", "testing", "eval",
+    "train",
+    "training",
+    "validation",
+    "valid",
+    "dev",
+    "val",
+    "test",
+    "testing",
+    "eval",
     "evaluation",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -120,18 +128,24 @@ def push(folder: Path, repository: str, *, token: str) -> None:
     fix = "The export itself is complete; check the network, the id and the token's rights."
     try:
         api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
-        api.upload_folder(folder_path=folder, repo_id=repository, repo_type="dataset",
-                          commit_message="Distilled set from DPD Studio")  # fmt: skip
+        api.upload_folder(
+            folder_path=folder,
+            repo_id=repository,
+            repo_type="dataset",
+            commit_message="Distilled set from DPD Studio",
+        )
     except (HFValidationError, HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         message = str(error).replace(token, "…").splitlines()[0] if str(error) else ""
-        raise DPDError(f"the push failed ({type(error).__name__}: {message}).",
-                       where=repository, fix=fix) from None  # fmt: skip
+        raise DPDError(
+            f"the push failed ({type(error).__name__}: {message}).", where=repository, fix=fix
+        ) from None
     except Exception as error:  # told apart below
         # The HTTP library's own errors differ between versions of huggingface_hub.
         if not type(error).__module__.startswith(("http", "requests", "urllib3")):
             raise
-        raise DPDError(f"the Hub cannot be reached ({type(error).__name__}).",
-                       where=repository, fix=fix) from None  # fmt: skip
+        raise DPDError(
+            f"the Hub cannot be reached ({type(error).__name__}).", where=repository, fix=fix
+        ) from None
 
 
 def write_zip(folder: Path, archive: Path) -> None:
@@ -176,8 +190,11 @@ def _row(slot: Slot, record: dict[str, Any], distilled: DistilledSet) -> Row:
     parts = slot.path.resolve().relative_to(distilled.root.resolve()).parts
     if len(parts) != 2 or not slot.path.is_file():
         what = "is missing" if len(parts) == 2 else "has no class folder"
-        raise ProjectError(f"an image of the distilled set {what}.", where=slot.path,
-                           fix="Run the synthesize stage again.")  # fmt: skip
+        raise ProjectError(
+            f"an image of the distilled set {what}.",
+            where=slot.path,
+            fix="Run the synthesize stage again.",
+        )
     metadata = {
         "file_name": f"{class_folder(parts[0])}/{parts[1]}",
         "label": slot.class_name,
@@ -201,11 +218,13 @@ def _check_rows(rows: list[Row]) -> None:
         if owners.setdefault(folder, row.metadata["label"]) != row.metadata["label"]:
             raise ProjectError(
                 f"the classes {owners[folder]!r} and {row.metadata['label']!r} share a folder.",
-                where=row.source, fix="Rename one of the classes.",
-            )  # fmt: skip
+                where=row.source,
+                fix="Rename one of the classes.",
+            )
     if len({row.file.lower() for row in rows}) != len(rows):
-        raise ProjectError("the manifest names an image twice.",
-                           fix="Run the synthesize stage again.")  # fmt: skip
+        raise ProjectError(
+            "the manifest names an image twice.", fix="Run the synthesize stage again."
+        )
 
 
 def _check_target(folder: Path) -> None:
@@ -219,8 +238,11 @@ def _check_target(folder: Path) -> None:
         content = storage.read_json(manifest, fix="Delete the export's folder.")
         if isinstance(content, dict) and content.get("format") == FORMAT:
             return
-    raise ProjectError("something else lies where the export would go.", where=folder,
-                       fix="Choose another output folder, or move it away.")  # fmt: skip
+    raise ProjectError(
+        "something else lies where the export would go.",
+        where=folder,
+        fix="Choose another output folder, or move it away.",
+    )
 
 
 def _write_images(folder: Path, rows: list[Row], meter: Meter) -> None:
@@ -239,8 +261,12 @@ def _write_parquet(folder: Path, rows: list[Row], meter: Meter) -> None:
     from datasets import ClassLabel, Features, Image, Value
 
     names = sorted({row.metadata["label"] for row in rows})
-    kinds: dict[str, Any] = {"label": ClassLabel(names=names), "slot": Value("int64"),
-                             "seed": Value("int64"), "score": Value("float64")}  # fmt: skip
+    kinds: dict[str, Any] = {
+        "label": ClassLabel(names=names),
+        "slot": Value("int64"),
+        "seed": Value("int64"),
+        "score": Value("float64"),
+    }
     features = Features(
         {"image": Image(), **{name: kinds.get(name, Value("string")) for name in FEATURES}}
     )
@@ -287,9 +313,11 @@ def set_adapter(project: Project, distilled: DistilledSet) -> Adapter | None:
         return None
     adapter = adapters.find_adapter(project, name)
     if not adapter.weights.is_file():
-        raise ModelError("the adapter's weights are missing.", where=adapter.weights,
-                         fix="Run the train stage again, or export without the adapter."
-                         )  # fmt: skip
+        raise ModelError(
+            "the adapter's weights are missing.",
+            where=adapter.weights,
+            fix="Run the train stage again, or export without the adapter.",
+        )
     return adapter
 
 
@@ -312,13 +340,16 @@ def card_facts(
     for slot in distilled.slots:
         counts[slot.class_name] = counts.get(slot.class_name, 0) + 1
         captions.setdefault(slot.class_name, slot.caption)
-    settings = {name: value for name, value in manifest.get("settings", {}).items()
-                if name != "set_name"}  # fmt: skip
+    settings = {
+        name: value for name, value in manifest.get("settings", {}).items() if name != "set_name"
+    }
     return CardFacts(
         title=config.title or project.name,
         licence=config.licence,
-        classes=[(name, index.readable(name) if name in index.classes else name, count)
-                 for name, count in sorted(counts.items())],
+        classes=[
+            (name, index.readable(name) if name in index.classes else name, count)
+            for name, count in sorted(counts.items())
+        ],
         source=f"{_without_path(str(index.source.get('data', '')))} "
         f"({index.source.get('kind', 'unknown')})",
         source_licence=index.source.get("licence"),
@@ -339,7 +370,7 @@ def card_facts(
         adapter=adapter.loading if adapter else "",
         soft_labels=config.soft_labels,
         detailed=_detailed(manifest),
-    )  # fmt: skip
+    )
 
 
 def _detailed(manifest: dict[str, Any]) -> bool:
@@ -361,7 +392,7 @@ def _card(project: Project, facts: CardFacts) -> str:
             f"the report is damaged ({error!r}).",
             where=report_path(project, str(facts.report.get("set"))),
             fix="Run the stage 'evaluate' again, or delete the report.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _commands(project: Project, synthesis: dict[str, Any]) -> list[str]:
@@ -397,8 +428,9 @@ def _without_path(text: str) -> str:
 def _write_manifest(folder: Path, distilled: DistilledSet, facts: CardFacts) -> None:
     record = dict(distilled.manifest)
     record["model"] = _without_path(str(record.get("model", "")))
-    files = {path.relative_to(folder).as_posix(): storage.file_digest(path)
-             for path in _files(folder)}  # fmt: skip
+    files = {
+        path.relative_to(folder).as_posix(): storage.file_digest(path) for path in _files(folder)
+    }
     manifest = {
         "format": FORMAT,
         "version": __version__,
@@ -426,7 +458,9 @@ def _token(given: str | None) -> str:
         (os.environ[name] for name in TOKEN_VARIABLES if os.environ.get(name)), ""
     )
     if not token:
-        raise ConfigError("there is no Hub token.", where="export.push",
-                          fix=f"Set {TOKEN_VARIABLES[0]} to a token that may write, or leave "
-                          "push empty.")  # fmt: skip
+        raise ConfigError(
+            "there is no Hub token.",
+            where="export.push",
+            fix=f"Set {TOKEN_VARIABLES[0]} to a token that may write, or leave push empty.",
+        )
     return token

@@ -137,8 +137,9 @@ def _introduction(facts: CardFacts) -> str:
     kind = (
         "each starts from a real image, named in `manifest.json`, keeps its detail and resembles "
         "it closely, so the set is not anonymous"
-        if facts.detailed else "every image is generated, none is a photograph"
-    )  # fmt: skip
+        if facts.detailed
+        else "every image is generated, none is a photograph"
+    )
     lines = [
         f"{total} synthetic images of {len(facts.classes)} classes, distilled from a labelled "
         f"collection of real scenes: {kind}. Made with "
@@ -146,8 +147,10 @@ def _introduction(facts: CardFacts) -> str:
         "| class | in words | images |",
         "| --- | --- | ---: |",
     ]
-    lines += [f"| {escape(name)} | {escape(readable)} | {count} |"
-              for name, readable, count in facts.classes]  # fmt: skip
+    lines += [
+        f"| {escape(name)} | {escape(readable)} | {count} |"
+        for name, readable, count in facts.classes
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -157,16 +160,20 @@ def _loading(facts: CardFacts) -> str:
         'images = load_dataset("imagefolder", data_dir="PATH_TO_THIS_FOLDER", split="train")',
     ]
     if facts.parquet:
-        code.append('same = load_dataset("parquet", data_dir="PATH_TO_THIS_FOLDER/parquet", '
-                    'split="train")')  # fmt: skip
+        code.append(
+            'same = load_dataset("parquet", data_dir="PATH_TO_THIS_FOLDER/parquet", split="train")'
+        )
     text = "## Use\n\n" + code_block("\n".join(code), "python")
     if facts.soft_labels:
-        text += ("\n`soft_labels.json` holds a teacher's probabilities of each image. The teacher "
-                 "has seen all real training images: report what is trained on them apart.\n"
-                 )  # fmt: skip
+        text += (
+            "\n`soft_labels.json` holds a teacher's probabilities of each image. The teacher "
+            "has seen all real training images: report what is trained on them apart.\n"
+        )
     if facts.adapter:
-        text += ("\nThe adapter that made the images lies in `adapter/`, in the diffusers "
-                 f"format: `{facts.adapter}`.\n")  # fmt: skip
+        text += (
+            "\nThe adapter that made the images lies in `adapter/`, in the diffusers "
+            f"format: `{facts.adapter}`.\n"
+        )
     return text
 
 
@@ -180,9 +187,11 @@ def _columns(facts: CardFacts) -> str:
 
 
 def _provenance(facts: CardFacts) -> str:
-    rows = [("source images", facts.source),
-            ("their licence", facts.source_licence or "unknown"),
-            *facts.provenance]  # fmt: skip
+    rows = [
+        ("source images", facts.source),
+        ("their licence", facts.source_licence or "unknown"),
+        *facts.provenance,
+    ]
     lines = ["## How it was made\n", "| | |", "| --- | --- |"]
     lines += [f"| {escape(what)} | {escape(value)} |" for what, value in rows]
     text = "\n".join(lines) + "\n\nSettings of the synthesis:\n\n"
@@ -190,8 +199,10 @@ def _provenance(facts: CardFacts) -> str:
     if facts.commands:
         text += "\nCommands, as they are on the project's record:\n\n"
         text += code_block("\n".join(facts.commands), "sh")
-    return text + "\n`manifest.json` names the prototype, caption, candidates and seeds of each " \
-                  "image.\n"  # fmt: skip
+    return (
+        text + "\n`manifest.json` names the prototype, caption, candidates and seeds of each "
+        "image.\n"
+    )
 
 
 def _numbers(report: Mapping[str, Any] | None) -> str:

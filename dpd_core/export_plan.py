@@ -84,35 +84,62 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
     card = dataset_card(facts)
     files = [
         PlannedFiles("train/<class>/*.png", "The images.", len(rows), images),
-        PlannedFiles("train/metadata.jsonl",
-                     "Caption, class, prototype, seed and score of each image.", 1, lines),
-    ]  # fmt: skip
+        PlannedFiles(
+            "train/metadata.jsonl",
+            "Caption, class, prototype, seed and score of each image.",
+            1,
+            lines,
+        ),
+    ]
     if config.parquet:
         parts = -(-len(rows) // export.PARQUET_ROWS)
-        files.append(PlannedFiles(
-            "parquet/*.parquet", "The same images and columns in one table.", parts,
-            images + _PARQUET_BYTES_PER_IMAGE * len(rows) + _PARQUET_BYTES_PER_FILE * parts,
-            exact=False,
-        ))  # fmt: skip
+        files.append(
+            PlannedFiles(
+                "parquet/*.parquet",
+                "The same images and columns in one table.",
+                parts,
+                images + _PARQUET_BYTES_PER_IMAGE * len(rows) + _PARQUET_BYTES_PER_FILE * parts,
+                exact=False,
+            )
+        )
     for file in adapter.files if adapter else ():
-        files.append(PlannedFiles(f"adapter/{file.name}", "The adapter that made the images.", 1,
-                                  file.stat().st_size))  # fmt: skip
+        files.append(
+            PlannedFiles(
+                f"adapter/{file.name}", "The adapter that made the images.", 1, file.stat().st_size
+            )
+        )
     if config.soft_labels:
         per_image = _SOFT_LABELS_BYTES_PER_IMAGE + _SOFT_LABELS_BYTES_PER_CLASS * len(facts.classes)
-        files.append(PlannedFiles(
-            export.SOFT_LABELS, "Class probabilities of each image, by a teacher that has seen all "
-            "real training images.", 1, len(rows) * per_image, exact=False,
-        ))  # fmt: skip
+        files.append(
+            PlannedFiles(
+                export.SOFT_LABELS,
+                "Class probabilities of each image, by a teacher that has seen all "
+                "real training images.",
+                1,
+                len(rows) * per_image,
+                exact=False,
+            )
+        )
     files.append(PlannedFiles("README.md", "The dataset card.", 1, len(card.encode())))
     listed = sum(file.count for file in files)
-    files.append(PlannedFiles(
-        "manifest.json", "Where each image comes from, and the checksum of each file.", 1,
-        _manifest_size(project, distilled, listed), exact=False,
-    ))  # fmt: skip
+    files.append(
+        PlannedFiles(
+            "manifest.json",
+            "Where each image comes from, and the checksum of each file.",
+            1,
+            _manifest_size(project, distilled, listed),
+            exact=False,
+        )
+    )
     return ExportPlan(
-        distilled.name, len(rows), len(facts.classes), files, card, facts.source_licence,
+        distilled.name,
+        len(rows),
+        len(facts.classes),
+        files,
+        card,
+        facts.source_licence,
         facts.report is not None,
-    )  # fmt: skip
+    )
 
 
 def _manifest_size(project: Project, distilled: DistilledSet, listed: int) -> int:

@@ -120,9 +120,15 @@ def nearest_similarity(clean: Tensor, memory: Tensor) -> Tensor:
 
 
 def learnability(
-    student: Tensor, reference: Tensor, target: Tensor, clean: Tensor, memory: Tensor, *,
-    omega: float, redundancy: float,
-) -> Tensor:  # fmt: skip
+    student: Tensor,
+    reference: Tensor,
+    target: Tensor,
+    clean: Tensor,
+    memory: Tensor,
+    *,
+    omega: float,
+    redundancy: float,
+) -> Tensor:
     """S = ℓ(student) − ω · ℓ(reference) − ρ · max_j cos(ẑ₀, memory_j), (B,).
 
     High where the current student still errs and a classifier that knows all the data does not:
@@ -136,9 +142,15 @@ def learnability(
 
 
 def influence(
-    features: Tensor, logits: Tensor, target: Tensor, mean_gradient: Tensor, clean: Tensor,
-    memory: Tensor, *, deviation: float,
-) -> Tensor:  # fmt: skip
+    features: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    mean_gradient: Tensor,
+    clean: Tensor,
+    memory: Tensor,
+    *,
+    deviation: float,
+) -> Tensor:
     """cos(∇_W ℓ(ẑ₀), mean real ∇_W ℓ) − δ · max_j cos(ẑ₀, memory_j), (B,).
 
     W is the last layer, for which the gradient of the cross-entropy is (p − y) ⊗ features in

@@ -74,9 +74,15 @@ class Surroundings:
 
 
 def survey(
-    prototype_ids: Mapping[str, Sequence[str]], labels: Mapping[str, str], latents: Latents,
-    classifier: LatentClassifier, strategy: Strategy, rule: str, *, seed: int,
-) -> Surroundings:  # fmt: skip
+    prototype_ids: Mapping[str, Sequence[str]],
+    labels: Mapping[str, str],
+    latents: Latents,
+    classifier: LatentClassifier,
+    strategy: Strategy,
+    rule: str,
+    *,
+    seed: int,
+) -> Surroundings:
     """Collect what a strategy and a selection rule need, and no more.
 
     Args:
@@ -87,8 +93,10 @@ def survey(
         strategy, rule: What is going to be used.
         seed: Project seed.
     """
-    prototypes = {name: torch.stack([latents.of(one).mean for one in ids])
-                  for name, ids in prototype_ids.items()}  # fmt: skip
+    prototypes = {
+        name: torch.stack([latents.of(one).mean for one in ids])
+        for name, ids in prototype_ids.items()
+    }
     difficulties: dict[str, Tensor] = {}
     if rule == "difficulty":
         difficulties = _difficulties(labels, latents, classifier)
@@ -100,9 +108,14 @@ def survey(
 
 
 def build_guide(
-    strategy: Strategy, config: SynthesizeConfig, surroundings: Surroundings,
-    classifier: LatentClassifier, class_names: Sequence[str], prototypes: Tensor, target: Tensor,
-) -> Guide | None:  # fmt: skip
+    strategy: Strategy,
+    config: SynthesizeConfig,
+    surroundings: Surroundings,
+    classifier: LatentClassifier,
+    class_names: Sequence[str],
+    prototypes: Tensor,
+    target: Tensor,
+) -> Guide | None:
     """The guide of a batch.
 
     Args:
@@ -145,13 +158,21 @@ def build_guide(
 
 
 def _learnability(
-    student: LatentStudent, classifier: LatentClassifier, columns: Tensor, memory: Tensor,
+    student: LatentStudent,
+    classifier: LatentClassifier,
+    columns: Tensor,
+    memory: Tensor,
     clean: Tensor,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     return guidance.learnability(
-        student(clean), classifier(clean), columns, clean, memory,
-        omega=OMEGA, redundancy=REDUNDANCY,
-    )  # fmt: skip
+        student(clean),
+        classifier(clean),
+        columns,
+        clean,
+        memory,
+        omega=OMEGA,
+        redundancy=REDUNDANCY,
+    )
 
 
 def _influence(
@@ -169,8 +190,9 @@ def _difficulties(
 ) -> dict[str, Tensor]:
     device = next(classifier.parameters()).device
     columns = torch.tensor([classifier.classes.index(labels[one]) for one in latents.ids])
-    logits = torch.cat([classifier(part.to(device)).cpu()
-                        for part in latents.mean.split(_INFERENCE_BATCH)])  # fmt: skip
+    logits = torch.cat(
+        [classifier(part.to(device)).cpu() for part in latents.mean.split(_INFERENCE_BATCH)]
+    )
     wrong = 1 - logits.softmax(1).gather(1, columns[:, None])[:, 0]
     return {name: wrong[columns == column] for column, name in enumerate(classifier.classes)}
 

@@ -40,8 +40,9 @@ class Hardware:
         format, else float32, because float16 would need loss scaling."""
         import torch
 
-        return torch.autocast(self.device.type, torch.bfloat16,
-                              enabled=self.dtype == torch.bfloat16)  # fmt: skip
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16
+        )
 
 
 def choose_hardware(config: ProjectConfig) -> Hardware:

@@ -33,10 +33,31 @@ MAX_PIXELS = 8192 * 8192
 MAX_FILE_BYTES = 1 << 30
 """Largest image file that is read into memory."""
 
-IMAGE_SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".webp", ".bmp",
-    ".dib", ".gif", ".jp2", ".j2k", ".j2c", ".avif", ".ppm", ".pgm", ".pbm", ".pnm",
-))  # fmt: skip
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".jp2",
+        ".j2k",
+        ".j2c",
+        ".avif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    )
+)
 """File name endings taken for images, in lower case."""
 
 # Only these decoders meet foreign bytes. Not among them, on purpose: EPS (runs Ghostscript),
@@ -102,8 +123,9 @@ def read_file(path: Path) -> bytes:
         if size > MAX_FILE_BYTES:
             raise ImageRefused(
                 f"the file has {size / 2**30:.1f} GiB; the limit is {MAX_FILE_BYTES / 2**30:g}.",
-                where=path, fix="Cut it into tiles.",
-            )  # fmt: skip
+                where=path,
+                fix="Cut it into tiles.",
+            )
         data = path.read_bytes()
     except OSError as error:
         raise ImageRefused(f"cannot be read ({error.strerror}).", where=path) from error

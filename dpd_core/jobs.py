@@ -140,9 +140,11 @@ def run_stage(
             while job.pause_requested and not job.stop_requested:
                 time.sleep(_PAUSE_SECONDS)
             if job.stop_requested and not isinstance(event, Done | Failed):
-                raise JobStopped("stopped as asked; what was finished is kept.",
-                                 where=f"job {job.id}", fix="Run the stage again to go on."
-                                 )  # fmt: skip
+                raise JobStopped(
+                    "stopped as asked; what was finished is kept.",
+                    where=f"job {job.id}",
+                    fix="Run the stage again to go on.",
+                )
 
         try:
             with controls.listening(job.folder):
@@ -204,9 +206,12 @@ def announce(
     job = Job(project.path("jobs", job_id or f"{stamp}-{stage}-{secrets.token_hex(2)}"))
     storage.write_json(
         job.folder / "config.json",
-        {"stage": stage, "settings": config.to_dict(),
-         "command": command_line(project, stage, config)},
-    )  # fmt: skip
+        {
+            "stage": stage,
+            "settings": config.to_dict(),
+            "command": command_line(project, stage, config),
+        },
+    )
     return job
 
 
@@ -217,9 +222,13 @@ def _new_job(project: Project, stage: str, config: StageConfig) -> Job:
     job = announce(project, stage, config, job_id=os.environ.pop("DPD_JOB_ID", None))
     storage.write_json(
         job.folder / "state.json",
-        {"status": "running", "pid": os.getpid(),
-         "process_started": psutil.Process().create_time(), "started": time.time()},
-    )  # fmt: skip
+        {
+            "status": "running",
+            "pid": os.getpid(),
+            "process_started": psutil.Process().create_time(),
+            "started": time.time(),
+        },
+    )
     return job
 
 

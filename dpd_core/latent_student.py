@@ -26,10 +26,14 @@ class LatentStudent(nn.Module):
         super().__init__()
         self.classes = list(classes)
         self.body = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-            ResidualBlock(32, 32, 1), ResidualBlock(32, 64, 2),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        )  # fmt: skip
+            nn.Conv2d(channels, 32, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            ResidualBlock(32, 32, 1),
+            ResidualBlock(32, 64, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
         self.head = nn.Linear(64, len(self.classes))
 
     def features(self, latents: Tensor) -> Tensor:

@@ -159,9 +159,10 @@ def _latents(
     records = [record for record in index.images if record.split in splits]
     if not records:
         raise DatasetError(
-            f"there are no images in the split {' and '.join(splits)}.", where=project.root,
+            f"there are no images in the split {' and '.join(splits)}.",
+            where=project.root,
             fix="Run the stage 'dataset' with another test fraction.",
-        )  # fmt: skip
+        )
     table = _Table(records)
     shards = _Shards(project.path("latents"), fingerprint, records[0].bands, emit, stage)
     for shas, mean, std in shards.read(table.missing):
@@ -170,9 +171,12 @@ def _latents(
     if todo:
         encoder = load()
         meter = Meter(
-            emit, stage, len(table.rows), done=len(table.rows) - len(todo),
+            emit,
+            stage,
+            len(table.rows),
+            done=len(table.rows) - len(todo),
             message="encoding images",
-        )  # fmt: skip
+        )
         for start in range(0, len(todo), SHARD):
             part = todo[start : start + SHARD]
             mean, std = _encode(part, encoder, meter)
@@ -237,9 +241,7 @@ class _Table:
 class _Shards:
     """The files of one model in a project's ``latents`` folder."""
 
-    def __init__(
-        self, folder: Path, model: str, bands: Sequence[int], emit: Emit, stage: str
-    ):  # fmt: skip
+    def __init__(self, folder: Path, model: str, bands: Sequence[int], emit: Emit, stage: str):
         self.folder, self.emit, self.stage = folder, emit, stage
         self.origin = {"model": model, "bands": json.dumps(list(bands))}
 
@@ -295,9 +297,7 @@ def _shard_name(origin: dict[str, str], shas: Sequence[str]) -> str:
     return storage.digest(origin, shas, length=32)
 
 
-def _read_shard(
-    path: Path, metadata: dict[str, str], shas: Sequence[str]
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _read_shard(path: Path, metadata: dict[str, str], shas: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The float16 tensors of a shard; an error of some kind if they are not what was written."""
     from safetensors import safe_open
 
@@ -334,9 +334,10 @@ def _encode(
     if not bool(finite.all()):
         worst = records[int((~finite).nonzero()[0])]
         raise ModelError(
-            "the model's latent of this image is not a finite number.", where=worst.id,
+            "the model's latent of this image is not a finite number.",
+            where=worst.id,
             fix="Use dtype float32, or another model.",
-        )  # fmt: skip
+        )
     return mean, std
 
 

@@ -44,9 +44,18 @@ _BATCH, _CALIBRATION_BATCHES, _CALIBRATION_BATCH = 32, 4, 96
 
 
 def matching_networks(
-    images: np.ndarray, labels: np.ndarray, n_classes: int, *, count: int, steps: int, seed: int,
-    hardware: Hardware, folder: Path, key: str, on_step: Callable[[], None] | None = None,
-) -> list[Student]:  # fmt: skip
+    images: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    *,
+    count: int,
+    steps: int,
+    seed: int,
+    hardware: Hardware,
+    folder: Path,
+    key: str,
+    on_step: Callable[[], None] | None = None,
+) -> list[Student]:
     """Networks at several moments of their training, frozen; found again if made before.
 
     Args:
@@ -67,8 +76,15 @@ def matching_networks(
     for number in range(count):
         path = folder / f"{key}-{number}.safetensors"
         if not path.exists():
-            states = _train(images, labels, n_classes, steps, derive_seed(seed, "matching", number),
-                            hardware, on_step)  # fmt: skip
+            states = _train(
+                images,
+                labels,
+                n_classes,
+                steps,
+                derive_seed(seed, "matching", number),
+                hardware,
+                on_step,
+            )
             flat = {
                 f"{moment}/{name}": value.cpu().contiguous()
                 for moment, state in enumerate(states)
@@ -80,17 +96,29 @@ def matching_networks(
         for moment in range(len(MOMENTS)):
             network = build_student("convnet", n_classes)
             prefix = f"{moment}/"
-            network.load_state_dict({name.removeprefix(prefix): value
-                                     for name, value in stored.items()
-                                     if name.startswith(prefix)})  # fmt: skip
+            network.load_state_dict(
+                {
+                    name.removeprefix(prefix): value
+                    for name, value in stored.items()
+                    if name.startswith(prefix)
+                }
+            )
             networks.append(network.to(hardware.device).eval().requires_grad_(False))
     return networks
 
 
 def project_networks(
-    project: Project, images: np.ndarray, labels: np.ndarray, classes: list[str], *, count: int,
-    steps: int, hardware: Hardware, emit: Emit, stage: str,
-) -> list[Student]:  # fmt: skip
+    project: Project,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: list[str],
+    *,
+    count: int,
+    steps: int,
+    hardware: Hardware,
+    emit: Emit,
+    stage: str,
+) -> list[Student]:
     """:func:`matching_networks` of a project, kept in its cache.
 
     Args:
@@ -101,14 +129,29 @@ def project_networks(
         emit, stage: Progress.
     """
     content = zlib.crc32(np.ascontiguousarray(images).tobytes())
-    key = storage.digest("matching", 1, content, np.asarray(labels).tolist(), classes, steps,
-                         MOMENTS, project.config.seed)  # fmt: skip
+    key = storage.digest(
+        "matching",
+        1,
+        content,
+        np.asarray(labels).tolist(),
+        classes,
+        steps,
+        MOMENTS,
+        project.config.seed,
+    )
     meter = Meter(emit, stage, count * steps, message="training networks on the real images")
     return matching_networks(
-        images, labels, len(classes), count=count, steps=steps, seed=project.config.seed,
-        hardware=hardware, folder=project.path("cache", "matching"), key=key,
+        images,
+        labels,
+        len(classes),
+        count=count,
+        steps=steps,
+        seed=project.config.seed,
+        hardware=hardware,
+        folder=project.path("cache", "matching"),
+        key=key,
         on_step=meter.advance,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -129,9 +172,14 @@ class RealImages:
 
 
 def real_images(
-    project: Project, index: DatasetIndex, config: SynthesizeConfig, *, side: int, emit: Emit,
+    project: Project,
+    index: DatasetIndex,
+    config: SynthesizeConfig,
+    *,
+    side: int,
+    emit: Emit,
     stage: str,
-) -> RealImages:  # fmt: skip
+) -> RealImages:
     """The real training images of a project, as a set is compared with them.
 
     Args:
@@ -148,9 +196,14 @@ def real_images(
 
 
 def trained_networks(
-    project: Project, real: RealImages, config: SynthesizeConfig, *, hardware: Hardware,
-    emit: Emit, stage: str,
-) -> list[Student]:  # fmt: skip
+    project: Project,
+    real: RealImages,
+    config: SynthesizeConfig,
+    *,
+    hardware: Hardware,
+    emit: Emit,
+    stage: str,
+) -> list[Student]:
     """A project's networks without those of the first moment: an untrained network's features say
     little about what matters.
 
@@ -162,9 +215,16 @@ def trained_networks(
         emit, stage: Progress.
     """
     networks = project_networks(
-        project, real.pixels, real.labels, real.classes, count=config.exchange_networks,
-        steps=config.exchange_network_steps, hardware=hardware, emit=emit, stage=stage,
-    )  # fmt: skip
+        project,
+        real.pixels,
+        real.labels,
+        real.classes,
+        count=config.exchange_networks,
+        steps=config.exchange_network_steps,
+        hardware=hardware,
+        emit=emit,
+        stage=stage,
+    )
     return [one for place, one in enumerate(networks) if place % len(MOMENTS)]
 
 
@@ -206,16 +266,24 @@ def one_hot(labels: Tensor, n_classes: int) -> Tensor:
 
 
 def _train(
-    images: np.ndarray, labels: np.ndarray, n_classes: int, steps: int, seed: int,
-    hardware: Hardware, on_step: Callable[[], None] | None,
-) -> list[dict[str, Tensor]]:  # fmt: skip
+    images: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    steps: int,
+    seed: int,
+    hardware: Hardware,
+    on_step: Callable[[], None] | None,
+) -> list[dict[str, Tensor]]:
     """States of one network at the moments, each with statistics fitted to its weights."""
     network = build_student("convnet", n_classes, seed=derive_seed(seed, "weights"))
     network.to(hardware.device).train()
     optimizer = torch.optim.SGD(
-        network.parameters(), FROM_SCRATCH.learning_rate, momentum=0.9, nesterov=True,
+        network.parameters(),
+        FROM_SCRATCH.learning_rate,
+        momentum=0.9,
+        nesterov=True,
         weight_decay=FROM_SCRATCH.weight_decay,
-    )  # fmt: skip
+    )
     draws = generator(seed, "draws")
     moments = {round(share * steps) for share in MOMENTS}
     states = []

@@ -102,8 +102,10 @@ def fid(real: np.ndarray, generated: np.ndarray) -> Distance:
     smaller = min(len(real), len(generated))
     note = ""
     if smaller < FID_UNBIASED_FROM:
-        note = (f"Biased upwards: {len(generated)} images against {len(real)}, fewer than "
-                f"{FID_UNBIASED_FROM}. Compare only with sets of the same size.")  # fmt: skip
+        note = (
+            f"Biased upwards: {len(generated)} images against {len(real)}, fewer than "
+            f"{FID_UNBIASED_FROM}. Compare only with sets of the same size."
+        )
     # Rounding can bring the distance of equal samples a little below zero.
     return Distance(max(0.0, float(metric.compute())), note=note)
 
@@ -162,8 +164,9 @@ def intra_class_coverage(
     for label in np.unique(real_labels):
         rows, columns = real_labels == label, distilled_labels == label
         if not columns.any():
-            raise DatasetError(f"class number {label} has no distilled image.",
-                               fix="Synthesize all classes.")  # fmt: skip
+            raise DatasetError(
+                f"class number {label} has no distilled image.", fix="Synthesize all classes."
+            )
         similarity = _normalised(real[rows]) @ _normalised(distilled[columns]).T
         best[rows] = similarity.max(axis=1)
     by_class = {int(k): float(best[real_labels == k].mean()) for k in np.unique(real_labels)}
@@ -217,8 +220,10 @@ def nn_ssim(
     for label in np.unique(labels):
         rows = np.flatnonzero(reference_labels == label)
         if not len(rows):
-            raise DatasetError(f"class number {label} has no image to compare with.",
-                               fix="Give at least one reference image a class.")  # fmt: skip
+            raise DatasetError(
+                f"class number {label} has no image to compare with.",
+                fix="Give at least one reference image a class.",
+            )
         moments = [_Moments.of(references[part], device) for part in _chunks(rows)]
         for row in np.flatnonzero(labels == label):
             one = _Moments.of(images[row : row + 1], device)
@@ -322,8 +327,12 @@ def _normalised(features: np.ndarray) -> np.ndarray:
 
 def _check_features(real: np.ndarray, generated: np.ndarray) -> None:
     if real.ndim != 2 or generated.ndim != 2 or real.shape[1] != generated.shape[1]:
-        raise DatasetError(f"cannot compare features of shape {real.shape} and "
-                           f"{generated.shape}.", fix="Use one network for both.")  # fmt: skip
+        raise DatasetError(
+            f"cannot compare features of shape {real.shape} and {generated.shape}.",
+            fix="Use one network for both.",
+        )
     if min(len(real), len(generated)) < 2:
-        raise DatasetError("a distance of distributions needs two images on each side.",
-                           fix="Use more images, or measure no distributions.")  # fmt: skip
+        raise DatasetError(
+            "a distance of distributions needs two images on each side.",
+            fix="Use more images, or measure no distributions.",
+        )

@@ -24,8 +24,11 @@ def resolve_model(source: str) -> Path:
     """
     if source == "bundled":
         if not (BUNDLED / "model_index.json").exists():
-            raise ModelError("the bundled model is missing.", where=BUNDLED,
-                             fix="Get the repository again, with its assets folder.")  # fmt: skip
+            raise ModelError(
+                "the bundled model is missing.",
+                where=BUNDLED,
+                fix="Get the repository again, with its assets folder.",
+            )
         return BUNDLED
     patterns = [f"{part}/*{end}" for part in _PARTS for end in _SUFFIXES]
     return model_folder(
@@ -52,9 +55,11 @@ def model_folder(
     if folder.is_dir():
         return folder.resolve()
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
-        raise ModelError("there is no such folder.", where=source,
-                         fix=f"Give a model folder, a Hub id like '{example}', or 'bundled'."
-                         )  # fmt: skip
+        raise ModelError(
+            "there is no such folder.",
+            where=source,
+            fix=f"Give a model folder, a Hub id like '{example}', or 'bundled'.",
+        )
     return _snapshot(source, tuple(patterns), tuple(ignore))
 
 
@@ -90,9 +95,10 @@ def _snapshot(source: str, patterns: tuple[str, ...], ignore: tuple[str, ...]) -
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
-            f"the Hub did not give this model ({first_line(error)}).", where=source,
+            f"the Hub did not give this model ({first_line(error)}).",
+            where=source,
             fix="Check the id and the network, or download it and give its folder.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 @cache

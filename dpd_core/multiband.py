@@ -148,8 +148,17 @@ def _lzw_page(page: Any) -> np.ndarray:
 
 def _unpack_lzw(packed: bytes, length: int) -> bytes:
     """LZW by Pillow's libtiff: the data is handed over as a grey image of one row."""
-    entries = ((256, length), (257, 1), (258, 8), (259, _LZW), (262, 1), (273, 122), (277, 1),
-               (278, 1), (279, len(packed)))  # fmt: skip
+    entries = (
+        (256, length),
+        (257, 1),
+        (258, 8),
+        (259, _LZW),
+        (262, 1),
+        (273, 122),
+        (277, 1),
+        (278, 1),
+        (279, len(packed)),
+    )
     header = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
     header += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
     header += struct.pack("<I", 0)

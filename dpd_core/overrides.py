@@ -89,7 +89,7 @@ def write_overrides(project: Project, overrides: Overrides) -> None:
 
 def place_choices(
     overrides: Overrides, clusters: Mapping[str, tuple[str, int]]
-) -> list[HandChoice]:  # fmt: skip
+) -> list[HandChoice]:
     """Find the cluster of each chosen image.
 
     Where two of them are in one cluster now, the one chosen for that number stays, else the one
@@ -103,17 +103,22 @@ def place_choices(
     for class_name, wanted in sorted(overrides.chosen.items()):
         taken: dict[int, str] = {}
         # Those still in the cluster they were chosen for come first.
-        order = sorted(wanted.items(), key=lambda item: (
-            clusters.get(item[1]) != (class_name, item[0]), item[0]))  # fmt: skip
+        order = sorted(
+            wanted.items(),
+            key=lambda item: (clusters.get(item[1]) != (class_name, item[0]), item[0]),
+        )
         for _, image_id in order:
             placed.append(_place(image_id, class_name, overrides, clusters, taken))
     return placed
 
 
 def _place(
-    image_id: str, class_name: str, overrides: Overrides,
-    clusters: Mapping[str, tuple[str, int]], taken: dict[int, str],
-) -> HandChoice:  # fmt: skip
+    image_id: str,
+    class_name: str,
+    overrides: Overrides,
+    clusters: Mapping[str, tuple[str, int]],
+    taken: dict[int, str],
+) -> HandChoice:
     def not_kept(reason: str) -> HandChoice:
         return HandChoice(image_id, class_name, kept=False, reason=reason)
 

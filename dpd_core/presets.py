@@ -14,28 +14,50 @@ PRESET_NOTES: dict[str, str] = {
 }
 """For whom each preset is, one sentence a preset."""
 
-_TRAIN = {"targets": "all", "learning_rate": 1e-3, "schedule": "cosine", "classifier_epochs": 60,
-          "caption_dropout": 0.1, "flips": True}  # fmt: skip
+_TRAIN = {
+    "targets": "all",
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "classifier_epochs": 60,
+    "caption_dropout": 0.1,
+    "flips": True,
+}
 _SYNTHESIZE = {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 0.0}
 """What the presets for the bundled model have in common; they differ in how much is computed."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
-        "train": {**_TRAIN, "steps": 200, "decoder_steps": 400, "batch_size": 24, "rank": 16,
-                  "warmup_steps": 20, "classifier_steps": 120, "checkpoint_steps": 50,
-                  "preview_steps": 100},
+        "train": {
+            **_TRAIN,
+            "steps": 200,
+            "decoder_steps": 400,
+            "batch_size": 24,
+            "rank": 16,
+            "warmup_steps": 20,
+            "classifier_steps": 120,
+            "checkpoint_steps": 50,
+            "preview_steps": 100,
+        },
         "synthesize": _SYNTHESIZE,
         "evaluate": {"student_steps": 200, "feature_steps": 200, "seeds": 3},
     },
     "standard": {
-        "train": {**_TRAIN, "steps": 1200, "decoder_steps": 1200, "batch_size": 32, "rank": 32,
-                  "warmup_steps": 50, "classifier_steps": 1000, "checkpoint_steps": 100,
-                  "preview_steps": 300},
+        "train": {
+            **_TRAIN,
+            "steps": 1200,
+            "decoder_steps": 1200,
+            "batch_size": 32,
+            "rank": 32,
+            "warmup_steps": 50,
+            "classifier_steps": 1000,
+            "checkpoint_steps": 100,
+            "preview_steps": 300,
+        },
         "synthesize": _SYNTHESIZE,
         "evaluate": {"student_steps": 600, "feature_steps": 600, "seeds": 3},
     },
     "published": {},
-}  # fmt: skip
+}
 """Values by preset and stage. ``quick``: minutes on two CPU cores; ``standard``: an hour or
 two; ``published``: the published hyper-parameters, which are the defaults, for a GPU."""
 

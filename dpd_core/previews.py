@@ -38,14 +38,22 @@ def previewer(
         prompts = backbone.encode_prompts(texts)
         embeddings = prompts.batch(list(range(len(texts))))
         noise = torch.stack(
-            [torch.randn(backbone.latent_shape,
-                         generator=generator(project.config.seed, "preview", name))
-             for name in names]
-        )  # fmt: skip
+            [
+                torch.randn(
+                    backbone.latent_shape, generator=generator(project.config.seed, "preview", name)
+                )
+                for name in names
+            ]
+        )
         latents = sample(
-            backbone, noise=noise, embeddings=embeddings, steps=12, scheduler="dpm++", cfg=4.0,
+            backbone,
+            noise=noise,
+            embeddings=embeddings,
+            steps=12,
+            scheduler="dpm++",
+            cfg=4.0,
             unconditional=prompts.unconditional(embeddings),
-        )  # fmt: skip
+        )
         images = backbone.decode_latents(latents).cpu().numpy()
         for name, text, image in zip(names, texts, images, strict=True):
             path = folder / "previews" / f"{step:06d}-{storage.safe_name(name)}.png"

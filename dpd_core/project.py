@@ -45,8 +45,11 @@ class Project:
         """
         project = cls(Path(root).expanduser().resolve())
         if project.manifest_path.exists():
-            raise ProjectError("there is a project here already.", where=project.root,
-                               fix="Open it, or choose another folder.")  # fmt: skip
+            raise ProjectError(
+                "there is a project here already.",
+                where=project.root,
+                fix="Open it, or choose another folder.",
+            )
         manifest = {
             "schema": SCHEMA,
             "created": _now(),
@@ -65,9 +68,11 @@ class Project:
         """
         project = cls(Path(root).expanduser().resolve())
         if not project.manifest_path.exists():
-            raise ProjectError("there is no project in this folder.", where=project.root,
-                               fix="Start one with `python -m dpd_core dataset --project DIR "
-                               "--data FOLDER`.")  # fmt: skip
+            raise ProjectError(
+                "there is no project in this folder.",
+                where=project.root,
+                fix="Start one with `python -m dpd_core dataset --project DIR --data FOLDER`.",
+            )
         project.manifest()
         return project
 
@@ -107,11 +112,17 @@ class Project:
         try:
             inside = path.resolve().is_relative_to(self.root)
         except (OSError, ValueError) as error:  # a name too long, a NUL, half a surrogate pair
-            raise ProjectError(f"this cannot be a file name ({error}).", where=repr(parts),
-                               fix="Run the stage that names it again.") from error  # fmt: skip
+            raise ProjectError(
+                f"this cannot be a file name ({error}).",
+                where=repr(parts),
+                fix="Run the stage that names it again.",
+            ) from error
         if not inside:
-            raise ProjectError("the path leads out of the project.", where=path,
-                               fix="Run the stage that names it again.")  # fmt: skip
+            raise ProjectError(
+                "the path leads out of the project.",
+                where=path,
+                fix="Run the stage that names it again.",
+            )
         return path
 
     def relative(self, path: Path) -> str:
@@ -132,8 +143,9 @@ class Project:
         if manifest.get("schema") != SCHEMA:
             raise ProjectError(
                 f"the project has schema {manifest.get('schema')!r}; this version reads {SCHEMA}.",
-                where=self.manifest_path, fix="Open it with the version that made it.",
-            )  # fmt: skip
+                where=self.manifest_path,
+                fix="Open it with the version that made it.",
+            )
         records = manifest["stages"]
         if (
             set(records) - set(STAGES)
@@ -157,15 +169,21 @@ class Project:
         record = self.record(stage)
         if record is None:
             raise StageMissing(
-                f"the stage '{stage}' has not been run yet.", where=self.root,
+                f"the stage '{stage}' has not been run yet.",
+                where=self.root,
                 fix=f"Run `python -m dpd_core {stage} --project {self.root}` first.",
-            )  # fmt: skip
+            )
         return record["result"]
 
     def finish(
-        self, stage: str, config: StageConfig, result: dict[str, Any], *,
-        inputs: dict[str, Any], files: dict[str, str] | None = None,
-    ) -> str:  # fmt: skip
+        self,
+        stage: str,
+        config: StageConfig,
+        result: dict[str, Any],
+        *,
+        inputs: dict[str, Any],
+        files: dict[str, str] | None = None,
+    ) -> str:
         """Put a finished stage on record and return its id.
 
         Args:
@@ -176,10 +194,14 @@ class Project:
             files: SHA-256 of the files it left, by path, for :mod:`dpd_core.verify`.
         """
         entry: dict[str, Any] = {
-            "id": "", "settings": config.to_dict(), "inputs": inputs,
-            "project_settings": self.config.to_dict(), "result": result, "finished": _now(),
+            "id": "",
+            "settings": config.to_dict(),
+            "inputs": inputs,
+            "project_settings": self.config.to_dict(),
+            "result": result,
+            "finished": _now(),
             "files": files or {},
-        }  # fmt: skip
+        }
         entry["id"] = record_id(stage, entry)
         self._update(lambda manifest: manifest["stages"].update({stage: entry}))
         return entry["id"]
@@ -198,9 +220,10 @@ class Project:
                     yield
             except Timeout:
                 raise ProjectError(
-                    "another process is working on this project.", where=self.root,
+                    "another process is working on this project.",
+                    where=self.root,
                     fix="Wait until it has finished, or stop it.",
-                ) from None  # fmt: skip
+                ) from None
 
     def _update(self, change: Any) -> None:
         manifest = self.manifest()
@@ -210,8 +233,7 @@ class Project:
 
 def record_id(stage: str, record: dict[str, Any]) -> str:
     """The id that a stage's record has to have."""
-    result = {name: value for name, value in record["result"].items()
-              if name not in _ABOUT_THE_RUN}  # fmt: skip
+    result = {name: value for name, value in record["result"].items() if name not in _ABOUT_THE_RUN}
     return storage.digest(
         stage, record["project_settings"], record["settings"], record["inputs"], result
     )
@@ -222,10 +244,12 @@ def _is_record(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and isinstance(value.get("id"), str)
-        and all(isinstance(value.get(name), dict)
-                for name in ("settings", "inputs", "project_settings", "result"))
+        and all(
+            isinstance(value.get(name), dict)
+            for name in ("settings", "inputs", "project_settings", "result")
+        )
         and isinstance(value["inputs"].get("by_hand", {}), dict)
-    )  # fmt: skip
+    )
 
 
 def _now() -> str:

@@ -117,9 +117,7 @@ def read_map(project: Project) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and all(n in content for n in names) else None
 
 
-def _umap(
-    vectors: np.ndarray, neighbors: int, min_dist: float, random_state: int
-) -> np.ndarray:  # fmt: skip
+def _umap(vectors: np.ndarray, neighbors: int, min_dist: float, random_state: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     count = max(2, min(neighbors, len(vectors) - 1))
@@ -131,11 +129,14 @@ def _umap(
         import umap
 
         layout = umap.UMAP(
-            n_neighbors=count, min_dist=min_dist, random_state=random_state, n_jobs=1,
+            n_neighbors=count,
+            min_dist=min_dist,
+            random_state=random_state,
+            n_jobs=1,
             precomputed_knn=(indices, distances.astype(np.float32), None),
             # Spectral initialisation needs more points than it finds in a tiny collection.
             init="spectral" if len(vectors) > 50 else "pca",
-        ).fit_transform(vectors)  # fmt: skip
+        ).fit_transform(vectors)
     points = np.asarray(layout, dtype=np.float32)
     return points if np.isfinite(points).all() else _pca(vectors)
 

@@ -53,12 +53,14 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
     target = _target(project, config)
     adapter = _adapter(project, config, emit)
     recipe = {
-        "model": model_identity(project.config), "adapter": adapter.id if adapter else None,
-        "seed": project.config.seed, "image_size": project.config.image_size,
+        "model": model_identity(project.config),
+        "adapter": adapter.id if adapter else None,
+        "seed": project.config.seed,
+        "image_size": project.config.image_size,
         "prototype": list(target.key) if target else None,
         "slot": target.cluster_id if target else None,
         "settings": config.replace(prompt="", before="", adapter="").to_dict(),
-    }  # fmt: skip
+    }
     folders = {text: project.path(FOLDER, storage.digest(recipe, text)) for text in texts}
     missing = [text for text, folder in folders.items() if not (folder / "recipe.json").exists()]
     if missing:
@@ -74,13 +76,19 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
         emit(Preview(NAME, number, project.relative(folder / "0.png"), text))
     return {
         "prompts": [
-            {"text": text,
-             "files": [project.relative(folders[text] / f"{k}.png") for k in range(config.images)]}
+            {
+                "text": text,
+                "files": [
+                    project.relative(folders[text] / f"{k}.png") for k in range(config.images)
+                ],
+            }
             for text in texts
         ],
-        "folder": project.relative(folders[texts[-1]]), "prototype": config.prototype,
-        "adapter": recipe["adapter"] or "", "strategy": config.strategy,
-    }  # fmt: skip
+        "folder": project.relative(folders[texts[-1]]),
+        "prototype": config.prototype,
+        "adapter": recipe["adapter"] or "",
+        "strategy": config.strategy,
+    }
 
 
 def initial_noise(
@@ -88,21 +96,29 @@ def initial_noise(
 ) -> Tensor:
     """(count, \\*shape) standard normal: of the first candidates of a prototype's slot in the
     stage ``synthesize``, or of no slot."""
-    slot: tuple[str | int, ...] = ("synthesize", target.class_name, target.cluster_id) if target \
-        else (NAME, "", 0)  # fmt: skip
+    slot: tuple[str | int, ...] = (
+        ("synthesize", target.class_name, target.cluster_id) if target else (NAME, "", 0)
+    )
     draws = [
         # Synthesis draws a direction along with the noise.
-        torch.randn(2, *shape, generator=torch.Generator().manual_seed(
-            derive_seed(project.config.seed, *slot, k)))[0]
+        torch.randn(
+            2,
+            *shape,
+            generator=torch.Generator().manual_seed(derive_seed(project.config.seed, *slot, k)),
+        )[0]
         for k in range(count)
-    ]  # fmt: skip
+    ]
     return torch.stack(draws)
 
 
 def _sample(
-    backbone: Backbone, text: str, noise: Tensor, origin: Tensor | None, config: PreviewConfig,
+    backbone: Backbone,
+    text: str,
+    noise: Tensor,
+    origin: Tensor | None,
+    config: PreviewConfig,
     meter: Meter,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """uint8 (count, H, W, 3). Each text is sampled in a batch of its own: padding one to the
     other's length would change its images."""
     strategy = get_strategy(config.strategy)
@@ -113,11 +129,18 @@ def _sample(
     if strategy.guided and target is not None and config.guidance_scale > 0:
         guide = PrototypeGuidance(target, config.guidance_scale)
     latents = sample(
-        backbone, noise=noise, embeddings=embeddings,
-        unconditional=prompts.unconditional(embeddings), steps=config.steps,
-        scheduler=config.scheduler, cfg=config.cfg or strategy.cfg, guide=guide, origin=target,
-        strength=strategy.strength, on_step=meter.advance,
-    )  # fmt: skip
+        backbone,
+        noise=noise,
+        embeddings=embeddings,
+        unconditional=prompts.unconditional(embeddings),
+        steps=config.steps,
+        scheduler=config.scheduler,
+        cfg=config.cfg or strategy.cfg,
+        guide=guide,
+        origin=target,
+        strength=strategy.strength,
+        on_step=meter.advance,
+    )
     meter.advance(config.steps - max(round(config.steps * strategy.strength), 1))
     return backbone.decode_latents(latents).cpu()
 
@@ -132,13 +155,19 @@ def _save(folder: Path, images: Tensor, recipe: dict[str, Any]) -> None:
 def _target(project: Project, config: PreviewConfig) -> Target | None:
     if not config.prototype:
         if _needs_prototype(config):
-            raise ConfigError(f"the strategy {config.strategy!r} needs a prototype.",
-                              where="preview.prototype", fix="Give CLASS/NUMBER.")  # fmt: skip
+            raise ConfigError(
+                f"the strategy {config.strategy!r} needs a prototype.",
+                where="preview.prototype",
+                fix="Give CLASS/NUMBER.",
+            )
         return None
     found = select_targets(load_targets(project), (config.prototype,))
     if len(found) != 1:
-        raise ConfigError(f"got {config.prototype!r}.", where="preview.prototype",
-                          fix="Give one cluster as CLASS/NUMBER.")  # fmt: skip
+        raise ConfigError(
+            f"got {config.prototype!r}.",
+            where="preview.prototype",
+            fix="Give one cluster as CLASS/NUMBER.",
+        )
     return found[0]
 
 

@@ -71,8 +71,12 @@ def _load(folder: Path) -> PromptTokenizer:
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"not a usable tokenizer ({first_line(error)}).", where=folder,
-                         fix="Get the model again, or use another one.") from error  # fmt: skip
-    config = storage.read_json(folder / "text_encoder" / "config.json",
-                               fix="The model folder is incomplete.")  # fmt: skip
+        raise ModelError(
+            f"not a usable tokenizer ({first_line(error)}).",
+            where=folder,
+            fix="Get the model again, or use another one.",
+        ) from error
+    config = storage.read_json(
+        folder / "text_encoder" / "config.json", fix="The model folder is incomplete."
+    )
     return PromptTokenizer(tokenizer, int(config.get("max_position_embeddings", _CLIP_POSITIONS)))

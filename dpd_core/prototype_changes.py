@@ -91,7 +91,7 @@ def snapshot(project: Project) -> Snapshot | None:
 
 def compare(
     before: Snapshot | None, after: Snapshot, choices: Sequence[HandChoice] = ()
-) -> Changes:  # fmt: skip
+) -> Changes:
     """The changes from one clustering to another."""
     if before is None:
         return Changes(choices=tuple(choices))
@@ -101,8 +101,9 @@ def compare(
         if name in before.settings and before.settings[name] != value
     }
     names = sorted(set(before.prototypes) | set(after.prototypes))
-    return Changes(False, settings, tuple(_class_change(n, before, after) for n in names),
-                   tuple(choices))  # fmt: skip
+    return Changes(
+        False, settings, tuple(_class_change(n, before, after) for n in names), tuple(choices)
+    )
 
 
 def record_changes(
@@ -113,8 +114,9 @@ def record_changes(
     A run that comes to the very result of the last one leaves the file as it is: it is that
     result's comparison with its predecessor, also if the run was killed half-way in between.
     """
-    key = storage.digest(after.settings, after.prototypes, after.clusters,
-                         [asdict(one) for one in choices])  # fmt: skip
+    key = storage.digest(
+        after.settings, after.prototypes, after.clusters, [asdict(one) for one in choices]
+    )
     path = project.path(*_FILE)
     if path.exists():
         try:

@@ -90,9 +90,16 @@ class PrototypeClusterer:
     representatives_: dict[str, list[int]]
 
     def __init__(
-        self, *, ipc: int = 5, alpha: float = 1.0, pool: int = 8, n_init: int = 10,
-        seed: int = 0, remove_outliers: bool = False, outlier_fraction: float = 0.05,
-    ):  # fmt: skip
+        self,
+        *,
+        ipc: int = 5,
+        alpha: float = 1.0,
+        pool: int = 8,
+        n_init: int = 10,
+        seed: int = 0,
+        remove_outliers: bool = False,
+        outlier_fraction: float = 0.05,
+    ):
         self.ipc, self.alpha, self.pool, self.n_init = ipc, alpha, pool, n_init
         self.seed, self.remove_outliers = seed, remove_outliers
         self.outlier_fraction = outlier_fraction
@@ -157,22 +164,30 @@ class PrototypeClusterer:
 
     def _check(self) -> None:
         limits = {
-            "ipc": self.ipc >= 1, "pool": self.pool >= 1, "n_init": self.n_init >= 1,
+            "ipc": self.ipc >= 1,
+            "pool": self.pool >= 1,
+            "n_init": self.n_init >= 1,
             "alpha": 0 <= self.alpha < float("inf"),
             "outlier_fraction": 0 < self.outlier_fraction <= 0.5,
-        }  # fmt: skip
+        }
         for name, fine in limits.items():
             if not fine:
-                raise ConfigError(f"got {getattr(self, name)!r}.", where=f"prototypes.{name}",
-                                  fix="Use a value within its limits.")  # fmt: skip
+                raise ConfigError(
+                    f"got {getattr(self, name)!r}.",
+                    where=f"prototypes.{name}",
+                    fix="Use a value within its limits.",
+                )
 
     def _fit_class(self, name: str, rows: np.ndarray, given: list[int] | None) -> None:
         from scipy.spatial.distance import cdist
 
         vectors = self.vectors_[rows]
         if not np.isfinite(vectors).all():
-            raise DatasetError("a latent is not a finite number.", where=name,
-                               fix="Use dtype float32, or another model.")  # fmt: skip
+            raise DatasetError(
+                "a latent is not a finite number.",
+                where=name,
+                fix="Use dtype float32, or another model.",
+            )
         if given is None and len(rows) < self.ipc:
             raise _too_few(name, f"{len(rows)} training images", self.ipc)
         scores = _outlier_factors(vectors)
@@ -237,6 +252,7 @@ def _outlier_factors(vectors: np.ndarray) -> np.ndarray:
 
 def _too_few(name: str, what: str, ipc: int) -> DatasetError:
     return DatasetError(
-        f"the class has {what}, fewer than the {ipc} clusters asked for.", where=name,
+        f"the class has {what}, fewer than the {ipc} clusters asked for.",
+        where=name,
         fix=f"Add images, leave the class out, or set ipc below {ipc}.",
-    )  # fmt: skip
+    )

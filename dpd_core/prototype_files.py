@@ -58,15 +58,20 @@ def write_prototypes(path: Path, prototypes: dict[str, list[Prototype]]) -> None
     content = {
         class_name: [
             {
-                "image": entry.image, "caption": entry.caption, "cluster_id": entry.cluster_id,
-                "file_name": entry.file_name, "margin": round(entry.margin, 6),
-                "d_intra": round(entry.d_intra, 6), "d_inter_min": round(entry.d_inter_min, 6),
-                "cluster_size": entry.cluster_size, "id": entry.id,
+                "image": entry.image,
+                "caption": entry.caption,
+                "cluster_id": entry.cluster_id,
+                "file_name": entry.file_name,
+                "margin": round(entry.margin, 6),
+                "d_intra": round(entry.d_intra, 6),
+                "d_inter_min": round(entry.d_inter_min, 6),
+                "cluster_size": entry.cluster_size,
+                "id": entry.id,
             }
             for entry in entries
         ]
         for class_name, entries in prototypes.items()
-    }  # fmt: skip
+    }
     storage.write_json(path, content)
 
 
@@ -115,8 +120,9 @@ def _parse(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ProjectError(f"not readable as JSON ({error}).", where=path, fix=fix) from error
     if not isinstance(content, dict) or not content:
-        raise ProjectError("not a prototype file: it must map class names to lists.", where=path,
-                           fix=fix)  # fmt: skip
+        raise ProjectError(
+            "not a prototype file: it must map class names to lists.", where=path, fix=fix
+        )
     return content
 
 
@@ -145,13 +151,16 @@ class _ClassReader:
         self.number = None
         prototypes.sort(key=lambda prototype: prototype.cluster_id)
         if [prototype.cluster_id for prototype in prototypes] != list(range(len(prototypes))):
-            raise self.fault("the clusters are not numbered 0, 1, 2, …, each once.",
-                             "Correct the cluster_id of its entries.")  # fmt: skip
+            raise self.fault(
+                "the clusters are not numbered 0, 1, 2, …, each once.",
+                "Correct the cluster_id of its entries.",
+            )
         ids = [prototype.id for prototype in prototypes]
         for image_id in ids:
             if ids.count(image_id) > 1:
-                raise self.fault(f"the image {image_id} represents two clusters.",
-                                 "Choose different images.")  # fmt: skip
+                raise self.fault(
+                    f"the image {image_id} represents two clusters.", "Choose different images."
+                )
         return prototypes
 
     def _entry(self, entry: Any) -> Prototype:
@@ -201,12 +210,15 @@ class _ClassReader:
             parts = _folders(image)
             shared = [_shared_tail(parts, _folders(record.id)) for record in found]
             found = [
-                record for record, length in zip(found, shared, strict=True)
+                record
+                for record, length in zip(found, shared, strict=True)
                 if length == max(shared)
-            ]  # fmt: skip
+            ]
         if not found:
-            raise self.fault(f"the collection has no image {file_name!r} in this class.",
-                             "Use the collection the file was made from.")  # fmt: skip
+            raise self.fault(
+                f"the collection has no image {file_name!r} in this class.",
+                "Use the collection the file was made from.",
+            )
         if len(found) > 1:
             raise self.fault(
                 f"{file_name!r} could be {found[0].id} or {found[1].id}.",

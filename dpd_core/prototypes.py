@@ -28,10 +28,19 @@ if TYPE_CHECKING:
     from dpd_core.project import Project
 
 __all__ = [
-    "Clustering", "Member", "Overrides", "Prototype", "PrototypeClusterer", "load_clustering",
-    "load_prototypes", "pooled_vectors", "read_overrides", "read_prototypes", "run",
+    "Clustering",
+    "Member",
+    "Overrides",
+    "Prototype",
+    "PrototypeClusterer",
+    "load_clustering",
+    "load_prototypes",
+    "pooled_vectors",
+    "read_overrides",
+    "read_prototypes",
+    "run",
     "write_prototypes",
-]  # fmt: skip
+]
 
 STAGE = "prototypes"
 _FIX = "Run the stage 'prototypes' again."
@@ -100,24 +109,36 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
     for name in index.classes:
         if name not in names:
             raise DatasetError(
-                "all its training images are excluded or moved to other classes.", where=name,
+                "all its training images are excluded or moved to other classes.",
+                where=name,
                 fix="Take some of them in again.",
-            )  # fmt: skip
+            )
     meter = Meter(emit, STAGE, len(set(names)), message="clustering classes")
     clusterer = PrototypeClusterer(
-        ipc=config.ipc, alpha=config.alpha, pool=config.pool, n_init=config.n_init,
-        seed=project.config.seed, remove_outliers=config.remove_outliers,
+        ipc=config.ipc,
+        alpha=config.alpha,
+        pool=config.pool,
+        n_init=config.n_init,
+        seed=project.config.seed,
+        remove_outliers=config.remove_outliers,
         outlier_fraction=config.outlier_fraction,
-    )  # fmt: skip
+    )
     clusterer.fit(
-        latents.mean[rows], names, after_class=meter.advance,
+        latents.mean[rows],
+        names,
+        after_class=meter.advance,
         representatives=_given_rows(given, ids, names, config.file) if given else None,
-    )  # fmt: skip
+    )
     if given is not None:
         prototypes = given
         if config.match_captions:
-            emit(Log(STAGE, "the prototypes are those of the file; no captions were matched.",
-                     level="warning"))  # fmt: skip
+            emit(
+                Log(
+                    STAGE,
+                    "the prototypes are those of the file; no captions were matched.",
+                    level="warning",
+                )
+            )
     else:
         rows_of = clusterer.representatives_
         if config.match_captions:
@@ -130,9 +151,10 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
     if config.project_map:
         _write_map(project, latents, index, config, emit)
     chosen = {name: [entry.id for entry in entries] for name, entries in prototypes.items()}
-    clusters = {image_id: (name, int(k))
-                for image_id, name, k in zip(ids, names, clusterer.labels_, strict=True)
-                }  # fmt: skip
+    clusters = {
+        image_id: (name, int(k))
+        for image_id, name, k in zip(ids, names, clusterer.labels_, strict=True)
+    }
     record_changes(project, before, Snapshot(config.to_dict(), chosen, clusters), choices)
     return {
         "classes": len(prototypes),
@@ -156,9 +178,11 @@ def load_prototypes(project: Project) -> dict[str, list[Prototype]]:
 
     path = project.path(STAGE, "prototypes.json")
     if not path.exists():
-        raise StageMissing("there are no prototypes yet.", where=project.root,
-                           fix=f"Run `python -m dpd_core prototypes --project {project.root}`."
-                           )  # fmt: skip
+        raise StageMissing(
+            "there are no prototypes yet.",
+            where=project.root,
+            fix=f"Run `python -m dpd_core prototypes --project {project.root}`.",
+        )
     try:
         return read_prototypes(path, load_index(project))
     except ProjectError as error:  # its own file, not one of a stranger's to be corrected
@@ -181,11 +205,15 @@ def load_clustering(project: Project) -> Clustering:
     try:
         members = {
             image_id: Member(
-                entry["class"], int(entry["cluster_id"]), float(entry["margin"]),
-                float(entry["distance"]), bool(entry["outlier"]), float(entry["outlier_score"]),
+                entry["class"],
+                int(entry["cluster_id"]),
+                float(entry["margin"]),
+                float(entry["distance"]),
+                bool(entry["outlier"]),
+                float(entry["outlier_score"]),
             )
             for image_id, entry in content.items()
-        }  # fmt: skip
+        }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProjectError("the file is damaged.", where=path, fix=_FIX) from error
     path = project.path(STAGE, "centers.safetensors")
@@ -202,8 +230,11 @@ def load_clustering(project: Project) -> Clustering:
         for entry in entries
     )
     if not agree:
-        raise ProjectError("prototypes, clusters and centres are not from the same run.",
-                           where=project.path(STAGE), fix=_FIX)  # fmt: skip
+        raise ProjectError(
+            "prototypes, clusters and centres are not from the same run.",
+            where=project.path(STAGE),
+            fix=_FIX,
+        )
     return Clustering(prototypes, members, centers)
 
 
@@ -211,24 +242,35 @@ def _known(excluded: frozenset[str], images: dict[str, ImageRecord], emit: Emit)
     """The excluded training images; others are reported."""
     known = {i for i in excluded if i in images and images[i].split == "train"}
     for image_id in sorted(excluded - known):
-        emit(Log(STAGE, f"{image_id}, left out by hand, is not a training image (any more).",
-                 level="warning"))  # fmt: skip
+        emit(
+            Log(
+                STAGE,
+                f"{image_id}, left out by hand, is not a training image (any more).",
+                level="warning",
+            )
+        )
     return known
 
 
 def _given_rows(
     given: dict[str, list[Prototype]], ids: list[str], names: list[str], file: str
-) -> dict[str, list[int]]:  # fmt: skip
+) -> dict[str, list[int]]:
     """Rows of the prototypes of a file."""
     row = {image_id: number for number, image_id in enumerate(ids)}
     missing = sorted(set(names) - set(given))
     if missing:
-        raise ProjectError(f"it has no prototypes for {', '.join(missing)}.", where=file,
-                           fix="Leave these classes out of the data set.")  # fmt: skip
+        raise ProjectError(
+            f"it has no prototypes for {', '.join(missing)}.",
+            where=file,
+            fix="Leave these classes out of the data set.",
+        )
     excluded = [entry.id for entries in given.values() for entry in entries if entry.id not in row]
     if excluded:
-        raise ProjectError(f"its prototype {excluded[0]} is left out by hand.", where=file,
-                           fix="Take the image in again, or use another file.")  # fmt: skip
+        raise ProjectError(
+            f"its prototype {excluded[0]} is left out by hand.",
+            where=file,
+            fix="Take the image in again, or use another file.",
+        )
     return {name: [row[entry.id] for entry in entries] for name, entries in given.items()}
 
 
@@ -243,9 +285,13 @@ def _automatic(
 
 
 def _matched(
-    project: Project, index: DatasetIndex, config: PrototypesConfig,
-    clusterer: PrototypeClusterer, records: list[ImageRecord], emit: Emit,
-) -> dict[str, list[int]]:  # fmt: skip
+    project: Project,
+    index: DatasetIndex,
+    config: PrototypesConfig,
+    clusterer: PrototypeClusterer,
+    records: list[ImageRecord],
+    emit: Emit,
+) -> dict[str, list[int]]:
     """Rows of the representatives where the captions of all images have their say."""
     from dpd_core.backbone import load_backbone
     from dpd_core.caption_clusters import matched_representatives
@@ -266,16 +312,20 @@ def _matched(
 
 def _prototype(
     clusterer: PrototypeClusterer, ids: list[str], name: str, cluster: int, row: int
-) -> Prototype:  # fmt: skip
+) -> Prototype:
     return Prototype(
-        id=ids[row], class_name=name, cluster_id=cluster, file_name=ids[row].rsplit("/", 1)[-1],
+        id=ids[row],
+        class_name=name,
+        cluster_id=cluster,
+        file_name=ids[row].rsplit("/", 1)[-1],
         # Relative, so that the file means the same on another machine; the published code
         # looks such paths up under its image root.
         image=ids[row],
-        margin=float(clusterer.margins_[row]), d_intra=float(clusterer.d_intra_[row]),
+        margin=float(clusterer.margins_[row]),
+        d_intra=float(clusterer.d_intra_[row]),
         d_inter_min=float(clusterer.d_inter_min_[row]),
         cluster_size=clusterer.cluster_sizes_[name][cluster],
-    )  # fmt: skip
+    )
 
 
 def _choose(
@@ -310,8 +360,14 @@ def _report_labels(project: Project, index: DatasetIndex, emit: Emit) -> None:
     from dpd_core.dataset.labels import read_labels
 
     for image_id, name in sorted(index.unknown_labels(read_labels(project)).items()):
-        emit(Log(STAGE, f"{image_id}, moved by hand to {name}: the image or the class is not in "
-                 "the data set (any more).", level="warning"))  # fmt: skip
+        emit(
+            Log(
+                STAGE,
+                f"{image_id}, moved by hand to {name}: the image or the class is not in "
+                "the data set (any more).",
+                level="warning",
+            )
+        )
 
 
 def _write_map(
@@ -329,8 +385,15 @@ def _write_map(
         test = latents_for(project, ("test",), emit, stage=STAGE)
         ids += test.ids
         vectors = np.concatenate([vectors, pooled_vectors(test.mean, config.pool)])
-    write_map(project, ids, vectors, neighbors=config.neighbors, min_dist=config.min_dist,
-              seed=project.config.seed, emit=emit)  # fmt: skip
+    write_map(
+        project,
+        ids,
+        vectors,
+        neighbors=config.neighbors,
+        min_dist=config.min_dist,
+        seed=project.config.seed,
+        emit=emit,
+    )
 
 
 def _write(

@@ -25,9 +25,14 @@ _BATCH = 128
 
 
 def best_crops(
-    teacher: Student, images: np.ndarray, labels: np.ndarray, counts: Sequence[int], *, seed: int,
+    teacher: Student,
+    images: np.ndarray,
+    labels: np.ndarray,
+    counts: Sequence[int],
+    *,
+    seed: int,
     names: Sequence[str],
-) -> tuple[np.ndarray, np.ndarray, list[int]]:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Choose crops.
 
     Args:

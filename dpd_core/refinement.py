@@ -62,9 +62,17 @@ class Refiner:
     """
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray, real: np.ndarray, real_labels: np.ndarray, *,
-        rate: float, seed: int, hardware: Hardware, fixed: np.ndarray | None = None,
-    ):  # fmt: skip
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        real: np.ndarray,
+        real_labels: np.ndarray,
+        *,
+        rate: float,
+        seed: int,
+        hardware: Hardware,
+        fixed: np.ndarray | None = None,
+    ):
         self.hardware, self.seed = hardware, seed
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(hardware.device)
         self.real, self.real_labels = real, np.asarray(real_labels, dtype=np.int64)
@@ -75,10 +83,14 @@ class Refiner:
         self.moving = torch.from_numpy(moving).to(hardware.device)[:, None, None, None]
         self.optimizer = torch.optim.AdamW([self.pixels], rate, betas=(0.9, 0.99), weight_decay=0)
         self.pupils = [
-            _Pupil(self.n_classes, LAST_AGE * number // PUPILS, derive_seed(seed, "pupil", number),
-                   hardware)
+            _Pupil(
+                self.n_classes,
+                LAST_AGE * number // PUPILS,
+                derive_seed(seed, "pupil", number),
+                hardware,
+            )
             for number in range(PUPILS)
-        ]  # fmt: skip
+        ]
 
     def run(
         self, steps: int, checkpoint: Path, on_step: Callable[[int, float], None] | None = None
@@ -93,10 +105,21 @@ class Refiner:
         Returns:
             uint8 (N, H, W, 3).
         """
-        pool = {f"{number}/{name}": value for number, pupil in enumerate(self.pupils)
-                for name, value in pupil.state.items()}  # fmt: skip
-        run_steps(self.step, steps, checkpoint, parameters={"pixels": self.pixels}, others=pool,
-                  optimizer=self.optimizer, every=CHECKPOINT_STEPS, on_step=on_step)  # fmt: skip
+        pool = {
+            f"{number}/{name}": value
+            for number, pupil in enumerate(self.pupils)
+            for name, value in pupil.state.items()
+        }
+        run_steps(
+            self.step,
+            steps,
+            checkpoint,
+            parameters={"pixels": self.pixels},
+            others=pool,
+            optimizer=self.optimizer,
+            every=CHECKPOINT_STEPS,
+            on_step=on_step,
+        )
         images = self.pixels.detach().mul(255).round().clamp(0, 255).to(torch.uint8)
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
@@ -141,8 +164,12 @@ class Refiner:
     def _real(self, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Real images, as many of each class, augmented, with their columns."""
         each = max(2, REAL_BATCH // self.n_classes)
-        rows = np.concatenate([of_class[torch.randperm(len(of_class), generator=draws)[:each]]
-                               for of_class in self.rows])  # fmt: skip
+        rows = np.concatenate(
+            [
+                of_class[torch.randperm(len(of_class), generator=draws)[:each]]
+                for of_class in self.rows
+            ]
+        )
         batch = to_float(self.real[rows], self.hardware.device)
         return augmented(batch, draws), torch.from_numpy(self.real_labels[rows]).to(batch.device)
 
@@ -172,9 +199,12 @@ class _Pupil:
         self.n_classes, self.first_age = n_classes, first_age
         self.network = build_student("convnet", n_classes, seed=seed).to(hardware.device).train()
         self.optimizer = torch.optim.SGD(
-            self.network.parameters(), FROM_SCRATCH.learning_rate, momentum=0.9, nesterov=True,
+            self.network.parameters(),
+            FROM_SCRATCH.learning_rate,
+            momentum=0.9,
+            nesterov=True,
             weight_decay=FROM_SCRATCH.weight_decay,
-        )  # fmt: skip
+        )
         self._age = torch.zeros((), dtype=torch.int64)
         for parameter in self.network.parameters():
             # From the start, so that a checkpoint finds where to put them.
@@ -188,8 +218,10 @@ class _Pupil:
     @property
     def state(self) -> dict[str, Tensor]:
         """All that training changes, by name; to be written to in place."""
-        momentum = {f"momentum/{name}": self.optimizer.state[parameter]["momentum_buffer"]
-                    for name, parameter in self.network.named_parameters()}  # fmt: skip
+        momentum = {
+            f"momentum/{name}": self.optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self.network.named_parameters()
+        }
         return {"age": self._age, **momentum, **self.network.state_dict()}
 
     @torch.no_grad()

@@ -58,8 +58,9 @@ def run(project: Project, config: ResampleConfig, emit: Emit = ignore) -> dict[s
 def _asked(distilled: DistilledSet, config: ResampleConfig) -> list[dict[str, Any]]:
     wanted = dict.fromkeys(set_edits.read_slot_name(name) for name in config.slots if name)
     if not wanted:
-        raise ConfigError("no slot is named.", where="resample.slots",
-                          fix="Name at least one, as CLASS/NUMBER.")  # fmt: skip
+        raise ConfigError(
+            "no slot is named.", where="resample.slots", fix="Name at least one, as CLASS/NUMBER."
+        )
     records = [set_edits.slot_record(distilled, *key) for key in wanted]
     for record in records:
         if record.get("pinned"):
@@ -69,11 +70,17 @@ def _asked(distilled: DistilledSet, config: ResampleConfig) -> list[dict[str, An
 
 
 def _task(record: dict[str, Any]) -> Task:
-    caption = Caption(record["caption"], "", record.get("caption_version", 0), "",
-                      record["prototype_id"])  # fmt: skip
-    return Task(record["class"], record["slot"], record["prototype_id"],
-                record.get("prototype_file", ""), caption, round=record.get("round", 0) + 1
-                )  # fmt: skip
+    caption = Caption(
+        record["caption"], "", record.get("caption_version", 0), "", record["prototype_id"]
+    )
+    return Task(
+        record["class"],
+        record["slot"],
+        record["prototype_id"],
+        record.get("prototype_file", ""),
+        caption,
+        round=record.get("round", 0) + 1,
+    )
 
 
 def _sampler(
@@ -83,28 +90,42 @@ def _sampler(
     recipe = storage.read_json(distilled.root / "recipe.json")["recipe"]
     again = "Make the set again."
     if recipe["model"] != model_identity(project.config):
-        raise ProjectError("the project's model or image size is not the set's any more.",
-                           where=distilled.root, fix=again)  # fmt: skip
+        raise ProjectError(
+            "the project's model or image size is not the set's any more.",
+            where=distilled.root,
+            fix=again,
+        )
     config = SynthesizeConfig.from_dict(recipe["settings"])
     latents = latents_for(project, ("train",), emit=emit, stage=COMMAND)
     lost = {slot.prototype_id for slot in distilled.slots} - set(latents.ids)
     if lost:
-        raise ProjectError(f"{min(lost)} is a prototype and no training image any more.",
-                           where=distilled.root, fix=again)  # fmt: skip
+        raise ProjectError(
+            f"{min(lost)} is a prototype and no training image any more.",
+            where=distilled.root,
+            fix=again,
+        )
     classifier = load_classifier(project, recipe["classifier"])
     adapter = adapters.find_adapter(project, recipe["adapter"]) if recipe["adapter"] else None
     backbone = sampling_backbone(project, adapter, get_strategy(config.strategy), config.decoder)
     prototype_ids: dict[str, list[str]] = {}
     for slot in sorted(distilled.slots, key=lambda slot: (slot.class_name, slot.slot)):
         prototype_ids.setdefault(slot.class_name, []).append(slot.prototype_id)
-    return project_sampler(project, backbone, classifier, latents, config, prototype_ids,
-                           seed=recipe["seed"])  # fmt: skip
+    return project_sampler(
+        project, backbone, classifier, latents, config, prototype_ids, seed=recipe["seed"]
+    )
 
 
 def _merged(record: dict[str, Any], made: dict[str, Any], number: int) -> dict[str, Any]:
     """The slot with the new candidates behind the old ones, and the best new one chosen."""
     first = len(record["candidates"])
-    new = [{**candidate, "index": first + candidate["index"], "round": number}
-           for candidate in made["candidates"]]  # fmt: skip
-    return {**record, "candidates": record["candidates"] + new, "chosen": first + made["chosen"],
-            "chosen_by": set_edits.BY_SCORE, "round": number}  # fmt: skip
+    new = [
+        {**candidate, "index": first + candidate["index"], "round": number}
+        for candidate in made["candidates"]
+    ]
+    return {
+        **record,
+        "candidates": record["candidates"] + new,
+        "chosen": first + made["chosen"],
+        "chosen_by": set_edits.BY_SCORE,
+        "round": number,
+    }

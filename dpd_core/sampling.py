@@ -157,9 +157,13 @@ def sample(
 
 
 def _predict(
-    backbone: Backbone, z_t: Tensor, t: Tensor, embeddings: Tensor, unconditional: Tensor,
+    backbone: Backbone,
+    z_t: Tensor,
+    t: Tensor,
+    embeddings: Tensor,
+    unconditional: Tensor,
     cfg: float,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     if cfg == 1.0:
         return backbone.predict(z_t, t.expand(len(z_t)), embeddings)
     both = backbone.predict(

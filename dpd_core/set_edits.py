@@ -50,8 +50,7 @@ def choose_candidate(
         candidate = find_candidate(record, index)
         if record["candidates"][record["chosen"]] is candidate:
             return record
-        changed = {**record, "chosen": record["candidates"].index(candidate),
-                   "chosen_by": BY_HAND}  # fmt: skip
+        changed = {**record, "chosen": record["candidates"].index(candidate), "chosen_by": BY_HAND}
         return commit(project, distilled, [changed])[0]
 
 
@@ -81,8 +80,11 @@ def slot_record(distilled: DistilledSet, class_name: str, slot: int) -> dict[str
     for record in distilled.manifest["slots"]:
         if (record["class"], record["slot"]) == (class_name, slot):
             return record
-    raise ProjectError(f"the set has no slot {slot_name(class_name, slot)!r}.",
-                       where=distilled.root, fix="Reload the set.")  # fmt: skip
+    raise ProjectError(
+        f"the set has no slot {slot_name(class_name, slot)!r}.",
+        where=distilled.root,
+        fix="Reload the set.",
+    )
 
 
 def find_candidate(record: dict[str, Any], index: int) -> dict[str, Any]:
@@ -94,8 +96,10 @@ def find_candidate(record: dict[str, Any], index: int) -> dict[str, Any]:
     for candidate in record["candidates"]:
         if candidate["index"] == index:
             return candidate
-    raise ProjectError(f"{slot_name(record['class'], record['slot'])} has no candidate {index!r}.",
-                       fix=f"It has {len(record['candidates'])}, counted from 0.")  # fmt: skip
+    raise ProjectError(
+        f"{slot_name(record['class'], record['slot'])} has no candidate {index!r}.",
+        fix=f"It has {len(record['candidates'])}, counted from 0.",
+    )
 
 
 def slot_name(class_name: str, slot: int) -> str:
@@ -130,8 +134,9 @@ def editing(project: Project, set_name: str) -> Iterator[DistilledSet]:
             mend_set(project, root)
             yield DistilledSet.load(project, set_name)
     except Timeout:
-        raise ProjectError("another process is changing this set.", where=root,
-                           fix="Try again in a moment.") from None  # fmt: skip
+        raise ProjectError(
+            "another process is changing this set.", where=root, fix="Try again in a moment."
+        ) from None
 
 
 def commit(
@@ -153,8 +158,11 @@ def commit(
         file = distilled.root / candidate_file(record["file"], chosen["index"])
         digest = storage.file_digest(file) if file.is_file() else None
         if digest is None or digest != chosen.get("sha256", digest):
-            raise ProjectError("the candidate's image is missing or has been changed.", where=file,
-                               fix="Sample the slot anew.")  # fmt: skip
+            raise ProjectError(
+                "the candidate's image is missing or has been changed.",
+                where=file,
+                fix="Sample the slot anew.",
+            )
         written.append({**record, "sha256": digest})
     storage.write_json(distilled.root / _PENDING, written)
     mend_set(project, distilled.root)
@@ -198,13 +206,25 @@ def choices(project: Project) -> dict[str, str]:
                 if slot.get("chosen_by") == BY_HAND or slot.get("round", 0) > 0
             ]
         except (KeyError, TypeError, AttributeError) as error:
-            raise ProjectError(f"the manifest is damaged ({error!r}).", where=path, fix=_FIX
-                               ) from error  # fmt: skip
+            raise ProjectError(
+                f"the manifest is damaged ({error!r}).", where=path, fix=_FIX
+            ) from error
         found[manifest["name"]] = storage.digest(changed) if changed else ""
     return found
 
 
 __all__ = [
-    "BY_HAND", "BY_SCORE", "choices", "choose_candidate", "commit", "editing", "find_candidate",
-    "mend", "mend_set", "pin_slot", "read_slot_name", "slot_name", "slot_record",
-]  # fmt: skip
+    "BY_HAND",
+    "BY_SCORE",
+    "choices",
+    "choose_candidate",
+    "commit",
+    "editing",
+    "find_candidate",
+    "mend",
+    "mend_set",
+    "pin_slot",
+    "read_slot_name",
+    "slot_name",
+    "slot_record",
+]

@@ -44,9 +44,14 @@ class _Pool:
 
 
 def exchange_prototypes(
-    project: Project, config: SynthesizeConfig, prototypes: Mapping[Slot, str],
-    fixed: Collection[Slot], emit: Emit, *, stage: str = STAGE,
-) -> dict[Slot, str]:  # fmt: skip
+    project: Project,
+    config: SynthesizeConfig,
+    prototypes: Mapping[Slot, str],
+    fixed: Collection[Slot],
+    emit: Emit,
+    *,
+    stage: str = STAGE,
+) -> dict[Slot, str]:
     """A prototype for each slot, from the same cluster as before.
 
     Args:
@@ -74,46 +79,78 @@ def exchange_prototypes(
     index, side = load_index(project), image_side(project.config)
     pool = _pool(project, index, [prototypes[slot] for slot in slots], slots)
     key = storage.digest(
-        "exchange", 1, pool.ids, pool.clusters, [prototypes[slot] for slot in slots], stays, tries,
-        min(config.refine_size, side), config.exchange_networks, config.exchange_network_steps,
-        project.config.seed, {one.id: one.sha256 for one in index.select(split="train")},
-    )  # fmt: skip
+        "exchange",
+        1,
+        pool.ids,
+        pool.clusters,
+        [prototypes[slot] for slot in slots],
+        stays,
+        tries,
+        min(config.refine_size, side),
+        config.exchange_networks,
+        config.exchange_network_steps,
+        project.config.seed,
+        {one.id: one.sha256 for one in index.select(split="train")},
+    )
     path = project.path("cache", "exchange", f"{key}.json")
     if not path.exists():
         hardware = choose_hardware(project.config)
         real = real_images(project, index, config, side=side, emit=emit, stage=stage)
-        networks = trained_networks(project, real, config, hardware=hardware, emit=emit,
-                                    stage=stage)  # fmt: skip
+        networks = trained_networks(
+            project, real, config, hardware=hardware, emit=emit, stage=stage
+        )
         row_of = {image: row for row, image in enumerate(real.ids)}
         images = real.pixels[[row_of[image] for image in pool.ids]]
-        found = _search(pool, feature_spaces(networks, images, hardware),
-                        [prototypes[slot] for slot in slots], stays, tries,
-                        derive_seed(project.config.seed, STAGE), emit, stage)  # fmt: skip
+        found = _search(
+            pool,
+            feature_spaces(networks, images, hardware),
+            [prototypes[slot] for slot in slots],
+            stays,
+            tries,
+            derive_seed(project.config.seed, STAGE),
+            emit,
+            stage,
+        )
         storage.write_json(path, found)
     chosen = storage.read_json(path, fix="Delete it and run the stage again.")["prototypes"]
     return dict(zip(slots, chosen, strict=True))
 
 
 def _search(
-    pool: _Pool, spaces: list[torch.Tensor], first: list[str], stays: list[bool], tries: int,
-    seed: int, emit: Emit, stage: str,
-) -> dict[str, object]:  # fmt: skip
+    pool: _Pool,
+    spaces: list[torch.Tensor],
+    first: list[str],
+    stays: list[bool],
+    tries: int,
+    seed: int,
+    emit: Emit,
+    stage: str,
+) -> dict[str, object]:
     place_of = {one: place for place, one in enumerate(pool.ids)}
     meter = Meter(emit, stage, tries, message="choosing prototypes")
     found = exchange(
-        spaces, pool.labels, pool.clusters, [place_of[one] for one in first],
-        tries=tries, seed=seed, fixed=stays, on_try=meter.advance,
-    )  # fmt: skip
+        spaces,
+        pool.labels,
+        pool.clusters,
+        [place_of[one] for one in first],
+        tries=tries,
+        seed=seed,
+        fixed=stays,
+        on_try=meter.advance,
+    )
     chosen = [pool.ids[row] for row in found.rows]
     changed = sum(new != old for new, old in zip(chosen, first, strict=True))
-    emit(Log(stage, f"{changed} of {len(first)} prototypes exchanged for other members of their "
-             f"clusters (loss {found.before:.3f}, then {found.after:.3f})"))  # fmt: skip
+    emit(
+        Log(
+            stage,
+            f"{changed} of {len(first)} prototypes exchanged for other members of their "
+            f"clusters (loss {found.before:.3f}, then {found.after:.3f})",
+        )
+    )
     return {"prototypes": chosen, "before": found.before, "after": found.after}
 
 
-def _pool(
-    project: Project, index: DatasetIndex, prototypes: list[str], slots: list[Slot]
-) -> _Pool:  # fmt: skip
+def _pool(project: Project, index: DatasetIndex, prototypes: list[str], slots: list[Slot]) -> _Pool:
     members = load_clustering(project).members
     train, classes = index.select(split="train"), sorted(index.classes)
     most = max(MAX_IMAGES // len(classes), 1)

@@ -42,9 +42,15 @@ JUDGED = 2000
 
 
 def refine_set(
-    project: Project, config: SynthesizeConfig, folder: Path, records: list[dict[str, Any]],
-    steps: int, backbone: Backbone, classifier: LatentClassifier, emit: Emit,
-) -> list[dict[str, Any]]:  # fmt: skip
+    project: Project,
+    config: SynthesizeConfig,
+    folder: Path,
+    records: list[dict[str, Any]],
+    steps: int,
+    backbone: Backbone,
+    classifier: LatentClassifier,
+    emit: Emit,
+) -> list[dict[str, Any]]:
     """Give each slot its refined candidate.
 
     Args:
@@ -65,32 +71,49 @@ def refine_set(
     """
     if all(_is_refined(record) or record.get("pinned") for record in records):
         return records
-    real = real_images(project, load_index(project), config, side=backbone.image_size, emit=emit,
-                       stage=STAGE)  # fmt: skip
+    real = real_images(
+        project, load_index(project), config, side=backbone.image_size, emit=emit, stage=STAGE
+    )
     images = np.stack([_sampled(folder, record) for record in records])
     labels = np.array([real.classes.index(record["class"]) for record in records])
     fixed = np.array([bool(record.get("pinned")) for record in records])
-    refiner = Refiner(images, labels, real.pixels, real.labels, fixed=fixed,
-                      rate=config.refine_rate, seed=project.config.seed,
-                      hardware=backbone.hardware)  # fmt: skip
+    refiner = Refiner(
+        images,
+        labels,
+        real.pixels,
+        real.labels,
+        fixed=fixed,
+        rate=config.refine_rate,
+        seed=project.config.seed,
+        hardware=backbone.hardware,
+    )
     meter = Meter(emit, STAGE, steps, message="refining the set")
     checkpoint = folder / "refinement.safetensors"
     refined = refiner.run(steps, checkpoint, lambda done, loss: meter.advance())
-    before, after = _worth([images, refined], labels, real, steps, project, backbone.hardware,
-                           emit)  # fmt: skip
+    before, after = _worth([images, refined], labels, real, steps, project, backbone.hardware, emit)
     better = after > before
-    emit(Log(STAGE, f"students of the refined set name {after:.1%} of the real training images, "
-             f"those of the sampled one {before:.1%}; the "
-             f"{'refined' if better else 'sampled'} images are chosen"))  # fmt: skip
+    emit(
+        Log(
+            STAGE,
+            f"students of the refined set name {after:.1%} of the real training images, "
+            f"those of the sampled one {before:.1%}; the "
+            f"{'refined' if better else 'sampled'} images are chosen",
+        )
+    )
     finished = _finished(folder, records, refined, backbone, classifier, chosen=better)
     checkpoint.unlink(missing_ok=True)
     return finished
 
 
 def _worth(
-    sets: list[np.ndarray], labels: np.ndarray, real: RealImages, steps: int, project: Project,
-    hardware: Hardware, emit: Emit,
-) -> list[float]:  # fmt: skip
+    sets: list[np.ndarray],
+    labels: np.ndarray,
+    real: RealImages,
+    steps: int,
+    project: Project,
+    hardware: Hardware,
+    emit: Emit,
+) -> list[float]:
     """The share of real training images that students of each set name rightly, in [0, 1].
 
     Args:
@@ -108,16 +131,29 @@ def _worth(
         seen = np.stack([np.asarray(to_square(Image.fromarray(one), side)) for one in images])
         judges = [
             students.train_student(
-                seen, labels, len(real.classes), steps=steps, batch_size=JUDGE_BATCH,
-                seed=derive_seed(project.config.seed, "judge", number), hardware=hardware,
+                seen,
+                labels,
+                len(real.classes),
+                steps=steps,
+                batch_size=JUDGE_BATCH,
+                seed=derive_seed(project.config.seed, "judge", number),
+                hardware=hardware,
                 on_step=lambda done, loss: meter.advance(),
             )
             for number in range(JUDGES)
-        ]  # fmt: skip
-        shares.append(float(np.mean([
-            students.accuracy(judge, real.pixels[rows], real.labels[rows], hardware=hardware)
-            for judge in judges
-        ])))  # fmt: skip
+        ]
+        shares.append(
+            float(
+                np.mean(
+                    [
+                        students.accuracy(
+                            judge, real.pixels[rows], real.labels[rows], hardware=hardware
+                        )
+                        for judge in judges
+                    ]
+                )
+            )
+        )
     return shares
 
 
@@ -132,17 +168,21 @@ def _sampled(folder: Path, record: dict[str, Any]) -> np.ndarray:
         chosen = record["candidates"][chosen["refined_from"]]
     path = folder / candidate_file(record["file"], chosen["index"])
     if not path.exists():
-        raise ProjectError("an image of the set is missing.", where=path,
-                           fix="Make the set again.")  # fmt: skip
+        raise ProjectError("an image of the set is missing.", where=path, fix="Make the set again.")
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
 @torch.no_grad()
 def _finished(
-    folder: Path, records: list[dict[str, Any]], images: np.ndarray, backbone: Backbone,
-    classifier: LatentClassifier, *, chosen: bool,
-) -> list[dict[str, Any]]:  # fmt: skip
+    folder: Path,
+    records: list[dict[str, Any]],
+    images: np.ndarray,
+    backbone: Backbone,
+    classifier: LatentClassifier,
+    *,
+    chosen: bool,
+) -> list[dict[str, Any]]:
     finished = []
     for start in range(0, len(records), _ENCODE_BATCH):
         part = images[start : start + _ENCODE_BATCH]
@@ -158,13 +198,18 @@ def _finished(
             score = margin(Candidates(row[None], column, latent[None], latent, latent[None][:0]))
             number = len(record["candidates"])
             candidate = {
-                "index": number, "seed": record["candidates"][record["chosen"]]["seed"],
+                "index": number,
+                "seed": record["candidates"][record["chosen"]]["seed"],
                 "score": round(float(score), 6),
                 "predicted": classifier.classes[int(row.argmax())],
-                "refined": True, "refined_from": record["chosen"],
-            }  # fmt: skip
-            changed = {**record, "candidates": [*record["candidates"], candidate],
-                       "chosen": number if chosen else record["chosen"]}  # fmt: skip
+                "refined": True,
+                "refined_from": record["chosen"],
+            }
+            changed = {
+                **record,
+                "candidates": [*record["candidates"], candidate],
+                "chosen": number if chosen else record["chosen"],
+            }
             save_candidates(folder, changed, torch.from_numpy(image[None]), first=number)
             finished.append(finish_slot(folder, changed))
     return finished

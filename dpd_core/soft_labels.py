@@ -47,15 +47,20 @@ def soft_labels(
     teacher = feature_network(bench, meter)
     images = bench.subjects[0].variant(0)
     found = students.predict_proba(teacher, images.pixels, hardware=bench.hardware)
-    accuracy = students.accuracy(teacher, bench.test.pixels, bench.test.labels,
-                                 hardware=bench.hardware)  # fmt: skip
+    accuracy = students.accuracy(
+        teacher, bench.test.pixels, bench.test.labels, hardware=bench.hardware
+    )
     return {
         "classes": bench.classes,
-        "teacher": {"network": config.student, "steps": config.feature_steps,
-                    "trained_on": "all real training images", "images": len(bench.train),
-                    "test_accuracy": round(accuracy, 4)},
+        "teacher": {
+            "network": config.student,
+            "steps": config.feature_steps,
+            "trained_on": "all real training images",
+            "images": len(bench.train),
+            "test_accuracy": round(accuracy, 4),
+        },
         "probabilities": {
             files[source]: [round(float(value), _DECIMALS) for value in row]
             for source, row in zip(images.sources, found, strict=True)
         },
-    }  # fmt: skip
+    }

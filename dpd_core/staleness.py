@@ -58,8 +58,9 @@ def _is_current(
         return False
     # A setting that came after the record had its default value then.
     if config is not None and config.to_dict() != {
-        **type(config)().to_dict(), **config.renamed(record["settings"])
-    }:  # fmt: skip
+        **type(config)().to_dict(),
+        **config.renamed(record["settings"]),
+    }:
         return False
     used = record["result"].get("set")
     return matches(by_hand, edits.of(stage), used=used) and all(

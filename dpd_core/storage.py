@@ -244,10 +244,12 @@ def read_record(path: Path, kinds: dict[str, Any], *, fix: str) -> dict[str, Any
     if not isinstance(content, dict):
         raise ProjectError("the file is damaged: no JSON object.", where=path, fix=fix)
     for name, kind in kinds.items():
-        if not isinstance(content.get(name), kind) or (isinstance(content[name], bool)
-                                                       and kind is not bool):  # fmt: skip
-            raise ProjectError(f"the file is damaged: {name} is missing or of another kind.",
-                               where=path, fix=fix)  # fmt: skip
+        if not isinstance(content.get(name), kind) or (
+            isinstance(content[name], bool) and kind is not bool
+        ):
+            raise ProjectError(
+                f"the file is damaged: {name} is missing or of another kind.", where=path, fix=fix
+            )
     return content
 
 
@@ -298,8 +300,9 @@ def read_json_lines(path: Path) -> list[Any]:
                 break
             raise ProjectError(
                 f"line {number} is not JSON ({error}).",
-                where=path, fix="Restore the file from a copy or delete that line.",
-            ) from error  # fmt: skip
+                where=path,
+                fix="Restore the file from a copy or delete that line.",
+            ) from error
     return records
 
 
@@ -343,8 +346,9 @@ def safe_name(name: str) -> str:
     Names that need no change stay as they are. Others keep their harmless characters and get
     a digest of the original, so that two names never meet in one file name.
     """
-    plain = "".join(char if char.isascii() and (char.isalnum() or char in "-_ ") else "_"
-                    for char in name).strip(" _")[:60]  # fmt: skip
+    plain = "".join(
+        char if char.isascii() and (char.isalnum() or char in "-_ ") else "_" for char in name
+    ).strip(" _")[:60]
     reserved = re.fullmatch(r"(con|prn|aux|nul|(com|lpt)\d)", plain, re.IGNORECASE)
     if plain == name and plain and not reserved:
         return name

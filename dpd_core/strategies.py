@@ -68,8 +68,11 @@ class Strategy:
     def definition(self) -> dict[str, Any]:
         """All that determines the images, for a set's recipe."""
         words = ("source", "description", "formula")
-        return {field.name: getattr(self, field.name) for field in fields(self)
-                if field.name not in (*words, "training")}  # fmt: skip
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in (*words, "training")
+        }
 
     def detail_share(self, given: float) -> float:
         """The share of detail put back under a setting ``detail``, which may leave it to us."""
@@ -108,7 +111,8 @@ STRATEGIES: dict[str, Strategy] = {
         "and pulled toward their prototypes, without the prototypes' own detail. Students learn "
         "somewhat less from them. Nothing proves that they give nothing away: look at the nearest "
         "real images before you share them.",
-        strength=0.5, detail=0.0,
+        strength=0.5,
+        detail=0.0,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",
@@ -121,42 +125,50 @@ STRATEGIES: dict[str, Strategy] = {
         source="D4M (Su et al., CVPR 2024)",
         description="Starts from the noised prototype (strength 0.7), no guidance, no selection.",
         formula="z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε",
-        strength=0.7, rule="first",
+        strength=0.7,
+        rule="first",
     ),
     "mgd3": Strategy(
         source="MGD³ (Chan-Santiago et al., ICML 2025)",
         description="Random start, the predicted noise is led toward the prototype for the first "
         "half of the steps; no selection.",
         formula="ε̂ = ε − √(1−ᾱ_t)·λ·(p − ẑ₀), λ = 0.1, first 50 % of the steps",
-        guide="mode", scale=0.1, end=0.5, rule="first",
+        guide="mode",
+        scale=0.1,
+        end=0.5,
+        rule="first",
     ),
     "classifier": Strategy(
         source="Classifier guidance (Dhariwal & Nichol, NeurIPS 2021), CaO₂'s selection",
         description="Random start, led to what the latent classifier takes for the class; right "
         "and confident candidates are kept.",
         formula="z_t + s·√(1−ᾱ_t)·g/‖g‖₂, g = ∇ log p(y|ẑ₀)",
-        guide="classifier", rule="correct",
+        guide="classifier",
+        rule="correct",
     ),
     "information": Strategy(
         source="Information-guided diffusion sampling (2025), our stand-in for its estimators",
         description="Led to the class and, the more images a class gets, away from the other "
         "prototypes of the class.",
         formula="g = ∇[log p(y|ẑ₀) + β(1 − 1/IPC)·mean_j ‖ẑ₀ − p_j‖], β = 1",
-        guide="information", rule="correct",
+        guide="information",
+        rule="correct",
     ),
     "learnability": Strategy(
         source="Learnability-guided diffusion, single-stage form",
         description="Led to what a classifier trained on the prototypes alone still gets wrong "
         "and the classifier of all images gets right, and away from the other prototypes.",
         formula="g = ∇[ℓ(student) − ω·ℓ(reference) − ρ·max_j cos(ẑ₀, p_j)], ω = 1.5, ρ = 1",
-        guide="learnability", rule="correct",
+        guide="learnability",
+        rule="correct",
     ),
     "influence": Strategy(
         source="IGD (Chen et al., ICLR 2025), last layer of one checkpoint",
         description="Led to images whose training gradient agrees with that of the class's real "
         "images, and away from the other prototypes.",
         formula="g = ∇[cos(∇_W ℓ(ẑ₀), mean real ∇_W ℓ) − δ·max_j cos(ẑ₀, p_j)], δ = 0.1",
-        guide="influence", rule="correct",
+        guide="influence",
+        rule="correct",
     ),
     "minimax": Strategy(
         source="Minimax diffusion (Gu et al., CVPR 2024)",
@@ -171,7 +183,7 @@ STRATEGIES: dict[str, Strategy] = {
         description="Words only: random start, no guidance, the first sample is kept.",
         rule="first",
     ),
-}  # fmt: skip
+}
 
 
 def get_strategy(name: str) -> Strategy:
@@ -181,6 +193,9 @@ def get_strategy(name: str) -> Strategy:
         ConfigError: there is none of that name.
     """
     if name not in STRATEGIES:
-        raise ConfigError(f"unknown strategy {name!r}.", where="synthesize.strategy",
-                          fix=f"Known strategies: {', '.join(STRATEGIES)}.")  # fmt: skip
+        raise ConfigError(
+            f"unknown strategy {name!r}.",
+            where="synthesize.strategy",
+            fix=f"Known strategies: {', '.join(STRATEGIES)}.",
+        )
     return STRATEGIES[name]

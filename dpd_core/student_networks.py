@@ -124,8 +124,9 @@ def build_student(student: str, n_classes: int, *, seed: int = 0) -> Student:
         ModelError: the pretrained model cannot be loaded.
     """
     if n_classes < 2:
-        raise DatasetError("a student needs at least two classes.",
-                           fix="Use a data set with two classes or more.")  # fmt: skip
+        raise DatasetError(
+            "a student needs at least two classes.", fix="Use a data set with two classes or more."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if student == "convnet":
@@ -139,9 +140,12 @@ def _resnet18(n_classes: int) -> nn.Module:
     from transformers import ResNetConfig, ResNetForImageClassification
 
     settings: dict[str, Any] = {
-        "embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2],
-        "layer_type": "basic", "num_labels": n_classes,
-    }  # fmt: skip
+        "embedding_size": 64,
+        "hidden_sizes": [64, 128, 256, 512],
+        "depths": [2, 2, 2, 2],
+        "layer_type": "basic",
+        "num_labels": n_classes,
+    }
     config = ResNetConfig(**settings)
     return ResNetForImageClassification(config)
 
@@ -157,14 +161,18 @@ def _pretrained(source: str, n_classes: int) -> Student:
         processor: Any = AutoImageProcessor.from_pretrained(source, use_fast=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(
-            f"the student cannot be loaded ({error}).", where=source,
+            f"the student cannot be loaded ({error}).",
+            where=source,
             fix="Use 'convnet', 'resnet18', or the id or folder of a transformers image "
             "classifier with safetensors weights and a preprocessor_config.json.",
-        ) from error  # fmt: skip
+        ) from error
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not linear or linear[-1].out_features != n_classes:
-        raise ModelError("the model does not end in a linear classifier.", where=source,
-                         fix="Use another student, for instance 'resnet18'.")  # fmt: skip
+        raise ModelError(
+            "the model does not end in a linear classifier.",
+            where=source,
+            fix="Use another student, for instance 'resnet18'.",
+        )
     # Convolutional networks take any size; a vision transformer says which one it was made for.
     size = getattr(network.config, "image_size", 0) or 0
     return Student(

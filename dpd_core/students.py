@@ -28,9 +28,18 @@ if TYPE_CHECKING:
     from dpd_core.hardware import Hardware
 
 __all__ = [
-    "Student", "accuracy", "augmented", "build_student", "features", "predict", "predict_proba",
-    "student_identity", "to_float", "train_feature_network", "train_student",
-]  # fmt: skip
+    "Student",
+    "accuracy",
+    "augmented",
+    "build_student",
+    "features",
+    "predict",
+    "predict_proba",
+    "student_identity",
+    "to_float",
+    "train_feature_network",
+    "train_student",
+]
 
 Images = np.ndarray
 """uint8 array (N, S, S, 3); a memory map is read batch by batch."""
@@ -102,9 +111,12 @@ def train_student(
     model.to(hardware.device, memory_format=layout).train()
     recipe = FINE_TUNING if model.pretrained else FROM_SCRATCH
     optimizer = torch.optim.SGD(
-        model.parameters(), recipe.learning_rate, momentum=0.9, nesterov=True,
+        model.parameters(),
+        recipe.learning_rate,
+        momentum=0.9,
+        nesterov=True,
         weight_decay=recipe.weight_decay,
-    )  # fmt: skip
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _warmup_cosine(step, steps, recipe.warmup)
     )
@@ -124,8 +136,11 @@ def train_student(
         schedule.step()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ModelError(f"the student's loss became {value} at step {step}.",
-                             where=student, fix="Try another seed or student.")  # fmt: skip
+            raise ModelError(
+                f"the student's loss became {value} at step {step}.",
+                where=student,
+                fix="Try another seed or student.",
+            )
         if on_step is not None:
             on_step(step, value)
     # In the order in which stored weights are loaded, so that both say the same to the last bit.
@@ -154,9 +169,16 @@ def train_feature_network(
     Arguments and errors as in :func:`train_student`.
     """
     return train_student(
-        images, labels, n_classes, student=student, steps=steps, batch_size=batch_size,
-        seed=derive_seed(seed, "feature network"), hardware=hardware, on_step=on_step,
-    )  # fmt: skip
+        images,
+        labels,
+        n_classes,
+        student=student,
+        steps=steps,
+        batch_size=batch_size,
+        seed=derive_seed(seed, "feature network"),
+        hardware=hardware,
+        on_step=on_step,
+    )
 
 
 def predict_proba(
@@ -187,8 +209,10 @@ def accuracy(model: Student, images: Images, labels: np.ndarray, *, hardware: Ha
         DatasetError: there are no images, or not one label for each.
     """
     if len(images) == 0 or len(images) != len(labels):
-        raise DatasetError(f"got {len(images)} images and {len(labels)} labels to test on.",
-                           fix="Give one label for each of at least one image.")  # fmt: skip
+        raise DatasetError(
+            f"got {len(images)} images and {len(labels)} labels to test on.",
+            fix="Give one label for each of at least one image.",
+        )
     return float((predict(model, images, hardware=hardware) == np.asarray(labels)).mean())
 
 
@@ -205,8 +229,9 @@ def augmented(batch: Tensor, draws: torch.Generator) -> Tensor:
     n = len(batch)
     uniform = torch.rand(6, n, generator=draws)
     area = CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * uniform[0]
-    ratio = torch.exp(math.log(CROP_RATIO[0])
-                      + math.log(CROP_RATIO[1] / CROP_RATIO[0]) * uniform[1])  # fmt: skip
+    ratio = torch.exp(
+        math.log(CROP_RATIO[0]) + math.log(CROP_RATIO[1] / CROP_RATIO[0]) * uniform[1]
+    )
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     matrix = torch.zeros(n, 2, 3)
     # grid_sample coordinates run from -1 to 1: a crop of width w has its centre in 1 - w.
@@ -236,8 +261,10 @@ def _checked(images: Images, labels: np.ndarray, n_classes: int) -> np.ndarray:
 def _batches(n: int, batch_size: int, steps: int, seed: int) -> Iterator[np.ndarray]:
     """``steps`` full batches of positions: shuffled epochs, one after the other."""
     if steps < 1 or batch_size < 2:
-        raise ConfigError(f"cannot train {steps} steps of batch size {batch_size}.",
-                          fix="Use at least 1 step and batch size 2.")  # fmt: skip
+        raise ConfigError(
+            f"cannot train {steps} steps of batch size {batch_size}.",
+            fix="Use at least 1 step and batch size 2.",
+        )
     draws = generator(seed, "order")
     queue = np.empty(0, dtype=np.int64)
     for _ in range(steps):
@@ -262,9 +289,12 @@ def to_float(images: np.ndarray, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def _infer(
-    function: Callable[[Tensor], Tensor], model: Student, images: Images, hardware: Hardware,
+    function: Callable[[Tensor], Tensor],
+    model: Student,
+    images: Images,
+    hardware: Hardware,
     batch_size: int,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     model.to(hardware.device).eval()
     parts = []
     for start in range(0, len(images), batch_size):

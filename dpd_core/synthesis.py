@@ -94,9 +94,10 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         "seed": project.config.seed,
         "strategy": strategy.definition,
         "settings": config.replace(set_name="").to_dict(),
-        "slots": [[task.class_name, task.slot, task.prototype_id, task.caption.text]
-                  for task in tasks],
-    }  # fmt: skip
+        "slots": [
+            [task.class_name, task.slot, task.prototype_id, task.caption.text] for task in tasks
+        ],
+    }
     if kept:
         recipe["kept"] = [[*key, record.get("sha256")] for key, (_, record) in sorted(kept.items())]
     identity = storage.digest(recipe)
@@ -119,33 +120,42 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         sampler = project_sampler(
             project, backbone, classifier, latents, config, prototype_ids, seed=project.config.seed
         )
-        meter = Meter(emit, STAGE, len(tasks), done=len(tasks) - len(missing),
-                      message="sampling images")  # fmt: skip
+        meter = Meter(
+            emit, STAGE, len(tasks), done=len(tasks) - len(missing), message="sampling images"
+        )
         for task, record, images in sampler.fill(missing, processes=processes):
             save_candidates(folder, record, images)
             finish_slot(folder, record)
-            emit(Preview(STAGE, task.slot, project.relative(folder / task.file),
-                         task.caption.text))  # fmt: skip
+            emit(Preview(STAGE, task.slot, project.relative(folder / task.file), task.caption.text))
             meter.advance(processes.num_processes)
     processes.wait_for_everyone()
     slots = [storage.read_json(_record_path(folder, task)) for task in tasks]
     if refine_steps and backbone is not None and processes.is_main_process:
-        slots = refine_set(project, config, folder, slots, refine_steps, backbone, classifier,
-                           emit)  # fmt: skip
+        slots = refine_set(project, config, folder, slots, refine_steps, backbone, classifier, emit)
     manifest = {
-        "name": name, "strategy": config.strategy, "recipe": identity,
-        "model": project.config.model, "model_identity": recipe["model"],
-        "adapter": recipe["adapter"], "image_size": slots[0]["size"], "seed": project.config.seed,
-        "settings": recipe["settings"], "slots": slots,
-    }  # fmt: skip
+        "name": name,
+        "strategy": config.strategy,
+        "recipe": identity,
+        "model": project.config.model,
+        "model_identity": recipe["model"],
+        "adapter": recipe["adapter"],
+        "image_size": slots[0]["size"],
+        "seed": project.config.seed,
+        "settings": recipe["settings"],
+        "slots": slots,
+    }
     if processes.is_main_process:
         write_manifest(folder, manifest)
         write_contact_sheet(DistilledSet.load(project, name), load_index(project))
     return {
-        "set": name, "images": len(slots), "strategy": config.strategy,
-        "named_right": sum(slot["candidates"][slot["chosen"]]["predicted"] == slot["class"]
-                           for slot in slots) / len(slots),
-    }  # fmt: skip
+        "set": name,
+        "images": len(slots),
+        "strategy": config.strategy,
+        "named_right": sum(
+            slot["candidates"][slot["chosen"]]["predicted"] == slot["class"] for slot in slots
+        )
+        / len(slots),
+    }
 
 
 def sampling_backbone(
@@ -164,18 +174,27 @@ def sampling_backbone(
     """
     there = adapter is not None and adapter.has_decoder
     if decoder == "tuned" and not there:
-        raise ModelError("the adapter has no tuned decoder.", where="synthesize.decoder",
-                         fix="Train with --decoder-steps 200, or leave the choice to the strategy."
-                         )  # fmt: skip
+        raise ModelError(
+            "the adapter has no tuned decoder.",
+            where="synthesize.decoder",
+            fix="Train with --decoder-steps 200, or leave the choice to the strategy.",
+        )
     tuned = decoder == "tuned" or (decoder == "strategy" and strategy.tuned_decoder)
-    return load_backbone(project, adapter=adapter.folder if adapter else None,
-                         decoder=tuned and there)  # fmt: skip
+    return load_backbone(
+        project, adapter=adapter.folder if adapter else None, decoder=tuned and there
+    )
 
 
 def project_sampler(
-    project: Project, backbone: Backbone, classifier: LatentClassifier, latents: Latents,
-    config: SynthesizeConfig, prototype_ids: Mapping[str, Sequence[str]], *, seed: int,
-) -> Sampler:  # fmt: skip
+    project: Project,
+    backbone: Backbone,
+    classifier: LatentClassifier,
+    latents: Latents,
+    config: SynthesizeConfig,
+    prototype_ids: Mapping[str, Sequence[str]],
+    *,
+    seed: int,
+) -> Sampler:
     """The sampler of a set of this project.
 
     Args:
@@ -187,16 +206,25 @@ def project_sampler(
     """
     strategy, index = get_strategy(config.strategy), load_index(project)
     labels = {record.id: record.class_name for record in index.images}
-    surroundings = survey(prototype_ids, labels, latents, classifier, strategy,
-                          _rule(strategy, config), seed=seed)  # fmt: skip
+    surroundings = survey(
+        prototype_ids, labels, latents, classifier, strategy, _rule(strategy, config), seed=seed
+    )
 
     records = {record.id: record for record in index.images}
 
     def original(image_id: str) -> Any:
         return to_square(open_record(records[image_id]), backbone.image_size)
 
-    return Sampler(backbone, classifier, latents, strategy, config, seed,
-                   surroundings=surroundings, original=original)  # fmt: skip
+    return Sampler(
+        backbone,
+        classifier,
+        latents,
+        strategy,
+        config,
+        seed,
+        surroundings=surroundings,
+        original=original,
+    )
 
 
 class Sampler:
@@ -209,10 +237,17 @@ class Sampler:
     """
 
     def __init__(
-        self, backbone: Backbone, classifier: LatentClassifier, latents: Latents,
-        strategy: Strategy, config: SynthesizeConfig, seed: int, *,
-        surroundings: Surroundings | None = None, original: Callable[[str], Any] | None = None,
-    ):  # fmt: skip
+        self,
+        backbone: Backbone,
+        classifier: LatentClassifier,
+        latents: Latents,
+        strategy: Strategy,
+        config: SynthesizeConfig,
+        seed: int,
+        *,
+        surroundings: Surroundings | None = None,
+        original: Callable[[str], Any] | None = None,
+    ):
         self.backbone, self.latents, self.strategy = backbone, latents, strategy
         self.config, self.seed = config, seed
         self.surroundings = surroundings or Surroundings()
@@ -254,27 +289,44 @@ class Sampler:
         # differently for another batch size.
         padding = self._slots_per_batch - len(tasks)
         full = tasks + [tasks[-1]] * padding
-        seeds = [derive_seed(self.seed, STAGE, task.class_name, task.slot, *_round(task), candidate)
-                 for task in full for candidate in range(count)]  # fmt: skip
-        draws = [torch.randn(2, *self.backbone.latent_shape,
-                             generator=torch.Generator().manual_seed(seed))
-                 for seed in seeds]  # fmt: skip
+        seeds = [
+            derive_seed(self.seed, STAGE, task.class_name, task.slot, *_round(task), candidate)
+            for task in full
+            for candidate in range(count)
+        ]
+        draws = [
+            torch.randn(
+                2, *self.backbone.latent_shape, generator=torch.Generator().manual_seed(seed)
+            )
+            for seed in seeds
+        ]
         noise, directions = torch.stack(draws).unbind(1)
         prototypes = torch.stack([self.latents.of(task.prototype_id).mean for task in full])
         target = prototypes.repeat_interleave(count, dim=0)
-        embeddings = prompts.batch([row for row in [*rows, *[rows[-1]] * padding]
-                                    for _ in range(count)])  # fmt: skip
+        embeddings = prompts.batch(
+            [row for row in [*rows, *[rows[-1]] * padding] for _ in range(count)]
+        )
         guide = build_guide(
-            self.strategy, config, self.surroundings, self.classifier,
-            [task.class_name for task in full for _ in range(count)], target,
+            self.strategy,
+            config,
+            self.surroundings,
+            self.classifier,
+            [task.class_name for task in full for _ in range(count)],
+            target,
             spherical_target(target, directions) if config.spherical else target,
-        )  # fmt: skip
+        )
         sampled = sample(
-            self.backbone, noise=noise, embeddings=embeddings,
-            unconditional=prompts.unconditional(embeddings), steps=config.steps,
-            scheduler=config.scheduler, cfg=config.cfg or self.strategy.cfg, guide=guide,
-            origin=target, strength=config.strength or self.strategy.strength,
-        )  # fmt: skip
+            self.backbone,
+            noise=noise,
+            embeddings=embeddings,
+            unconditional=prompts.unconditional(embeddings),
+            steps=config.steps,
+            scheduler=config.scheduler,
+            cfg=config.cfg or self.strategy.cfg,
+            guide=guide,
+            origin=target,
+            strength=config.strength or self.strategy.strength,
+        )
         with torch.no_grad():
             logits = self.classifier(sampled).float().cpu()
         images = self.backbone.decode_latents(sampled).cpu()
@@ -302,10 +354,13 @@ class Sampler:
         classes = self.classifier.classes
         prototype = self.latents.of(task.prototype_id).mean
         candidates = Candidates(
-            logits, classes.index(task.class_name), latents, prototype,
+            logits,
+            classes.index(task.class_name),
+            latents,
+            prototype,
             self.surroundings.others(task.class_name, prototype),
             self.surroundings.difficulty(task.class_name, task.slot),
-        )  # fmt: skip
+        )
         scores = RULES[_rule(self.strategy, self.config)](candidates)
         return {
             "class": task.class_name,
@@ -317,8 +372,12 @@ class Sampler:
             "caption": task.caption.text,
             "caption_version": task.caption.version,
             "candidates": [
-                {"index": index, "seed": seed, "score": round(score, 6),
-                 "predicted": classes[predicted]}
+                {
+                    "index": index,
+                    "seed": seed,
+                    "score": round(score, 6),
+                    "predicted": classes[predicted],
+                }
                 for index, (seed, score, predicted) in enumerate(
                     zip(seeds, scores.tolist(), logits.argmax(1).tolist(), strict=True)
                 )
@@ -326,7 +385,7 @@ class Sampler:
             "chosen": int(scores.argmax()),
             "chosen_by": set_edits.BY_SCORE,
             "pinned": False,
-        }  # fmt: skip
+        }
 
 
 def _rule(strategy: Strategy, config: SynthesizeConfig) -> str:
@@ -336,17 +395,25 @@ def _rule(strategy: Strategy, config: SynthesizeConfig) -> str:
 def _tasks(project: Project) -> list[Task]:
     captions = current_captions(project)
     return [
-        Task(class_name, entry.cluster_id, entry.id, entry.file_name,
-             captions[class_name][entry.cluster_id])
+        Task(
+            class_name,
+            entry.cluster_id,
+            entry.id,
+            entry.file_name,
+            captions[class_name][entry.cluster_id],
+        )
         for class_name, entries in sorted(load_prototypes(project).items())
         for entry in sorted(entries, key=lambda entry: entry.cluster_id)
-    ]  # fmt: skip
+    ]
 
 
 def _exchanged(
-    project: Project, config: SynthesizeConfig, tasks: list[Task],
-    kept: Mapping[Slot, tuple[Path, dict[str, Any]]], emit: Emit,
-) -> list[Task]:  # fmt: skip
+    project: Project,
+    config: SynthesizeConfig,
+    tasks: list[Task],
+    kept: Mapping[Slot, tuple[Path, dict[str, Any]]],
+    emit: Emit,
+) -> list[Task]:
     """The slots with the prototypes from which most is learnt; kept images stay with theirs."""
     class_of = {record.id: record.class_name for record in load_index(project).select("train")}
     first = {(task.class_name, task.slot): task.prototype_id for task in tasks}
@@ -378,12 +445,20 @@ def _kept(
     if not config.keep_pinned:
         return {}
     source = DistilledSet.load(project, config.keep_pinned)
-    pinned = {(record["class"], record["slot"]): (source.root, {**record, "from_set": source.name})
-              for record in source.manifest["slots"] if record.get("pinned")}  # fmt: skip
+    pinned = {
+        (record["class"], record["slot"]): (source.root, {**record, "from_set": source.name})
+        for record in source.manifest["slots"]
+        if record.get("pinned")
+    }
     there = {(task.class_name, task.slot) for task in tasks}
     for key in sorted(pinned.keys() - there):
-        emit(Log(STAGE, f"the pinned {set_edits.slot_name(*key)} of {source.name} has no place "
-                 "in this set", "warning"))  # fmt: skip
+        emit(
+            Log(
+                STAGE,
+                f"the pinned {set_edits.slot_name(*key)} of {source.name} has no place in this set",
+                "warning",
+            )
+        )
     return {key: pinned[key] for key in sorted(pinned.keys() & there)}
 
 

@@ -104,19 +104,24 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
 
             # One of several processes; the others find it.
             with PartialState(cpu=backbone.device.type == "cpu").main_process_first():
-                tune_project_decoder(project, index, backbone, latents, config, folder=folder,
-                                     emit=emit, stage=STAGE)  # fmt: skip
+                tune_project_decoder(
+                    project, index, backbone, latents, config, folder=folder, emit=emit, stage=STAGE
+                )
         examples = _examples(backbone, latents, captions, classes, classifier)
         trainer = Trainer(
             backbone, classifier, examples, config, folder=folder, seed=project.config.seed
         )
         final = trainer.fit(emit, preview=previewer(project, index, folder, emit))
         record = {
-            "id": identity, "recipe": recipe, "classifier": report, "final": final,
-            "files": {file.name: storage.file_digest(file)
-                      for file in adapter_weights.files(folder)},
+            "id": identity,
+            "recipe": recipe,
+            "classifier": report,
+            "final": final,
+            "files": {
+                file.name: storage.file_digest(file) for file in adapter_weights.files(folder)
+            },
             "finished": datetime.datetime.now(datetime.UTC).isoformat(),
-        }  # fmt: skip
+        }
         storage.write_json(folder / "adapter.json", record)
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     else:
@@ -144,9 +149,15 @@ class Trainer:
     """
 
     def __init__(
-        self, backbone: Backbone, classifier: LatentClassifier, examples: Examples,
-        config: TrainConfig, *, folder: Path, seed: int,
-    ):  # fmt: skip
+        self,
+        backbone: Backbone,
+        classifier: LatentClassifier,
+        examples: Examples,
+        config: TrainConfig,
+        *,
+        folder: Path,
+        seed: int,
+    ):
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
@@ -166,18 +177,22 @@ class Trainer:
                 adapter_weights.unfreeze(backbone.unet)
             else:
                 adapter_weights.add_lora(
-                    backbone.unet, rank=config.rank, alpha=config.lora_alpha,
+                    backbone.unet,
+                    rank=config.rank,
+                    alpha=config.lora_alpha,
                     targets=config.targets,
-                )  # fmt: skip
+                )
         if config.gradient_checkpointing:
             backbone.unet.enable_gradient_checkpointing()
         self.parameters: dict[str, nn.Parameter] = {
             name: value for name, value in backbone.unet.named_parameters() if value.requires_grad
         }
         optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay,
+            self.parameters.values(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
             betas=(0.9, 0.999),
-        )  # fmt: skip
+        )
         # What a checkpoint holds: the trained weights, and the memory of the minimax losses.
         self.state: dict[str, Any] = dict(self.parameters)
         self.memory = None
@@ -276,15 +291,20 @@ class Trainer:
             clean = _flip(clean, flips[mine])
         embeddings = self.examples.prompts.batch([self.examples.captions[i] for i in picked])
         empty = self.examples.prompts.unconditional(embeddings)
-        embeddings = torch.where(dropped[mine].to(embeddings.device)[:, None, None],
-                                 empty, embeddings)  # fmt: skip
+        embeddings = torch.where(
+            dropped[mine].to(embeddings.device)[:, None, None], empty, embeddings
+        )
         labels, real = self.examples.labels, None
         if config.representativeness:
             real = minimax.draw_real(posterior.mean, labels, labels[picked], draw).to(device)
         return Batch(
-            clean.to(device), noise[mine].to(device), timesteps[mine].to(device),
-            embeddings.to(device), labels[picked].to(device), real,
-        )  # fmt: skip
+            clean.to(device),
+            noise[mine].to(device),
+            timesteps[mine].to(device),
+            embeddings.to(device),
+            labels[picked].to(device),
+            real,
+        )
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Diffusion loss plus the weighted others, and their values for the record.
@@ -301,9 +321,10 @@ class Trainer:
             output = backbone.predict(noisy, batch.timesteps, batch.embeddings)
         target = backbone.target(batch.clean, batch.noise, batch.timesteps)
         weights = min_snr_weights(
-            backbone.alphas_cumprod[batch.timesteps], gamma=config.min_snr_gamma,
+            backbone.alphas_cumprod[batch.timesteps],
+            gamma=config.min_snr_gamma,
             prediction_type=backbone.prediction_type,
-        )  # fmt: skip
+        )
         per_sample = (output - target).square().mean(dim=(1, 2, 3))
         diffusion = (weights * per_sample).mean()
         values = {"diffusion": diffusion.item(), "loss": diffusion.item()}
@@ -378,9 +399,12 @@ class Trainer:
     def _save(self, step: int, history: list[dict[str, float]]) -> None:
         if step and self.accelerator.is_main_process:
             save_checkpoint(
-                self.checkpoint, step=step, parameters=self.state,
-                optimizer=self.optimizer.optimizer, history=history,
-            )  # fmt: skip
+                self.checkpoint,
+                step=step,
+                parameters=self.state,
+                optimizer=self.optimizer.optimizer,
+                history=history,
+            )
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -410,9 +434,12 @@ def min_snr_weights(alphas_cumprod: Tensor, *, gamma: float, prediction_type: st
 
 
 def _examples(
-    backbone: Backbone, latents: Latents, captions: dict[str, str], classes: dict[str, str],
+    backbone: Backbone,
+    latents: Latents,
+    captions: dict[str, str],
+    classes: dict[str, str],
     classifier: LatentClassifier,
-) -> Examples:  # fmt: skip
+) -> Examples:
     columns = {name: column for column, name in enumerate(classifier.classes)}
     texts = sorted(set(captions.values()))
     rows = {text: row for row, text in enumerate(texts)}

@@ -108,8 +108,10 @@ def files_left(project: Project, stage: str, result: dict[str, Any]) -> dict[str
     elif stage == "evaluate":
         paths = [project.path(result["report"])]
     elif stage == "export":
-        paths = [recorded_path(project, result["folder"]) / "manifest.json",
-                 recorded_path(project, result["archive"])]  # fmt: skip
+        paths = [
+            recorded_path(project, result["folder"]) / "manifest.json",
+            recorded_path(project, result["archive"]),
+        ]
     return {_shown(project, path): storage.file_digest(path) for path in paths if path.exists()}
 
 
@@ -129,15 +131,23 @@ class _Verifier:
 
     def run(self) -> Report:
         for kind, check in (
-            ("records", self._records), ("images", self._images), ("latents", self._latents),
-            ("adapters", self._adapters), ("distilled", self._sets), ("exports", self._exports),
+            ("records", self._records),
+            ("images", self._images),
+            ("latents", self._latents),
+            ("adapters", self._adapters),
+            ("distilled", self._sets),
+            ("exports", self._exports),
             ("captions", self._captions),
-        ):  # fmt: skip
+        ):
             try:
                 self.report.checked[kind] = check()
             except DPDError as error:
-                self._differs(error.where or self.project.root, "damaged", error.what,
-                              error.fix or "Run the stage that writes it again.")  # fmt: skip
+                self._differs(
+                    error.where or self.project.root,
+                    "damaged",
+                    error.what,
+                    error.fix or "Run the stage that writes it again.",
+                )
         return self.report
 
     def _records(self) -> int:
@@ -153,9 +163,12 @@ class _Verifier:
                 self.report.unrecorded.append(f"files of the stage '{stage}'")
                 continue
             if record["id"] != record_id(stage, record):
-                self._differs(self.project.manifest_path, "changed",
-                              f"the record of the stage '{stage}' does not fit its id.", again
-                              )  # fmt: skip
+                self._differs(
+                    self.project.manifest_path,
+                    "changed",
+                    f"the record of the stage '{stage}' does not fit its id.",
+                    again,
+                )
             for name, digest in files.items():
                 count += self._file(recorded_path(self.project, name), digest, again)
         return count
@@ -177,8 +190,12 @@ class _Verifier:
         for path in shards:
             fault = shard_fault(path)
             if fault:
-                self._differs(path, "damaged", f"its latents are not what was written ({fault}).",
-                              "Delete it; the next stage encodes its images again.")  # fmt: skip
+                self._differs(
+                    path,
+                    "damaged",
+                    f"its latents are not what was written ({fault}).",
+                    "Delete it; the next stage encodes its images again.",
+                )
         return len(shards)
 
     def _adapters(self) -> int:
@@ -327,10 +344,11 @@ def as_text(report: Report) -> str:
     lines = [f"{one.file}: {one.fault}: {one.what} {one.fix}" for one in report.differences]
     lines += [f"remark: {remark}" for remark in report.remarks]
     if report.unrecorded:
-        lines.append(f"{len(report.unrecorded)} without a digest on record: "
-                     + json.dumps(report.unrecorded[:5], ensure_ascii=False))  # fmt: skip
-    lines.append(f"checked {counts or 'nothing'}: "
-                 f"{len(report.differences) or 'no'} differences")  # fmt: skip
+        lines.append(
+            f"{len(report.unrecorded)} without a digest on record: "
+            + json.dumps(report.unrecorded[:5], ensure_ascii=False)
+        )
+    lines.append(f"checked {counts or 'nothing'}: {len(report.differences) or 'no'} differences")
     return "\n".join(lines)
 
 

@@ -28,35 +28,66 @@ def make_project(
                 red, green, blue = COLORS[name]
                 color = (red + 5 * k, green + 7 * n, blue)
                 Image.new("RGB", (32, 32), color).save(path)
-                entries.append({
-                    "id": f"{name}/{path.name}", "class": name, "split": "train",
-                    "file": project.relative(path), "sha256": storage.file_digest(path),
-                    "width": 32, "height": 32,
-                })  # fmt: skip
-    source = {"kind": "folder", "data": "images", "root": None, "licence": None,
-              "test_root": None, "test_data": "", "bands": []}  # fmt: skip
+                entries.append(
+                    {
+                        "id": f"{name}/{path.name}",
+                        "class": name,
+                        "split": "train",
+                        "file": project.relative(path),
+                        "sha256": storage.file_digest(path),
+                        "width": 32,
+                        "height": 32,
+                    }
+                )
+    source = {
+        "kind": "folder",
+        "data": "images",
+        "root": None,
+        "licence": None,
+        "test_root": None,
+        "test_data": "",
+        "bands": [],
+    }
     info = {name: ClassInfo(READABLE[name], clusters * members, 0) for name in classes}
     write_index(project, source=source, classes=info, images=entries, refused=[], duplicates=[])
     write_prototypes(project, {name: [f"{k}-1.png" for k in range(clusters)] for name in classes})
-    storage.write_json(project.path("prototypes", "clusters.json"), {
-        entry["id"]: {
-            "class": entry["class"], "cluster_id": int(entry["id"].split("/")[1][0]),
-            "margin": 0.1, "d_intra": 0.1, "outlier": False, "outlier_score": 1.0,
-            "distance": 0.1 * int(entry["id"][-5]),
-        }
-        for entry in entries
-    })  # fmt: skip
+    storage.write_json(
+        project.path("prototypes", "clusters.json"),
+        {
+            entry["id"]: {
+                "class": entry["class"],
+                "cluster_id": int(entry["id"].split("/")[1][0]),
+                "margin": 0.1,
+                "d_intra": 0.1,
+                "outlier": False,
+                "outlier_score": 1.0,
+                "distance": 0.1 * int(entry["id"][-5]),
+            }
+            for entry in entries
+        },
+    )
     return project
 
 
 def write_prototypes(project: Project, files: dict[str, list[str]]) -> None:
     """The prototype file in which cluster k of a class has the k-th of the files."""
-    storage.write_json(project.path("prototypes", "prototypes.json"), {
-        name: [
-            {"image": f"images/{name}/{file}", "caption": "", "cluster_id": k, "file_name": file,
-             "margin": 0.1, "d_intra": 0.1, "d_inter_min": 0.2, "cluster_size": 3,
-             "id": f"{name}/{file}"}
-            for k, file in enumerate(of_class)
-        ]
-        for name, of_class in files.items()
-    })  # fmt: skip
+    storage.write_json(
+        project.path("prototypes", "prototypes.json"),
+        {
+            name: [
+                {
+                    "image": f"images/{name}/{file}",
+                    "caption": "",
+                    "cluster_id": k,
+                    "file_name": file,
+                    "margin": 0.1,
+                    "d_intra": 0.1,
+                    "d_inter_min": 0.2,
+                    "cluster_size": 3,
+                    "id": f"{name}/{file}",
+                }
+                for k, file in enumerate(of_class)
+            ]
+            for name, of_class in files.items()
+        },
+    )

@@ -64,23 +64,47 @@ def save_blip(folder: Path, *, seed: int = 0) -> Path:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", bos_token="[DEC]", eos_token="[SEP]",
-    ).save_pretrained(folder)  # fmt: skip
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        bos_token="[DEC]",
+        eos_token="[SEP]",
+    ).save_pretrained(folder)
     config = BlipConfig(
-        vision_config={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
-                       "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
-                       "initializer_range": 0.02},
-        text_config={"vocab_size": len(words), "hidden_size": 16, "encoder_hidden_size": 16,
-                     "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-                     "max_position_embeddings": 64, "bos_token_id": 4, "pad_token_id": 0,
-                     "eos_token_id": 3, "sep_token_id": 3},
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "initializer_range": 0.02,
+        },
+        text_config={
+            "vocab_size": len(words),
+            "hidden_size": 16,
+            "encoder_hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 64,
+            "bos_token_id": 4,
+            "pad_token_id": 0,
+            "eos_token_id": 3,
+            "sep_token_id": 3,
+        },
         projection_dim=16,
-    )  # fmt: skip
+    )
     _save(BlipForConditionalGeneration(config), folder)
-    _write(folder / "preprocessor_config.json", {
-        "image_processor_type": "BlipImageProcessor", "size": {"height": 32, "width": 32},
-    })  # fmt: skip
+    _write(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "BlipImageProcessor",
+            "size": {"height": 32, "width": 32},
+        },
+    )
     return folder
 
 
@@ -98,18 +122,35 @@ def save_smolvlm(folder: Path) -> Path:
     tokenizer = _byte_tokenizer(folder, marks, end="<end_of_utterance>")
     ids = tokenizer.convert_tokens_to_ids
     config = SmolVLMConfig(
-        vision_config={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
-                       "num_attention_heads": 2, "image_size": TILE, "patch_size": 8},
-        text_config={"model_type": "llama", "vocab_size": len(tokenizer), **_language(),
-                     "pad_token_id": ids("<end_of_utterance>"), "bos_token_id": ids("<|im_start|>"),
-                     "eos_token_id": ids("<end_of_utterance>")},
-        image_token_id=ids("<image>"), scale_factor=2,
-    )  # fmt: skip
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": TILE,
+            "patch_size": 8,
+        },
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            **_language(),
+            "pad_token_id": ids("<end_of_utterance>"),
+            "bos_token_id": ids("<|im_start|>"),
+            "eos_token_id": ids("<end_of_utterance>"),
+        },
+        image_token_id=ids("<image>"),
+        scale_factor=2,
+    )
     _save(SmolVLMForConditionalGeneration(config), folder)
-    _write(folder / "preprocessor_config.json", {
-        "image_processor_type": "SmolVLMImageProcessor", "size": {"longest_edge": 2 * TILE},
-        "max_image_size": {"longest_edge": TILE}, "do_image_splitting": True,
-    })  # fmt: skip
+    _write(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "SmolVLMImageProcessor",
+            "size": {"longest_edge": 2 * TILE},
+            "max_image_size": {"longest_edge": TILE},
+            "do_image_splitting": True,
+        },
+    )
     return folder
 
 
@@ -128,18 +169,30 @@ def save_qwen(folder: Path, *, version: str = "2") -> Path:
     tokenizer = _byte_tokenizer(folder, marks, end="<|im_end|>")
     ids = tokenizer.convert_tokens_to_ids
     tokens = {
-        "image_token_id": ids("<|image_pad|>"), "video_token_id": ids("<|video_pad|>"),
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
         "vision_start_token_id": ids("<|vision_start|>"),
         "vision_end_token_id": ids("<|vision_end|>"),
-    }  # fmt: skip
+    }
     text = {
-        **_language(), "vocab_size": len(tokenizer), "pad_token_id": ids("<|endoftext|>"),
-        "bos_token_id": ids("<|im_start|>"), "eos_token_id": ids("<|im_end|>"),
-        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1],
-                            "rope_theta": 10000.0},
-    }  # fmt: skip
-    vision = {"depth": 1, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2,
-              "temporal_patch_size": 2}  # fmt: skip
+        **_language(),
+        "vocab_size": len(tokenizer),
+        "pad_token_id": ids("<|endoftext|>"),
+        "bos_token_id": ids("<|im_start|>"),
+        "eos_token_id": ids("<|im_end|>"),
+        "rope_parameters": {
+            "rope_type": "default",
+            "mrope_section": [2, 1, 1],
+            "rope_theta": 10000.0,
+        },
+    }
+    vision = {
+        "depth": 1,
+        "num_heads": 2,
+        "patch_size": 4,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
     model: Any
     if version == "2":
         vision |= {"embed_dim": 16, "hidden_size": 16}
@@ -147,8 +200,13 @@ def save_qwen(folder: Path, *, version: str = "2") -> Path:
             Qwen2VLConfig(text_config=text, vision_config=vision, **tokens)
         )
     else:
-        vision |= {"hidden_size": 16, "out_hidden_size": 16, "intermediate_size": 32,
-                   "fullatt_block_indexes": [0], "window_size": 16}  # fmt: skip
+        vision |= {
+            "hidden_size": 16,
+            "out_hidden_size": 16,
+            "intermediate_size": 32,
+            "fullatt_block_indexes": [0],
+            "window_size": 16,
+        }
         model = Qwen2_5_VLForConditionalGeneration(
             Qwen2_5_VLConfig(text_config=text, vision_config=vision, **tokens)
         )
@@ -156,17 +214,29 @@ def save_qwen(folder: Path, *, version: str = "2") -> Path:
     model.generation_config.do_sample, model.generation_config.temperature = True, 0.7
     model.generation_config.repetition_penalty = 1.3
     _save(model, folder)
-    _write(folder / "preprocessor_config.json", {
-        "image_processor_type": "Qwen2VLImageProcessor", "patch_size": 4, "merge_size": 2,
-        "temporal_patch_size": 2, "min_pixels": 64, "max_pixels": 100_000_000,
-    })  # fmt: skip
+    _write(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "patch_size": 4,
+            "merge_size": 2,
+            "temporal_patch_size": 2,
+            "min_pixels": 64,
+            "max_pixels": 100_000_000,
+        },
+    )
     return folder
 
 
 def _language() -> dict[str, Any]:
-    return {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "num_key_value_heads": 2,
-            "max_position_embeddings": 4096}  # fmt: skip
+    return {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+    }
 
 
 def _byte_tokenizer(folder: Path, marks: list[str], *, end: str) -> PreTrainedTokenizerFast:
@@ -175,8 +245,9 @@ def _byte_tokenizer(folder: Path, marks: list[str], *, end: str) -> PreTrainedTo
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=end,
-                                   extra_special_tokens=marks)  # fmt: skip
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=end, pad_token=end, extra_special_tokens=marks
+    )
     made.save_pretrained(folder)
     return made
 

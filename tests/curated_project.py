@@ -63,7 +63,8 @@ def members_beside(project: Project, class_name: str, cluster_id: int) -> list[s
     """Members of a cluster that are not its prototype."""
     clustering = prototypes.load_clustering(project)
     return [
-        i for i, member in clustering.members.items()
+        i
+        for i, member in clustering.members.items()
         if (member.class_name, member.cluster_id) == (class_name, cluster_id)
         and i != clustering.prototypes[class_name][cluster_id].id
-    ]  # fmt: skip
+    ]

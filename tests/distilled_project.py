@@ -100,17 +100,30 @@ def _write_clusters(project: Project, ipc: int) -> None:
         ids = [record.id for record in index.select("train", name)]
         groups = np.array_split(np.array(ids), ipc)
         prototypes[name] = [
-            Prototype(id=str(group[0]), class_name=name, cluster_id=k, image=str(group[0]),
-                      file_name=Path(str(group[0])).name, margin=0.5, d_intra=0.1,
-                      d_inter_min=0.6, cluster_size=len(group))
+            Prototype(
+                id=str(group[0]),
+                class_name=name,
+                cluster_id=k,
+                image=str(group[0]),
+                file_name=Path(str(group[0])).name,
+                margin=0.5,
+                d_intra=0.1,
+                d_inter_min=0.6,
+                cluster_size=len(group),
+            )
             for k, group in enumerate(groups)
-        ]  # fmt: skip
+        ]
         for k, group in enumerate(groups):
             for rank, image in enumerate(group):
                 members[str(image)] = {
-                    "class": name, "cluster_id": k, "margin": 0.5, "d_intra": 0.1 * rank,
-                    "distance": 0.1 * rank, "outlier": False, "outlier_score": 1.0,
-                }  # fmt: skip
+                    "class": name,
+                    "cluster_id": k,
+                    "margin": 0.5,
+                    "d_intra": 0.1 * rank,
+                    "distance": 0.1 * rank,
+                    "outlier": False,
+                    "outlier_score": 1.0,
+                }
         centers[name] = torch.zeros(ipc, 4)
     folder = project.path("prototypes")
     folder.mkdir()
@@ -120,29 +133,44 @@ def _write_clusters(project: Project, ipc: int) -> None:
 
 
 def _write_set(
-    project: Project, classes: dict[str, Any], ipc: int, size: int, name: str,
+    project: Project,
+    classes: dict[str, Any],
+    ipc: int,
+    size: int,
+    name: str,
     adapter: str | None,
-) -> None:  # fmt: skip
+) -> None:
     root = project.path("distilled", storage.safe_name(name))
     slots = []
     for class_name, colour in sorted(classes.items()):
         for slot in range(ipc):
             file = f"{storage.safe_name(class_name)}/{slot:03d}.png"
             save_scene(root / file, colour, size)
-            slots.append({
-                "class": class_name, "slot": slot, "file": file,
-                "prototype_id": f"{class_name}/{slot:02d}.png",
-                "prototype_file": f"{slot:02d}.png",
-                "caption": f"A satellite image of {class_name}, number {slot}",
-                "caption_version": 1,
-                "candidates": [
-                    {"index": 0, "seed": 11, "score": -1.0, "predicted": class_name},
-                    {"index": 1, "seed": 2**62 + slot, "score": 1.5, "predicted": class_name},
-                ],
-                "chosen": 1, "pinned": False,
-            })  # fmt: skip
+            slots.append(
+                {
+                    "class": class_name,
+                    "slot": slot,
+                    "file": file,
+                    "prototype_id": f"{class_name}/{slot:02d}.png",
+                    "prototype_file": f"{slot:02d}.png",
+                    "caption": f"A satellite image of {class_name}, number {slot}",
+                    "caption_version": 1,
+                    "candidates": [
+                        {"index": 0, "seed": 11, "score": -1.0, "predicted": class_name},
+                        {"index": 1, "seed": 2**62 + slot, "score": 1.5, "predicted": class_name},
+                    ],
+                    "chosen": 1,
+                    "pinned": False,
+                }
+            )
     manifest = {
-        "name": name, "strategy": "dpd+", "settings": SynthesizeConfig(steps=25).to_dict(),
-        "adapter": adapter, "model": "bundled", "image_size": size, "seed": 0, "slots": slots,
-    }  # fmt: skip
+        "name": name,
+        "strategy": "dpd+",
+        "settings": SynthesizeConfig(steps=25).to_dict(),
+        "adapter": adapter,
+        "model": "bundled",
+        "image_size": size,
+        "seed": 0,
+        "slots": slots,
+    }
     write_manifest(root, manifest)

@@ -37,50 +37,87 @@ def make_report(
         similarities = [0.6 - 0.02 * k for k in range(images)]
     accuracy = {
         name: {
-            "mean": mean(values), "std": stdev(values) if len(values) > 1 else None,
-            "runs": list(values), "images": n * train if name == "full" else images,
-            "per_class": {one: min(1.0, mean(values) + 0.05 * (k - 1))
-                          for k, one in enumerate(classes)},
+            "mean": mean(values),
+            "std": stdev(values) if len(values) > 1 else None,
+            "runs": list(values),
+            "images": n * train if name == "full" else images,
+            "per_class": {
+                one: min(1.0, mean(values) + 0.05 * (k - 1)) for k, one in enumerate(classes)
+            },
         }
         for name, values in runs.items()
-    }  # fmt: skip
+    }
     total = test * seeds
     right = round(accuracy[set_name]["mean"] * total)
     matrix = [[right if a == b else 0 for b in range(n)] for a in range(n)]
     for k in range(n):
         matrix[k][(k + 1) % n] += total - right
     measured = {
-        name: {"images": entry["images"], "fid": _distance(10 - 5 * entry["mean"]),
-               "kid": _distance(0.2 - 0.1 * entry["mean"]),
-               "coverage": {"value": entry["mean"], "per_class": entry["per_class"]}}
+        name: {
+            "images": entry["images"],
+            "fid": _distance(10 - 5 * entry["mean"]),
+            "kid": _distance(0.2 - 0.1 * entry["mean"]),
+            "coverage": {"value": entry["mean"], "per_class": entry["per_class"]},
+        }
         for name, entry in accuracy.items()
-    }  # fmt: skip
+    }
     nearest = [
-        {"class": classes[k % n], "slot": k // n, "image_id": f"{classes[k % n]}/{k // n:02d}.png",
-         "ssim": value, "top5": value - 0.05}
+        {
+            "class": classes[k % n],
+            "slot": k // n,
+            "image_id": f"{classes[k % n]}/{k // n:02d}.png",
+            "ssim": value,
+            "top5": value - 0.05,
+        }
         for k, value in enumerate(similarities)
-    ]  # fmt: skip
+    ]
     above = sum(value > limit for value in similarities) / images
     return {
-        "set": set_name, "strategy": "dpd", "ipc": ipc,
-        "protocol": {"student": "convnet", "size": 64, "steps": steps, "batch_size": 32, "seed": 0,
-                     "seeds": list(range(seeds)), "train_images": n * train,
-                     "test_images": n * test, "augmentation": "none", "device": "cpu",
-                     "std": "sample standard deviation over the seeds"},
+        "set": set_name,
+        "strategy": "dpd",
+        "ipc": ipc,
+        "protocol": {
+            "student": "convnet",
+            "size": 64,
+            "steps": steps,
+            "batch_size": 32,
+            "seed": 0,
+            "seeds": list(range(seeds)),
+            "train_images": n * train,
+            "test_images": n * test,
+            "augmentation": "none",
+            "device": "cpu",
+            "std": "sample standard deviation over the seeds",
+        },
         "accuracy": accuracy,
         "confusion": {"classes": list(classes), "matrix": matrix},
-        "distribution": {"reference": "test", "reference_images": n * test, "sets": measured,
-                         "network": {"student": "convnet", "steps": steps, "trained_on": n * train,
-                                     "accuracy": 0.8, "per_class": {}}},
+        "distribution": {
+            "reference": "test",
+            "reference_images": n * test,
+            "sets": measured,
+            "network": {
+                "student": "convnet",
+                "steps": steps,
+                "trained_on": n * train,
+                "accuracy": 0.8,
+                "per_class": {},
+            },
+        },
         "privacy": {
-            "nn_ssim": {"mean": mean(similarities) - 0.05, "mean_highest": mean(similarities),
-                        "max": max(similarities), "images": images},
+            "nn_ssim": {
+                "mean": mean(similarities) - 0.05,
+                "mean_highest": mean(similarities),
+                "max": max(similarities),
+                "images": images,
+            },
             "real_to_real": {"mean": 0.30, "mean_highest": 0.35, "max": 0.6, "images": images},
-            "real_to_real_p95": limit, "share_above_p95": above,
+            "real_to_real_p95": limit,
+            "share_above_p95": above,
             "nearest": sorted(nearest, key=lambda record: -record["ssim"]),
         },
-        "notes": [], "seconds": 1.0,
-    }  # fmt: skip
+        "notes": [],
+        "seconds": 1.0,
+    }
 
 
 def _distance(value: float) -> dict[str, Any]:

@@ -90,8 +90,12 @@ def answer(hub: FakeHub, path: str, body: bytes) -> Any:
     if path == "/api/validate-yaml":
         return {"errors": [], "warnings": []}
     if "/preupload/" in path:
-        return {"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False,
-                           "oid": None} for file in json.loads(body)["files"]]}  # fmt: skip
+        return {
+            "files": [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                for file in json.loads(body)["files"]
+            ]
+        }
     if "/commit/" in path:
         for line in filter(None, body.splitlines()):
             record = json.loads(line)
@@ -99,6 +103,10 @@ def answer(hub: FakeHub, path: str, body: bytes) -> Any:
                 value = record["value"]
                 hub.files[value["path"]] = base64.b64decode(value["content"])
         name = "/".join(path.split("/")[3:5])
-        return {"success": True, "commitOid": "0" * 40, "hookOutput": "",
-                "commitUrl": f"{hub.url}/datasets/{name}/commit/{'0' * 40}"}  # fmt: skip
+        return {
+            "success": True,
+            "commitOid": "0" * 40,
+            "hookOutput": "",
+            "commitUrl": f"{hub.url}/datasets/{name}/commit/{'0' * 40}",
+        }
     return {"name": "me", "type": "user", "siblings": [], "sha": "0" * 40, "id": "me/x"}

@@ -21,15 +21,44 @@ PROJECT = "small"
 CLASSES = ("beach", "forest", "harbor")
 
 TINY = [
-    "--demo", "--classes", ",".join(CLASSES), "--ipc", "2", "--max-per-class", "16",
-    "--set", "dataset.demo_per_class=16", "--set", "prototypes.neighbors=5",
-    "--set", "captions.nearest=2", "--set", "train.steps=4", "--set", "train.batch_size=4",
-    "--set", "train.targets=all", "--set", "train.classifier_epochs=2",
-    "--set", "train.preview_steps=2", "--set", "train.checkpoint_steps=2",
-    "--set", "synthesize.steps=3", "--set", "synthesize.candidates=3",
-    "--set", "synthesize.batch_size=6", "--set", "evaluate.student_steps=4",
-    "--set", "evaluate.feature_steps=4", "--set", "evaluate.seeds=2",
-]  # fmt: skip
+    "--demo",
+    "--classes",
+    ",".join(CLASSES),
+    "--ipc",
+    "2",
+    "--max-per-class",
+    "16",
+    "--set",
+    "dataset.demo_per_class=16",
+    "--set",
+    "prototypes.neighbors=5",
+    "--set",
+    "captions.nearest=2",
+    "--set",
+    "train.steps=4",
+    "--set",
+    "train.batch_size=4",
+    "--set",
+    "train.targets=all",
+    "--set",
+    "train.classifier_epochs=2",
+    "--set",
+    "train.preview_steps=2",
+    "--set",
+    "train.checkpoint_steps=2",
+    "--set",
+    "synthesize.steps=3",
+    "--set",
+    "synthesize.candidates=3",
+    "--set",
+    "synthesize.batch_size=6",
+    "--set",
+    "evaluate.student_steps=4",
+    "--set",
+    "evaluate.feature_steps=4",
+    "--set",
+    "evaluate.seeds=2",
+]
 """Settings of ``run`` with which all seven stages are done in about a minute."""
 
 
@@ -67,8 +96,11 @@ class App:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "app.py", "--port", str(self.port)],
-                cwd=ROOT, env=environment, stdout=output, stderr=output,
-            )  # fmt: skip
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=output,
+            )
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.process.poll() is not None:

@@ -39,9 +39,10 @@ def requirements(path: Path) -> list[Requirement]:
 def unbounded(path: Path) -> list[str]:
     """Names without an upper bound."""
     return [
-        one.name for one in requirements(path)
+        one.name
+        for one in requirements(path)
         if not any(part.operator in ("<", "<=", "==", "~=") for part in one.specifier)
-    ]  # fmt: skip
+    ]
 
 
 def outside(path: Path) -> list[str]:
@@ -89,8 +90,11 @@ def licence(name: str) -> str:
     """The licence as the package's own metadata have it, on one line."""
     data = metadata.metadata(name)
     stated = data.get("License-Expression") or ""
-    classifiers = [line.rsplit(" :: ", 1)[1] for line in data.get_all("Classifier") or []
-                   if line.startswith("License :: ") and " :: " in line[11:]]  # fmt: skip
+    classifiers = [
+        line.rsplit(" :: ", 1)[1]
+        for line in data.get_all("Classifier") or []
+        if line.startswith("License :: ") and " :: " in line[11:]
+    ]
     text = (data.get("License") or "").strip().splitlines()
     short = text[0] if text and len(text[0]) < 60 else ""
     return stated or ", ".join(classifiers) or short or "not stated in the metadata"
@@ -106,8 +110,12 @@ def licences_text() -> str:
         "",
     ]
     for path, title in zip(FILES, ("To run", "To test"), strict=True):
-        lines += [f"## {title} (`{path.relative_to(ROOT).as_posix()}`)", "",
-                  "| package | version | licence |", "| --- | --- | --- |"]  # fmt: skip
+        lines += [
+            f"## {title} (`{path.relative_to(ROOT).as_posix()}`)",
+            "",
+            "| package | version | licence |",
+            "| --- | --- | --- |",
+        ]
         for one in sorted(requirements(path), key=lambda one: one.name.lower()):
             version = metadata.version(one.name).split("+")[0]
             lines.append(f"| {one.name} | {version} | {re.sub(r'[|]', '/', licence(one.name))} |")
@@ -125,9 +133,11 @@ def main(arguments: list[str]) -> int:
         LICENCES.write_text(licences_text())
     elif command == "check":
         for path in FILES:
-            print(f"{path.relative_to(ROOT)}: {len(requirements(path))} packages, "
-                  f"{len(unbounded(path))} without an upper bound, "
-                  f"{len(outside(path))} outside the bounds here")  # fmt: skip
+            print(
+                f"{path.relative_to(ROOT)}: {len(requirements(path))} packages, "
+                f"{len(unbounded(path))} without an upper bound, "
+                f"{len(outside(path))} outside the bounds here"
+            )
         print(f"tests/constraints.txt: {len(closure())} packages")
     else:
         print(__doc__)

@@ -19,9 +19,11 @@ def test_every_requirement_has_an_upper_bound_and_is_met(path: Path) -> None:
 
 def test_the_installed_packages_fit_together() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True,
+        [sys.executable, "-m", "pip", "check"],
+        capture_output=True,
+        text=True,
         env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -50,6 +52,7 @@ def test_nothing_reports_home() -> None:
         "print(os.environ.get('HF_HUB_DISABLE_TELEMETRY'))"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                            env=clean, cwd=supply.ROOT)  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=clean, cwd=supply.ROOT
+    )
     assert result.stdout.strip().splitlines()[-1] == "1", result.stderr

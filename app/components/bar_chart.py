@@ -57,9 +57,15 @@ def bar_chart(elem_id: str) -> gr.HTML:
 
 
 def chart(
-    bars: Sequence[Bar], *, title: str, legend: str, high: float, step: float, unit: str = "",
+    bars: Sequence[Bar],
+    *,
+    title: str,
+    legend: str,
+    high: float,
+    step: float,
+    unit: str = "",
     reference: float | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The component's value.
 
     Args:
@@ -81,13 +87,21 @@ def chart(
         if bar.std is not None:
             left = place(bar.mean - bar.std)
             whisker = {"left": left, "width": round(place(bar.mean + bar.std) - left, 2)}
-        rows.append({
-            "label": bar.label, "note": bar.note, "kind": bar.kind, "text": text + unit,
-            "length": place(bar.mean), "whisker": whisker,
-            "points": [place(point) for point in bar.points],
-            "spoken": "Single values: " + ", ".join(f"{p:.1f}{unit}" for p in bar.points),
-            "reference": None if reference is None else place(reference),
-        })  # fmt: skip
-    ticks = [{"place": place(k * step), "text": f"{k * step:g}{unit}"}
-             for k in range(int(high / step + 1e-9) + 1)]  # fmt: skip
+        rows.append(
+            {
+                "label": bar.label,
+                "note": bar.note,
+                "kind": bar.kind,
+                "text": text + unit,
+                "length": place(bar.mean),
+                "whisker": whisker,
+                "points": [place(point) for point in bar.points],
+                "spoken": "Single values: " + ", ".join(f"{p:.1f}{unit}" for p in bar.points),
+                "reference": None if reference is None else place(reference),
+            }
+        )
+    ticks = [
+        {"place": place(k * step), "text": f"{k * step:g}{unit}"}
+        for k in range(int(high / step + 1e-9) + 1)
+    ]
     return {"title": title, "legend": legend, "rows": rows, "ticks": ticks}

@@ -42,6 +42,9 @@ def caption_editor(elem_id: str) -> gr.HTML:
     ``try_caption`` (``place``, ``text``) and ``count_tokens`` (``text``).
     """
     return gr.HTML(
-        value={"key": "", "project": "", "note": None}, elem_id=elem_id, html_template=_TEMPLATE,
-        js_on_load=script("caption_editor.js"), apply_default_css=False,
-    )  # fmt: skip
+        value={"key": "", "project": "", "note": None},
+        elem_id=elem_id,
+        html_template=_TEMPLATE,
+        js_on_load=script("caption_editor.js"),
+        apply_default_css=False,
+    )

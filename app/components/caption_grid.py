@@ -29,7 +29,9 @@ def caption_grid(elem_id: str) -> gr.HTML:
     marked cards as pairs of class name and cluster number.
     """
     return gr.HTML(
-        value={"cards": [], "empty": "", "selected": [], "epoch": ""}, elem_id=elem_id,
-        html_template=_TEMPLATE, js_on_load=script("caption_grid.js"),
+        value={"cards": [], "empty": "", "selected": [], "epoch": ""},
+        elem_id=elem_id,
+        html_template=_TEMPLATE,
+        js_on_load=script("caption_grid.js"),
         apply_default_css=False,
-    )  # fmt: skip
+    )

@@ -11,6 +11,8 @@ def class_balance(elem_id: str) -> gr.HTML:
     """The component. Its value are the rows of :func:`app.views.dataset.balance`; its event
     ``rename_class`` carries ``name`` (the class) and ``readable`` (what was typed)."""
     return gr.HTML(
-        value=[], elem_id=elem_id, html_template="<div class='balance'></div>",
+        value=[],
+        elem_id=elem_id,
+        html_template="<div class='balance'></div>",
         js_on_load=script("class_balance.js"),
-    )  # fmt: skip
+    )

@@ -47,15 +47,20 @@ def embedding_map(elem_id: str) -> gr.HTML:
     gr.set_static_paths([PLOTLY])
     return gr.HTML(
         value={"base": "", "version": "", "plotly": f"/gradio_api/file={PLOTLY}"},
-        elem_id=elem_id, html_template=_TEMPLATE,
-        js_on_load="\n".join(script(name) for name in _SCRIPTS), apply_default_css=False,
-    )  # fmt: skip
+        elem_id=elem_id,
+        html_template=_TEMPLATE,
+        js_on_load="\n".join(script(name) for name in _SCRIPTS),
+        apply_default_css=False,
+    )
 
 
 def prototype_strip(elem_id: str) -> gr.HTML:
     """The component; its value is :func:`app.views.explore.strip`. A click pins the image on the
     map, if that is there."""
     return gr.HTML(
-        value={"classes": [], "empty": ""}, elem_id=elem_id, html_template=STRIP_TEMPLATE,
-        js_on_load=script("prototype_strip.js"), apply_default_css=False,
-    )  # fmt: skip
+        value={"classes": [], "empty": ""},
+        elem_id=elem_id,
+        html_template=STRIP_TEMPLATE,
+        js_on_load=script("prototype_strip.js"),
+        apply_default_css=False,
+    )

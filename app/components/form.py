@@ -36,9 +36,14 @@ class StageForm:
     """
 
     def __init__(
-        self, ctx: Context, stage: str, *, shown: Sequence[str], hidden: Sequence[str] = (),
+        self,
+        ctx: Context,
+        stage: str,
+        *,
+        shown: Sequence[str],
+        hidden: Sequence[str] = (),
         run_label: str | None = "Run",
-    ):  # fmt: skip
+    ):
         self.ctx, self.stage, self.shown, self.hidden = ctx, stage, tuple(shown), tuple(hidden)
         self.config_class: type[StageConfig] = CONFIGS[stage]
         self.run_label = run_label
@@ -60,8 +65,12 @@ class StageForm:
 
     def wire(self) -> None:
         """Fill the fields when the project or its record changes; start the stage on a click."""
-        self.ctx.on_change(self.stage, self._refresh, inputs=[self._filled],
-                           outputs=[self._filled, *self.components])  # fmt: skip
+        self.ctx.on_change(
+            self.stage,
+            self._refresh,
+            inputs=[self._filled],
+            outputs=[self._filled, *self.components],
+        )
         if self.run_label is not None:
             self.ctx.on(self.run.click, self.start, inputs=self.components)
 
@@ -101,8 +110,9 @@ class StageForm:
 
     def filled(self, settings: dict[str, Any]) -> list[Any]:
         """The fields with these values, open for typing from now on."""
-        return [gr.update(value=_to_field(settings[name]), interactive=True)
-                for name in self.fields]  # fmt: skip
+        return [
+            gr.update(value=_to_field(settings[name]), interactive=True) for name in self.fields
+        ]
 
     def _component(self, field: dataclasses.Field[Any]) -> Any:
         meta = field.metadata
@@ -110,8 +120,12 @@ class StageForm:
         if meta["unit"]:
             label += f" ({meta['unit']})"
         # Closed until the first values have come, which would overwrite what was typed before.
-        common = {"label": label, "info": meta["help"], "elem_id": f"{self.stage}-{field.name}",
-                  "interactive": False}  # fmt: skip
+        common = {
+            "label": label,
+            "info": meta["help"],
+            "elem_id": f"{self.stage}-{field.name}",
+            "interactive": False,
+        }
         kind = typing.get_type_hints(self.config_class)[field.name]
         if kind is bool:
             return gr.Checkbox(**common)
@@ -119,9 +133,11 @@ class StageForm:
             return gr.Dropdown(choices=list(meta["choices"]), **common)
         if kind in (int, float):
             return gr.Number(
-                precision=0 if kind is int else None, minimum=meta["low"], maximum=meta["high"],
+                precision=0 if kind is int else None,
+                minimum=meta["low"],
+                maximum=meta["high"],
                 **common,
-            )  # fmt: skip
+            )
         return gr.Textbox(max_lines=1, **common)
 
 

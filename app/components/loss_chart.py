@@ -14,6 +14,8 @@ from app.assets import script
 def loss_chart(elem_id: str) -> gr.HTML:
     """The component."""
     return gr.HTML(
-        {"runs": []}, html_template="<div class='loss-chart'></div>", elem_id=elem_id,
+        {"runs": []},
+        html_template="<div class='loss-chart'></div>",
+        elem_id=elem_id,
         js_on_load=script("loss_chart.js"),
-    )  # fmt: skip
+    )

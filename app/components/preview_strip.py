@@ -13,6 +13,8 @@ from app.assets import script
 def preview_strip(elem_id: str) -> gr.HTML:
     """The component."""
     return gr.HTML(
-        {"names": [], "steps": []}, html_template="<div class='preview-strip'></div>",
-        elem_id=elem_id, js_on_load=script("preview_strip.js"),
-    )  # fmt: skip
+        {"names": [], "steps": []},
+        html_template="<div class='preview-strip'></div>",
+        elem_id=elem_id,
+        js_on_load=script("preview_strip.js"),
+    )

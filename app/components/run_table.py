@@ -30,6 +30,8 @@ TEMPLATE = """<div class='run-table'>{{#if value.rows}}<div class='scroll'><tabl
 def run_table(elem_id: str) -> gr.HTML:
     """The component."""
     return gr.HTML(
-        {"rows": []}, html_template=TEMPLATE, elem_id=elem_id,
+        {"rows": []},
+        html_template=TEMPLATE,
+        elem_id=elem_id,
         js_on_load=script("run_table.js"),
-    )  # fmt: skip
+    )

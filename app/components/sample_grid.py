@@ -17,7 +17,8 @@ from app.assets import script
 def sample_grid(elem_id: str) -> gr.HTML:
     """The component."""
     return gr.HTML(
-        {"set": "", "cells": [], "pages": 0, "page": 0, "note": ""}, elem_id=elem_id,
+        {"set": "", "cells": [], "pages": 0, "page": 0, "note": ""},
+        elem_id=elem_id,
         html_template="<div class='sample-grid'></div>",
         js_on_load=script("sample_grid.js"),
-    )  # fmt: skip
+    )

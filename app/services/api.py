@@ -33,10 +33,15 @@ def create_project(workspace: Workspace, name: str, limits: Limits) -> dict[str,
         ProjectError: an unusable or taken name, or there is no place for more.
     """
     settings = limits.settings
-    if (settings.hosted and not workspace.root.exists() and janitor.is_full(settings)
-            and not janitor.sweep(settings)):  # fmt: skip
-        raise ProjectError("this server has no place for another visitor now.",
-                           fix="Come back later.")  # fmt: skip
+    if (
+        settings.hosted
+        and not workspace.root.exists()
+        and janitor.is_full(settings)
+        and not janitor.sweep(settings)
+    ):
+        raise ProjectError(
+            "this server has no place for another visitor now.", fix="Come back later."
+        )
     limits.check_projects(len(workspace.names()))
     return _project(workspace.create(str(name)))
 
@@ -51,11 +56,15 @@ def start_stage(
         ProjectError: a job of the project is waiting or at work, or a limit is reached.
     """
     if stage not in STAGES:
-        raise ConfigError(f"unknown stage {stage!r}.", where="start_stage",
-                          fix=f"Stages: {', '.join(STAGES)}.")  # fmt: skip
+        raise ConfigError(
+            f"unknown stage {stage!r}.", where="start_stage", fix=f"Stages: {', '.join(STAGES)}."
+        )
     if settings is not None and not isinstance(settings, dict):
-        raise ConfigError("the settings are not an object.", where="start_stage",
-                          fix='Give values by name, like {"steps": 300}.')  # fmt: skip
+        raise ConfigError(
+            "the settings are not an object.",
+            where="start_stage",
+            fix='Give values by name, like {"steps": 300}.',
+        )
     config = resolve(stage, preset).replace(**(settings or {}))
     return desk.start(project, stage, config)
 
@@ -70,10 +79,15 @@ def job_status(project: Project, desk: JobDesk, job_id: str) -> dict[str, Any]:
     for job in desk.jobs(project, last=1000):
         if job.id == job_id:
             return {
-                "stage": job.stage, "status": job.status, "done": job.done, "total": job.total,
-                "eta": job.eta, "message": job.message, "error": job.error,
+                "stage": job.stage,
+                "status": job.status,
+                "done": job.done,
+                "total": job.total,
+                "eta": job.eta,
+                "message": job.message,
+                "error": job.error,
                 "position": job.position,
-            }  # fmt: skip
+            }
     raise ProjectError(f"there is no job {job_id!r}.", fix="Use what start_stage returned.")
 
 
@@ -106,14 +120,19 @@ def list_prototypes(project: Project, images: ImageServer) -> list[dict[str, Any
     for class_name, prototypes in load_prototypes(project).items():
         for one in prototypes:
             caption = captions.get(class_name, {}).get(one.cluster_id)
-            rows.append({
-                "class": class_name, "cluster": one.cluster_id, "image": one.id,
-                "cluster_size": one.cluster_size, "margin": one.margin,
-                "caption": caption.text if caption else None,
-                "author": caption.author if caption else None,
-                "version": caption.version if caption else 0,
-                "thumbnail": images.thumbnail(project, one.id),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "class": class_name,
+                    "cluster": one.cluster_id,
+                    "image": one.id,
+                    "cluster_size": one.cluster_size,
+                    "margin": one.margin,
+                    "caption": caption.text if caption else None,
+                    "author": caption.author if caption else None,
+                    "version": caption.version if caption else 0,
+                    "thumbnail": images.thumbnail(project, one.id),
+                }
+            )
     return rows
 
 
@@ -134,15 +153,24 @@ def list_distilled(project: Project, images: ImageServer) -> list[dict[str, Any]
     found = []
     for name in list_sets(project):
         distilled = DistilledSet.load(project, name)
-        found.append({
-            "name": name, "strategy": distilled.manifest.get("strategy"), "ipc": distilled.ipc,
-            "evaluated": name in evaluated,
-            "images": [
-                {"class": slot.class_name, "slot": slot.slot, "caption": slot.caption,
-                 "score": slot.score, "image": images.file(project, slot.path)}
-                for slot in distilled.slots
-            ],
-        })  # fmt: skip
+        found.append(
+            {
+                "name": name,
+                "strategy": distilled.manifest.get("strategy"),
+                "ipc": distilled.ipc,
+                "evaluated": name in evaluated,
+                "images": [
+                    {
+                        "class": slot.class_name,
+                        "slot": slot.slot,
+                        "caption": slot.caption,
+                        "score": slot.score,
+                        "image": images.file(project, slot.path),
+                    }
+                    for slot in distilled.slots
+                ],
+            }
+        )
     return found
 
 
@@ -163,10 +191,14 @@ def export_link(project: Project, images: ImageServer, set_name: str) -> dict[st
     """
     for one in export.exports(project):
         if set_name in ("latest", one.set_name):
-            return {"set": one.set_name, "size": one.size,
-                    "link": images.file(project, one.archive)}  # fmt: skip
-    raise ProjectError(f"the set {set_name!r} has not been exported.",
-                       fix='Start the stage "export" first.')  # fmt: skip
+            return {
+                "set": one.set_name,
+                "size": one.size,
+                "link": images.file(project, one.archive),
+            }
+    raise ProjectError(
+        f"the set {set_name!r} has not been exported.", fix='Start the stage "export" first.'
+    )
 
 
 def _project(project: Project) -> dict[str, Any]:

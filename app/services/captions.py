@@ -92,10 +92,14 @@ def load_items(project: Project) -> list[Item]:
     found = [captions.get(one.class_name, {}).get(one.cluster_id) for one in targets]
     uses = Counter(caption.text for caption in found if caption)
     return [
-        Item(target, index.readable(target.class_name), caption,
-             _warnings(caption, index.readable(target.class_name), uses))
+        Item(
+            target,
+            index.readable(target.class_name),
+            caption,
+            _warnings(caption, index.readable(target.class_name), uses),
+        )
         for target, caption in zip(targets, found, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,13 @@ class Filter:
         if self.class_name and item.target.class_name != self.class_name:
             return False
         kinds = {
-            "all": True, "warnings": bool(item.warnings), "none": item.caption is None,
-            "machine": item.author in ("vlm", "template"), "human": item.author == "human",
+            "all": True,
+            "warnings": bool(item.warnings),
+            "none": item.caption is None,
+            "machine": item.author in ("vlm", "template"),
+            "human": item.author == "human",
             "bulk": item.author in ("bulk", "import"),
-        }  # fmt: skip
+        }
         text = f"{item.text} {item.readable} {item.target.prototype_id}".casefold()
         return kinds.get(self.kind, True) and all(word in text for word in words)
 
@@ -174,8 +181,7 @@ def restore(project: Project, place: Place, entry_id: Any, version: Any) -> Capt
 def nearest(project: Project, place: Place, count: int = 8) -> list[Member]:
     """The train images of a cluster that are nearest to its centre, the prototype's own first."""
     target = find_target(load_targets(project), *place)
-    members = [one for one in load_members(project)
-               if (one.class_name, one.cluster_id) == place]  # fmt: skip
+    members = [one for one in load_members(project) if (one.class_name, one.cluster_id) == place]
     members.sort(key=lambda one: (one.image_id != target.prototype_id, one.distance, one.image_id))
     return members[:count]
 
@@ -194,8 +200,10 @@ def captioning(
     elif scope == "selected":
         only = tuple(selection_name(*place) for place in selected)
     if scope != "all" and not only:
-        raise CaptionError(f"no {'class' if scope == 'class' else 'caption'} is chosen.",
-                           fix="Choose in the list below, or caption all.")  # fmt: skip
+        raise CaptionError(
+            f"no {'class' if scope == 'class' else 'caption'} is chosen.",
+            fix="Choose in the list below, or caption all.",
+        )
     return config.replace(only=only, rewrite=rewrite)
 
 
@@ -244,8 +252,9 @@ def trial(project: Project, place: Place, text: str, strategy: str) -> PreviewCo
     given = {"cfg": 0.0, **_settings(project, "synthesize")}
     kept = ("adapter", "steps", "scheduler", "cfg", "guidance_scale")
     config = PreviewConfig.from_dict({name: given[name] for name in kept if name in given})
-    return config.replace(prompt=text, before=before, prototype=selection_name(*place),
-                          strategy=strategy)  # fmt: skip
+    return config.replace(
+        prompt=text, before=before, prototype=selection_name(*place), strategy=strategy
+    )
 
 
 @dataclass(frozen=True)
@@ -280,8 +289,11 @@ def last_trial(project: Project, desk: JobDesk, place: Place) -> Trial | None:
 
 def strategy_choices() -> list[tuple[str, str]]:
     """What a preview can be sampled with: a sentence and the strategy's name."""
-    first = {"template": "The words alone", "dpd": "Pulled to the prototype (dpd)",
-             "d4m": "From the noised prototype (d4m)"}  # fmt: skip
+    first = {
+        "template": "The words alone",
+        "dpd": "Pulled to the prototype (dpd)",
+        "d4m": "From the noised prototype (d4m)",
+    }
     return [(first.get(name, name), name) for name in STRATEGIES]
 
 
@@ -330,8 +342,14 @@ def written_file(project: Project, ending: str) -> Path:
 
 def who(entry: Entry | Caption) -> str:
     """An author in a word or two for the page."""
-    names = {"vlm": "VLM", "template": "template", "human": "human", "bulk": "bulk",
-             "import": "import", "": "nobody"}  # fmt: skip
+    names = {
+        "vlm": "VLM",
+        "template": "template",
+        "human": "human",
+        "bulk": "bulk",
+        "import": "import",
+        "": "nobody",
+    }
     return names.get(entry.author, entry.author)
 
 

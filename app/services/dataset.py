@@ -48,8 +48,9 @@ def choose(project: Project, source: str, *, folder: str, hub: str) -> dict[str,
     data = (hub if source == "hub" else folder).strip()
     if not data:
         what = "no data set was chosen" if source == "hub" else "no folder was given"
-        raise DatasetError(f"{what}.", where="the source of the images",
-                           fix="Fill in the field below the choice.")  # fmt: skip
+        raise DatasetError(
+            f"{what}.", where="the source of the images", fix="Fill in the field below the choice."
+        )
     return {"demo": False, "data": data}
 
 
@@ -109,9 +110,10 @@ def take_upload(project: Project, files: Sequence[str], class_name: str, limits:
             path.unlink(missing_ok=True)
     wrong = sorted(kinds - set(IMAGE_SUFFIXES))
     raise DatasetError(
-        f"cannot use {', '.join(wrong) or 'several archives'}.", where="upload",
+        f"cannot use {', '.join(wrong) or 'several archives'}.",
+        where="upload",
         fix="Upload one zip or tar with a folder for each class, or images of one class.",
-    )  # fmt: skip
+    )
 
 
 def remove_uploads(project: Project) -> None:
@@ -136,9 +138,10 @@ def _check_archive(path: Path, project: Project, limits: Limits) -> None:
         tarfile.open(path, "r:").close()
     except tarfile.TarError as error:
         raise DatasetError(
-            "this server takes zip archives and uncompressed tar archives only.", where=path.name,
+            "this server takes zip archives and uncompressed tar archives only.",
+            where=path.name,
             fix="Pack the folders of the classes into a zip.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _take_archive(project: Project, path: Path) -> str:
@@ -153,9 +156,10 @@ def _take_images(project: Project, paths: list[Path], class_name: str) -> str:
     name = " ".join(class_name.split())
     if not name or len(name) > 60 or storage.safe_name(name) != name:
         raise DatasetError(
-            f"got {class_name!r} as the class of these images.", where="upload",
+            f"got {class_name!r} as the class of these images.",
+            where="upload",
             fix="Give the class of the images: up to 60 letters, digits, spaces, '-' or '_'.",
-        )  # fmt: skip
+        )
     target = project.path(UPLOADS, IMAGES_ZIP)
     with storage.atomic_path(target) as fresh:
         if target.exists():
@@ -184,14 +188,20 @@ def _free(name: str, taken: set[str]) -> str:
 def _safe_file(name: str) -> str:
     """A harmless file name with the same ending."""
     path = PurePath(name)
-    suffixes = "".join(suffix for suffix in path.suffixes[-2:]
-                       if suffix.lower() in (*ARCHIVE_SUFFIXES, *IMAGE_SUFFIXES))  # fmt: skip
+    suffixes = "".join(
+        suffix
+        for suffix in path.suffixes[-2:]
+        if suffix.lower() in (*ARCHIVE_SUFFIXES, *IMAGE_SUFFIXES)
+    )
     return storage.safe_name(path.name.removesuffix(suffixes) or "upload") + suffixes.lower()
 
 
 def _upload(project: Project) -> Path:
     files = uploaded(project)
     if not files:
-        raise DatasetError("nothing has been uploaded yet.", where="the source of the images",
-                           fix="Upload a zip, a tar or images first.")  # fmt: skip
+        raise DatasetError(
+            "nothing has been uploaded yet.",
+            where="the source of the images",
+            fix="Upload a zip, a tar or images first.",
+        )
     return files[0]

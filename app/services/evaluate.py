@@ -54,8 +54,9 @@ def reports(project: Project, names: Sequence[str]) -> list[dict[str, Any]]:
     for name in wanted:
         report = load_report(project, name) if name in known else None
         if report is None:
-            raise ProjectError(f"the set {name!r} has no report.", where=project.root,
-                               fix="Evaluate it first.")  # fmt: skip
+            raise ProjectError(
+                f"the set {name!r} has no report.", where=project.root, fix="Evaluate it first."
+            )
         found.append(report)
     return found
 
@@ -80,8 +81,10 @@ def config_for(
         ConfigError: unknown baseline.
     """
     if not set_name or set_name not in [value for _, value in set_choices(project)]:
-        raise ProjectError("there is no distilled set to measure.",
-                           fix="Make one in the tab Synthesize, or choose another.")  # fmt: skip
+        raise ProjectError(
+            "there is no distilled set to measure.",
+            fix="Make one in the tab Synthesize, or choose another.",
+        )
     from dpd_core.baselines import get_baseline  # imports torch
 
     for name in baselines:

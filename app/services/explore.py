@@ -54,8 +54,7 @@ def rows_to_ids(project: Project, key: Any, rows: Any) -> list[str]:
     """
     index = load_index(project)
     if key != row_key(index):
-        raise DatasetError("the data set has changed since the map was drawn.",
-                           fix="Select again.")  # fmt: skip
+        raise DatasetError("the data set has changed since the map was drawn.", fix="Select again.")
     ids = row_ids(index)
     if not isinstance(rows, list) or not all(
         isinstance(row, int) and not isinstance(row, bool) and 0 <= row < len(ids) for row in rows

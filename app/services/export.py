@@ -30,7 +30,7 @@ LICENCES = (
     ("CDLA Permissive 2.0", "cdla-permissive-2.0"),
     ("ODC Attribution", "odc-by"),
     ("ODbL: open database licence", "odbl"),
-)  # fmt: skip
+)
 """(label, Hub licence id)."""
 
 _LONGEST_TOKEN = 1000
@@ -72,22 +72,30 @@ def plan(project: Project, config: ExportConfig) -> ExportPlan:
 
 
 def config_of(
-    set_name: str | None, title: str | None, licence: str | None, parquet: bool, adapter: bool,
+    set_name: str | None,
+    title: str | None,
+    licence: str | None,
+    parquet: bool,
+    adapter: bool,
     soft_labels: bool,
-) -> ExportConfig:  # fmt: skip
+) -> ExportConfig:
     """The settings of an export as chosen on the page.
 
     Raises:
         ConfigError: not a licence id of the list.
     """
     if (licence or "other") not in [value for _, value in LICENCES]:
-        raise ConfigError(f"got the licence {licence!r}.", where="export.licence",
-                          fix="Choose one of the list.")  # fmt: skip
+        raise ConfigError(
+            f"got the licence {licence!r}.", where="export.licence", fix="Choose one of the list."
+        )
     return ExportConfig(
-        set_name=set_name or "latest", title=" ".join((title or "").split()),
-        licence=licence or "other", parquet=bool(parquet), adapter=bool(adapter),
+        set_name=set_name or "latest",
+        title=" ".join((title or "").split()),
+        licence=licence or "other",
+        parquet=bool(parquet),
+        adapter=bool(adapter),
         soft_labels=bool(soft_labels),
-    )  # fmt: skip
+    )
 
 
 def exports(project: Project) -> list[Exported]:
@@ -105,8 +113,11 @@ def checked_repository(text: str | None) -> str:
     """
     name = (text or "").strip()
     if not HUB_ID.fullmatch(name) or ".." in name or len(name) > 96:
-        raise ConfigError(f"got {name!r} as a data set id.", where="export.push",
-                          fix="Write it as owner/name, like my-name/tiny-landuse.")  # fmt: skip
+        raise ConfigError(
+            f"got {name!r} as a data set id.",
+            where="export.push",
+            fix="Write it as owner/name, like my-name/tiny-landuse.",
+        )
     return name
 
 
@@ -122,12 +133,17 @@ def checked_token(text: str | None) -> str | None:
     if not token:
         if any(os.environ.get(name) for name in TOKEN_VARIABLES):
             return None
-        raise ConfigError("there is no Hub token.", where="export.push",
-                          fix="Make one that may write at huggingface.co/settings/tokens and "
-                          "paste it here.")  # fmt: skip
+        raise ConfigError(
+            "there is no Hub token.",
+            where="export.push",
+            fix="Make one that may write at huggingface.co/settings/tokens and paste it here.",
+        )
     if len(token) > _LONGEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
-        raise ConfigError("that is no Hub token.", where="export.push",
-                          fix="Paste it as it was shown to you; it begins with hf_.")  # fmt: skip
+        raise ConfigError(
+            "that is no Hub token.",
+            where="export.push",
+            fix="Paste it as it was shown to you; it begins with hf_.",
+        )
     return token
 
 
@@ -138,11 +154,15 @@ def signed_in_token(oauth: OAuthToken | None) -> str:
         ConfigError: nobody has, or the sign-in has run out.
     """
     if oauth is None or not oauth.token:
-        raise ConfigError("you are not signed in.", where="export.push",
-                          fix="Press “Sign in with Hugging Face” first.")  # fmt: skip
+        raise ConfigError(
+            "you are not signed in.",
+            where="export.push",
+            fix="Press “Sign in with Hugging Face” first.",
+        )
     if oauth.expires_at <= time.time():
-        raise ConfigError("your sign-in has run out.", where="export.push",
-                          fix="Sign out and in again.")  # fmt: skip
+        raise ConfigError(
+            "your sign-in has run out.", where="export.push", fix="Sign out and in again."
+        )
     return oauth.token
 
 
@@ -168,6 +188,11 @@ def _exported(project: Project, archive: Path) -> Exported:
     outdated = bool(slots) and now.exists() and storage.read_json(now).get("slots") != slots
     when = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
     return Exported(
-        name, archive, status.st_size, len(slots) if slots else None, manifest.get("licence"),
-        when.strftime("%Y-%m-%d %H:%M UTC"), outdated,
-    )  # fmt: skip
+        name,
+        archive,
+        status.st_size,
+        len(slots) if slots else None,
+        manifest.get("licence"),
+        when.strftime("%Y-%m-%d %H:%M UTC"),
+        outdated,
+    )

@@ -67,8 +67,9 @@ def read_set(project: Project, desk: JobDesk, name: str) -> SetView | None:
         elif planned:
             records = [storage.read_json(path) for path in sorted((root / "slots").glob("*.json"))]
         else:
-            raise ProjectError(f"there is no set {name!r}.", where=project.root,
-                               fix="Choose another one.")  # fmt: skip
+            raise ProjectError(
+                f"there is no set {name!r}.", where=project.root, fix="Choose another one."
+            )
         slots = {(record["class"], record["slot"]): record for record in records}
         planned = planned or [
             (*key, record["prototype_id"], record["caption"]) for key, record in slots.items()
@@ -97,10 +98,13 @@ def adapter_choices(project: Project) -> list[tuple[str, str]]:
     except DPDError:
         latest = "latest"
     return [
-        (latest, "latest"), ("none: the plain model", "none"),
-        *((f"{one.id[:6]}, finished {one.record.get('finished', '')[:16]}", one.id)
-          for one in found),
-    ]  # fmt: skip
+        (latest, "latest"),
+        ("none: the plain model", "none"),
+        *(
+            (f"{one.id[:6]}, finished {one.record.get('finished', '')[:16]}", one.id)
+            for one in found
+        ),
+    ]
 
 
 def pinned_sets(project: Project, desk: JobDesk) -> list[tuple[str, str]]:

@@ -46,8 +46,13 @@ class CaptionsTab:
 
     def __init__(self, ctx: Context):
         self.ctx = ctx
-        self.form = StageForm(ctx, "captions", shown=["mode", "template", "captioner"],
-                              hidden=["only", "rewrite"], run_label=None)  # fmt: skip
+        self.form = StageForm(
+            ctx,
+            "captions",
+            shown=["mode", "template", "captioner"],
+            hidden=["only", "rewrite"],
+            run_label=None,
+        )
         self.replace, self.exchange = ReplacePanel(ctx), ExchangePanel(ctx)
 
     def build(self) -> None:
@@ -57,34 +62,44 @@ class CaptionsTab:
         with gr.Accordion("Write captions with the captioner", open=False, elem_id="captions-make"):
             self.form.build()
             with gr.Row():
-                self.scope = gr.Radio(SCOPES, value="all", label="Which captions",
-                                      elem_id="captions-scope")  # fmt: skip
+                self.scope = gr.Radio(
+                    SCOPES, value="all", label="Which captions", elem_id="captions-scope"
+                )
                 self.rewrite = gr.Checkbox(
-                    label="Also write over captions by people", elem_id="captions-rewrite",
+                    label="Also write over captions by people",
+                    elem_id="captions-rewrite",
                     info="Otherwise they are kept. Overwritten texts stay in the history.",
-                )  # fmt: skip
+                )
             self.run = gr.Button("Write captions", variant="primary", elem_id="captions-run")
         with gr.Row(equal_height=True):
-            self.search = gr.Textbox("", label="Search", placeholder="words, class or file name",
-                                     max_lines=1, elem_id="captions-search")  # fmt: skip
-            self.class_name = gr.Dropdown([("All classes", "")], value="", label="Class",
-                                          elem_id="captions-class")  # fmt: skip
+            self.search = gr.Textbox(
+                "",
+                label="Search",
+                placeholder="words, class or file name",
+                max_lines=1,
+                elem_id="captions-search",
+            )
+            self.class_name = gr.Dropdown(
+                [("All classes", "")], value="", label="Class", elem_id="captions-class"
+            )
             self.kind = gr.Dropdown(KINDS, value="all", label="Show", elem_id="captions-kind")
         with gr.Row(elem_id="captions-steps"):
-            self.undo = gr.Button("Nothing to undo", size="sm", interactive=False,
-                                  elem_id="captions-undo")  # fmt: skip
-            self.redo = gr.Button("Nothing to redo", size="sm", interactive=False,
-                                  elem_id="captions-redo")  # fmt: skip
+            self.undo = gr.Button(
+                "Nothing to undo", size="sm", interactive=False, elem_id="captions-undo"
+            )
+            self.redo = gr.Button(
+                "Nothing to redo", size="sm", interactive=False, elem_id="captions-redo"
+            )
             self.select_all = gr.Button("Select all shown", size="sm", elem_id="captions-select")
             self.select_none = gr.Button("Select none", size="sm", elem_id="captions-unselect")
         with gr.Row(elem_id="captions-main"):
             with gr.Column(scale=3, min_width=320, elem_id="captions-list"):
                 self.grid = caption_grid("captions-grid")
                 with gr.Row(elem_id="captions-pages"):
-                    self.previous = gr.Button("‹ Previous page", size="sm",
-                                              elem_id="captions-previous")  # fmt: skip
-                    self.pager = gr.HTML(elem_id="captions-pager",
-                                         html_template="<p>{{value}}</p>")  # fmt: skip
+                    self.previous = gr.Button(
+                        "‹ Previous page", size="sm", elem_id="captions-previous"
+                    )
+                    self.pager = gr.HTML(elem_id="captions-pager", html_template="<p>{{value}}</p>")
                     self.next = gr.Button("Next page ›", size="sm", elem_id="captions-next")
             with gr.Column(scale=2, min_width=340, elem_id="captions-side"):
                 self._build_editor()
@@ -93,21 +108,27 @@ class CaptionsTab:
 
     def _build_editor(self) -> None:
         self.editor = caption_editor("captions-editor")
-        self.tokens = gr.HTML(elem_id="captions-tokens", html_template=views.TOKENS_TEMPLATE,
-                              apply_default_css=False)  # fmt: skip
+        self.tokens = gr.HTML(
+            elem_id="captions-tokens", html_template=views.TOKENS_TEMPLATE, apply_default_css=False
+        )
         with gr.Group(visible=False) as self.open_only:
             self.strategy = gr.Dropdown(
-                service.strategy_choices(), value="template", label="Try captions with",
+                service.strategy_choices(),
+                value="template",
+                label="Try captions with",
                 info="“Try this caption” samples images of the text in the box and of the text "
-                "before, from the same noise.", elem_id="captions-strategy",
-            )  # fmt: skip
-        self.trial = gr.HTML(elem_id="captions-trial", html_template=views.TRIAL_TEMPLATE,
-                             apply_default_css=False)  # fmt: skip
+                "before, from the same noise.",
+                elem_id="captions-strategy",
+            )
+        self.trial = gr.HTML(
+            elem_id="captions-trial", html_template=views.TRIAL_TEMPLATE, apply_default_css=False
+        )
         self.details = gr.HTML(
-            elem_id="captions-details", html_template=views.DETAILS_TEMPLATE,
+            elem_id="captions-details",
+            html_template=views.DETAILS_TEMPLATE,
             apply_default_css=False,
             js_on_load=script("caption_details.js"),
-        )  # fmt: skip
+        )
 
     def wire(self) -> None:
         """Attach the handlers."""
@@ -116,45 +137,81 @@ class CaptionsTab:
         view = [self.state, self.search, self.class_name, self.kind, self.scope]
         show = [self.state, *self._shown]
         # One after the other: what is shown must not come before the state it is shown from.
-        known = ctx.on_change("captions", self.reset_state, inputs=[self.state, self.class_name],
-                              outputs=[self.state, self.class_name])  # fmt: skip
+        known = ctx.on_change(
+            "captions",
+            self.reset_state,
+            inputs=[self.state, self.class_name],
+            outputs=[self.state, self.class_name],
+        )
         ctx.on(known.then, self.refresh, inputs=view, outputs=self._shown, quiet=True)
         ctx.on_pulse(self.show_trial, inputs=[self.state], outputs=[self.trial])
         # A text box's "input" leaves out what is pasted; nothing but the person changes this one.
         for trigger in (self.search.change, self.class_name.input, self.kind.input):
-            ctx.on(trigger, self.filter, inputs=view, outputs=show, trigger_mode="always_last",
-                   **QUICK)  # fmt: skip
+            ctx.on(
+                trigger, self.filter, inputs=view, outputs=show, trigger_mode="always_last", **QUICK
+            )
         ctx.on(self.scope.input, self.run_label, inputs=view, outputs=[self.run], **QUICK)
         ctx.on(self.previous.click, self._turn(-1), inputs=view, outputs=show, **QUICK)
         ctx.on(self.next.click, self._turn(1), inputs=view, outputs=show, **QUICK)
         marked = [
             ctx.on(self.select_all.click, self._select(True), inputs=view, outputs=show, **QUICK),
             ctx.on(self.select_none.click, self._select(False), inputs=view, outputs=show, **QUICK),
-            ctx.on(self.grid.mark_cards, self.mark, inputs=view, outputs=[self.state, self.run],
-                   trigger_mode="always_last", **QUICK),
-        ]  # fmt: skip
+            ctx.on(
+                self.grid.mark_cards,
+                self.mark,
+                inputs=view,
+                outputs=[self.state, self.run],
+                trigger_mode="always_last",
+                **QUICK,
+            ),
+        ]
         for component in (self.grid, self.editor):
             ctx.on(component.open_card, self.open, inputs=view, outputs=show, **QUICK)
         ctx.on(self.editor.close_card, self.close, inputs=view, outputs=show, **QUICK)
         ctx.on(self.editor.save_caption, self.save, inputs=view, outputs=show, **QUICK)
         ctx.on(self.editor.give_back, self.give_back, inputs=view, outputs=show, **QUICK)
-        ctx.on(self.editor.count_tokens, self.count, outputs=[self.tokens],
-               trigger_mode="always_last", **QUICK)  # fmt: skip
-        ctx.on(self.editor.try_caption, self.try_caption, inputs=[self.strategy],
-               outputs=[self.trial], **QUICK)  # fmt: skip
+        ctx.on(
+            self.editor.count_tokens,
+            self.count,
+            outputs=[self.tokens],
+            trigger_mode="always_last",
+            **QUICK,
+        )
+        ctx.on(
+            self.editor.try_caption,
+            self.try_caption,
+            inputs=[self.strategy],
+            outputs=[self.trial],
+            **QUICK,
+        )
         ctx.on(self.details.restore_entry, self.restore, inputs=view, outputs=show, **QUICK)
         ctx.on(self.undo.click, self._step(undo, "Undone"), inputs=view, outputs=show, **QUICK)
         ctx.on(self.redo.click, self._step(redo, "Redone"), inputs=view, outputs=show, **QUICK)
-        ctx.on(self.run.click, self.start, inputs=[self.state, self.class_name, self.scope,
-               self.rewrite, *self.form.components])  # fmt: skip
+        ctx.on(
+            self.run.click,
+            self.start,
+            inputs=[self.state, self.class_name, self.scope, self.rewrite, *self.form.components],
+        )
         self.replace.wire([self.state, self.search, self.class_name, self.kind], marked)
         self.exchange.wire()
 
     @property
     def _shown(self) -> list[Any]:
         """What :meth:`_view` fills."""
-        return [self.summary, self.grid, self.pager, self.previous, self.next, self.undo, self.redo,
-                self.editor, self.details, self.open_only, self.trial, self.run]  # fmt: skip
+        return [
+            self.summary,
+            self.grid,
+            self.pager,
+            self.previous,
+            self.next,
+            self.undo,
+            self.redo,
+            self.editor,
+            self.details,
+            self.open_only,
+            self.trial,
+            self.run,
+        ]
 
     # What is shown.
 
@@ -171,13 +228,23 @@ class CaptionsTab:
             return [gr.skip(), gr.skip()]
         chosen = class_name if class_name in names else ""
         choices = [("All classes", ""), *((text, name) for name, text in names.items())]
-        return [{**_of(project, state), "classes": list(names.items())},
-                gr.Dropdown(choices=choices, value=chosen)]  # fmt: skip
+        return [
+            {**_of(project, state), "classes": list(names.items())},
+            gr.Dropdown(choices=choices, value=chosen),
+        ]
 
     def _view(
-        self, project: Project, state: dict[str, Any], search: str, class_name: str, kind: str,
-        scope: str, *, note: dict[str, Any] | None = None, passive: bool = False,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        project: Project,
+        state: dict[str, Any],
+        search: str,
+        class_name: str,
+        kind: str,
+        scope: str,
+        *,
+        note: dict[str, Any] | None = None,
+        passive: bool = False,
+    ) -> list[Any]:
         try:
             items = service.load_items(project)
         except StageMissing as error:
@@ -187,24 +254,35 @@ class CaptionsTab:
         pages = views.pages(len(shown))
         page = min(state["page"], pages - 1)
         where = drafts_key(project)
-        thumb, large = (_linker(link, project)
-                        for link in (self.ctx.images.thumbnail, self.ctx.images.large))  # fmt: skip
+        thumb, large = (
+            _linker(link, project) for link in (self.ctx.images.thumbnail, self.ctx.images.large)
+        )
         item = service.find_item(items, state["open"])
         steps = views.step_labels(replay(project))
         return [
             views.summary(items, service.later_stages(project)),
-            views.grid(shown, page, state["selected"], state["open"], thumb, where,
-                       f"{where}/{state['epoch']}"),
+            views.grid(
+                shown,
+                page,
+                state["selected"],
+                state["open"],
+                thumb,
+                where,
+                f"{where}/{state['epoch']}",
+            ),
             f"{len(shown)} of {len(items)} captions, page {page + 1} of {pages}",
-            gr.Button(interactive=page > 0), gr.Button(interactive=page + 1 < pages),
+            gr.Button(interactive=page > 0),
+            gr.Button(interactive=page + 1 < pages),
             gr.Button(steps[0] or "Nothing to undo", interactive=bool(steps[0])),
             gr.Button(steps[1] or "Nothing to redo", interactive=bool(steps[1])),
-            views.editor(item, views.neighbours(shown, item), large, where,
-                         note=note, passive=passive),
-            self._details(project, item, thumb), gr.Group(visible=item is not None),
+            views.editor(
+                item, views.neighbours(shown, item), large, where, note=note, passive=passive
+            ),
+            self._details(project, item, thumb),
+            gr.Group(visible=item is not None),
             self.show_trial(project, state),
             self.run_label(project, state, search, class_name, kind, scope),
-        ]  # fmt: skip
+        ]
 
     def _details(self, project: Project, item: service.Item | None, link: Any) -> dict[str, Any]:
         if item is None:
@@ -216,8 +294,20 @@ class CaptionsTab:
         off = gr.Button(interactive=False)
         grid = {"cards": [], "empty": "", "selected": [], "epoch": ""}
         closed = {"key": "", "project": "", "note": None}
-        return [views.nothing_yet(message), grid, "", off, off, off, off, closed, {"open": False},
-                gr.Group(visible=False), {"note": "", "rows": []}, off]  # fmt: skip
+        return [
+            views.nothing_yet(message),
+            grid,
+            "",
+            off,
+            off,
+            off,
+            off,
+            closed,
+            {"open": False},
+            gr.Group(visible=False),
+            {"note": "", "rows": []},
+            off,
+        ]
 
     def show_trial(self, project: Project, state: dict[str, Any]) -> dict[str, Any]:
         """The newest try-out of the open caption."""
@@ -228,9 +318,14 @@ class CaptionsTab:
         )
 
     def run_label(
-        self, project: Project, state: dict[str, Any], search: str, class_name: str, kind: str,
+        self,
+        project: Project,
+        state: dict[str, Any],
+        search: str,
+        class_name: str,
+        kind: str,
         scope: str,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """The run button says how many captions it writes."""
         items = _items(project)
         of_class = sum(one.target.class_name == class_name for one in items)
@@ -245,9 +340,15 @@ class CaptionsTab:
         return self._go(project, {**_of(project, state), "page": 0}, *filters)
 
     def open(
-        self, project: Project, state: dict[str, Any], search: str, class_name: str, kind: str,
-        scope: str, event: gr.EventData,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        project: Project,
+        state: dict[str, Any],
+        search: str,
+        class_name: str,
+        kind: str,
+        scope: str,
+        event: gr.EventData,
+    ) -> list[Any]:
         """Open a caption in the editor."""
         sent = event._data or {}
         found = service.places([[sent.get("class_name"), sent.get("cluster")]])
@@ -265,9 +366,15 @@ class CaptionsTab:
         return self._go(project, {**_of(project, state), "open": None}, *filters)
 
     def mark(
-        self, project: Project, state: dict[str, Any], search: str, class_name: str, kind: str,
-        scope: str, event: gr.EventData,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        project: Project,
+        state: dict[str, Any],
+        search: str,
+        class_name: str,
+        kind: str,
+        scope: str,
+        event: gr.EventData,
+    ) -> list[Any]:
         """Remember which cards are marked."""
         known = {one.place for one in _items(project)}
         sent = service.places((event._data or {}).get("selected"))
@@ -275,9 +382,15 @@ class CaptionsTab:
         return [state, self.run_label(project, state, search, class_name, kind, scope)]
 
     def save(
-        self, project: Project, state: dict[str, Any], search: str, class_name: str, kind: str,
-        scope: str, event: gr.EventData,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        project: Project,
+        state: dict[str, Any],
+        search: str,
+        class_name: str,
+        kind: str,
+        scope: str,
+        event: gr.EventData,
+    ) -> list[Any]:
         """Write what was typed, unless the caption has been changed meanwhile."""
         sent = event._data or {}
         note = {"id": str(time.time_ns()), "key": sent.get("key"), "kind": "good", "text": "Saved."}
@@ -291,9 +404,15 @@ class CaptionsTab:
         return self._go(project, _of(project, state), search, class_name, kind, scope, note=note)
 
     def restore(
-        self, project: Project, state: dict[str, Any], search: str, class_name: str, kind: str,
-        scope: str, event: gr.EventData,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        project: Project,
+        state: dict[str, Any],
+        search: str,
+        class_name: str,
+        kind: str,
+        scope: str,
+        event: gr.EventData,
+    ) -> list[Any]:
         """Write an earlier text of the open caption again."""
         state = _of(project, state)
         item = service.find_item(service.load_items(project), state["open"])
@@ -302,9 +421,15 @@ class CaptionsTab:
         return self._go(project, state, search, class_name, kind, scope)
 
     def give_back(
-        self, project: Project, state: dict[str, Any], search: str, class_name: str, kind: str,
-        scope: str, event: gr.EventData,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        project: Project,
+        state: dict[str, Any],
+        search: str,
+        class_name: str,
+        kind: str,
+        scope: str,
+        event: gr.EventData,
+    ) -> list[Any]:
         """Let the captioner's last text stand again."""
         for place in service.places([(event._data or {}).get("place")]):
             reset(project, *place)
@@ -329,9 +454,14 @@ class CaptionsTab:
         return {"note": "", "rows": []}
 
     def start(
-        self, project: Project, state: dict[str, Any], class_name: str, scope: str, rewrite: bool,
+        self,
+        project: Project,
+        state: dict[str, Any],
+        class_name: str,
+        scope: str,
+        rewrite: bool,
         *values: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Run the stage for the chosen captions."""
         config = self.form.config(project, *values)
         assert isinstance(config, CaptionsConfig)

@@ -33,28 +33,47 @@ class ReplacePanel:
         with gr.Accordion("Find and replace", open=False, elem_id="captions-replace"):
             self.seen = gr.State(None)
             with gr.Row():
-                self.pattern = gr.Textbox("", label="Find", max_lines=1, max_length=MAX_PATTERN,
-                                          elem_id="replace-find")  # fmt: skip
-                self.replacement = gr.Textbox("", label="Replace by", max_lines=1,
-                                              max_length=MAX_PATTERN,
-                                              elem_id="replace-by")  # fmt: skip
+                self.pattern = gr.Textbox(
+                    "", label="Find", max_lines=1, max_length=MAX_PATTERN, elem_id="replace-find"
+                )
+                self.replacement = gr.Textbox(
+                    "",
+                    label="Replace by",
+                    max_lines=1,
+                    max_length=MAX_PATTERN,
+                    elem_id="replace-by",
+                )
             with gr.Row():
                 self.regex = gr.Checkbox(
-                    label="Regular expression", elem_id="replace-regex",
+                    label="Regular expression",
+                    elem_id="replace-regex",
                     info=r"Groups are put back with \1 or \g<name>.",
-                )  # fmt: skip
+                )
                 self.ignore_case = gr.Checkbox(label="Ignore case", elem_id="replace-case")
                 self.whole_words = gr.Checkbox(label="Whole words", elem_id="replace-words")
             with gr.Row():
                 self.scope = gr.Radio(
-                    [("All captions", "all"), ("Those filtered above", "filtered"),
-                     ("The selected", "selected")],
-                    value="all", label="In", elem_id="replace-scope",
-                )  # fmt: skip
-                self.apply = gr.Button("Nothing to replace", variant="primary", interactive=False,
-                                       elem_id="replace-apply")  # fmt: skip
-            self.table = gr.HTML(NONE, elem_id="replace-table", apply_default_css=False,
-                                 html_template=views.CHANGES_TEMPLATE)  # fmt: skip
+                    [
+                        ("All captions", "all"),
+                        ("Those filtered above", "filtered"),
+                        ("The selected", "selected"),
+                    ],
+                    value="all",
+                    label="In",
+                    elem_id="replace-scope",
+                )
+                self.apply = gr.Button(
+                    "Nothing to replace",
+                    variant="primary",
+                    interactive=False,
+                    elem_id="replace-apply",
+                )
+            self.table = gr.HTML(
+                NONE,
+                elem_id="replace-table",
+                apply_default_css=False,
+                html_template=views.CHANGES_TEMPLATE,
+            )
 
     def wire(self, filters: list[Any], marked: list[Any]) -> None:
         """Attach the handlers.
@@ -63,16 +82,37 @@ class ReplacePanel:
             filters: The tab's state, search, class and kind.
             marked: Events after which other captions are selected.
         """
-        fields = [*filters, self.pattern, self.replacement, self.regex, self.ignore_case,
-                  self.whole_words, self.scope]  # fmt: skip
+        fields = [
+            *filters,
+            self.pattern,
+            self.replacement,
+            self.regex,
+            self.ignore_case,
+            self.whole_words,
+            self.scope,
+        ]
         shown = [self.seen, self.apply, self.table]
         _, search, class_name, kind = filters
         # A text box's "input" leaves out what is pasted.
-        for event in (self.pattern.change, self.replacement.change, self.regex.input,
-                      self.ignore_case.input, self.whole_words.input, self.scope.input,
-                      search.change, class_name.input, kind.input):  # fmt: skip
-            self.ctx.on(event, self.preview, inputs=fields, outputs=shown,
-                        trigger_mode="always_last", **QUICK)  # fmt: skip
+        for event in (
+            self.pattern.change,
+            self.replacement.change,
+            self.regex.input,
+            self.ignore_case.input,
+            self.whole_words.input,
+            self.scope.input,
+            search.change,
+            class_name.input,
+            kind.input,
+        ):
+            self.ctx.on(
+                event,
+                self.preview,
+                inputs=fields,
+                outputs=shown,
+                trigger_mode="always_last",
+                **QUICK,
+            )
         for event in marked:
             self.ctx.on(event.then, self.preview, inputs=fields, outputs=shown, **QUICK)
         self.ctx.on_change("captions", self.preview, inputs=fields, outputs=shown)
@@ -89,10 +129,12 @@ class ReplacePanel:
             return [None, label, views.changes([], str(error), kind="warn")]
         note = "" if found.changes else "No caption would change."
         return [
-            found, gr.Button(views.replace_label(found.changes, found.matches),
-                             interactive=bool(found.changes)),
+            found,
+            gr.Button(
+                views.replace_label(found.changes, found.matches), interactive=bool(found.changes)
+            ),
             views.changes(found.changes, note, readable=_readable(project)),
-        ]  # fmt: skip
+        ]
 
     def do(self, project: Project, seen: Replacement | None, *fields: Any) -> list[Any]:
         """Replace, if that still does what the table shows."""
@@ -115,9 +157,16 @@ class ReplacePanel:
             shown = service.Filter(search, class_name, kind).of(service.load_items(project))
             chosen = [one.place for one in shown]
         return find_replace(
-            project, pattern, replacement or "", regex=regex, ignore_case=ignore_case,
-            whole_words=whole_words, scope=chosen, apply=expected is not None, expected=expected,
-        )  # fmt: skip
+            project,
+            pattern,
+            replacement or "",
+            regex=regex,
+            ignore_case=ignore_case,
+            whole_words=whole_words,
+            scope=chosen,
+            apply=expected is not None,
+            expected=expected,
+        )
 
 
 class ExchangePanel:
@@ -133,12 +182,18 @@ class ExchangePanel:
             with gr.Row():
                 self.json = gr.Button("Export JSON", elem_id="export-json")
                 self.csv = gr.Button("Export CSV", elem_id="export-csv")
-                self.upload = gr.UploadButton("Import JSON or CSV …", elem_id="captions-import",
-                                              file_types=[".json", ".csv"])  # fmt: skip
-            self.download = gr.DownloadButton("Download", visible="hidden",
-                                              elem_id="captions-download")  # fmt: skip
-            self.table = gr.HTML(NONE, elem_id="import-table", apply_default_css=False,
-                                 html_template=views.CHANGES_TEMPLATE)  # fmt: skip
+                self.upload = gr.UploadButton(
+                    "Import JSON or CSV …", elem_id="captions-import", file_types=[".json", ".csv"]
+                )
+            self.download = gr.DownloadButton(
+                "Download", visible="hidden", elem_id="captions-download"
+            )
+            self.table = gr.HTML(
+                NONE,
+                elem_id="import-table",
+                apply_default_css=False,
+                html_template=views.CHANGES_TEMPLATE,
+            )
             with gr.Row(visible=False) as self.question:
                 self.apply = gr.Button("Import", variant="primary", elem_id="import-apply")
                 self.cancel = gr.Button("Cancel", elem_id="import-cancel")
@@ -165,9 +220,11 @@ class ExchangePanel:
             return self._nothing(f"{file.name}: every caption in it is as it is here.")
         note = f"{file.name} changes {len(found)} caption{'s' * (len(found) != 1)}:"
         return [
-            (file.name, found), views.changes(found, note, readable=_readable(project)),
-            gr.Row(visible=True), gr.Button(f"Import {len(found)} captions"),
-        ]  # fmt: skip
+            (file.name, found),
+            views.changes(found, note, readable=_readable(project)),
+            gr.Row(visible=True),
+            gr.Button(f"Import {len(found)} captions"),
+        ]
 
     def do(self, project: Project, proposed: Any) -> list[Any]:
         """Import what the table shows; refused if a caption has been changed since."""

@@ -23,9 +23,12 @@ class EvaluateTab:
     def __init__(self, ctx: Context):
         self.ctx = ctx
         self.form = StageForm(
-            ctx, "evaluate", shown=("student_steps", "seeds", "distribution"),
-            hidden=("set_name", "baselines"), run_label=None,
-        )  # fmt: skip
+            ctx,
+            "evaluate",
+            shown=("student_steps", "seeds", "distribution"),
+            hidden=("set_name", "baselines"),
+            run_label=None,
+        )
 
     def build(self) -> None:
         """Make the components."""
@@ -35,51 +38,82 @@ class EvaluateTab:
             with gr.Column(scale=3, min_width=420):
                 with gr.Row():
                     self.report = gr.Dropdown(
-                        label="Report", choices=[], elem_id="evaluate-report", min_width=160,
+                        label="Report",
+                        choices=[],
+                        elem_id="evaluate-report",
+                        min_width=160,
                         info="The set whose results are shown below.",
-                    )  # fmt: skip
+                    )
                     self.compare = gr.Dropdown(
-                        label="Side by side with", choices=[], multiselect=True, value=[],
-                        elem_id="evaluate-compare", min_width=200,
+                        label="Side by side with",
+                        choices=[],
+                        multiselect=True,
+                        value=[],
+                        elem_id="evaluate-compare",
+                        min_width=200,
                         info="More measured sets, in the chart and the tables.",
-                    )  # fmt: skip
+                    )
                 self.warning = gr.Markdown(visible=False, elem_id="evaluate-warning")
-                self.verdicts = gr.HTML({}, html_template=views.VERDICT_TEMPLATE,
-                                        elem_id="evaluate-verdicts")  # fmt: skip
+                self.verdicts = gr.HTML(
+                    {}, html_template=views.VERDICT_TEMPLATE, elem_id="evaluate-verdicts"
+                )
                 self.chart = bar_chart("evaluate-chart")
         with gr.Tabs(elem_id="evaluate-details"):
             with gr.Tab("Confusion matrix", id="confusion"):
-                self.confusion = gr.HTML({}, html_template=views.CONFUSION_TEMPLATE,
-                                         elem_id="evaluate-confusion")  # fmt: skip
+                self.confusion = gr.HTML(
+                    {}, html_template=views.CONFUSION_TEMPLATE, elem_id="evaluate-confusion"
+                )
             with gr.Tab("By class", id="classes"):
-                self.classes = gr.HTML({}, html_template=views.TABLE_TEMPLATE,
-                                       elem_id="evaluate-classes")  # fmt: skip
+                self.classes = gr.HTML(
+                    {}, html_template=views.TABLE_TEMPLATE, elem_id="evaluate-classes"
+                )
             with gr.Tab("Metrics", id="metrics"):
-                self.metrics = gr.HTML({}, html_template=views.TABLE_TEMPLATE,
-                                       elem_id="evaluate-metrics")  # fmt: skip
+                self.metrics = gr.HTML(
+                    {}, html_template=views.TABLE_TEMPLATE, elem_id="evaluate-metrics"
+                )
             with gr.Tab("Privacy", id="privacy"):
-                self.privacy = gr.HTML({}, html_template=privacy.SUMMARY_TEMPLATE,
-                                       elem_id="evaluate-privacy")  # fmt: skip
-                self.pairs = gr.HTML({}, html_template=privacy.PAIRS_TEMPLATE,
-                                     elem_id="evaluate-pairs")  # fmt: skip
+                self.privacy = gr.HTML(
+                    {}, html_template=privacy.SUMMARY_TEMPLATE, elem_id="evaluate-privacy"
+                )
+                self.pairs = gr.HTML(
+                    {}, html_template=privacy.PAIRS_TEMPLATE, elem_id="evaluate-pairs"
+                )
                 with gr.Row(elem_classes="pager"):
                     self.previous = gr.Button(
-                        "← More similar", size="sm", interactive=False, min_width=110,
+                        "← More similar",
+                        size="sm",
+                        interactive=False,
+                        min_width=110,
                         elem_id="evaluate-previous",
-                    )  # fmt: skip
-                    self.page = gr.Number(1, label="Page", precision=0, minimum=1, min_width=90,
-                                          elem_id="evaluate-page")  # fmt: skip
-                    self.next = gr.Button("Less similar →", size="sm", interactive=False,
-                                          min_width=110, elem_id="evaluate-next")  # fmt: skip
+                    )
+                    self.page = gr.Number(
+                        1,
+                        label="Page",
+                        precision=0,
+                        minimum=1,
+                        min_width=90,
+                        elem_id="evaluate-page",
+                    )
+                    self.next = gr.Button(
+                        "Less similar →",
+                        size="sm",
+                        interactive=False,
+                        min_width=110,
+                        elem_id="evaluate-next",
+                    )
 
     def _build_form(self) -> None:
-        self.set_name = gr.Dropdown(label="Distilled set", choices=[], elem_id="evaluate-set",
-                                    info="What to measure.")  # fmt: skip
+        self.set_name = gr.Dropdown(
+            label="Distilled set", choices=[], elem_id="evaluate-set", info="What to measure."
+        )
         self.baselines = gr.CheckboxGroup(
-            views.baseline_choices(), label="Compare with", elem_id="evaluate-baselines",
+            views.baseline_choices(),
+            label="Compare with",
+            elem_id="evaluate-baselines",
             info="The same students are trained on these real images. All but “full” are as many "
-            "as the set has.", interactive=False,
-        )  # fmt: skip
+            "as the set has.",
+            interactive=False,
+        )
         self.token = gr.State("")
         self.form.build()
         self.work = gr.Markdown(elem_id="evaluate-work")
@@ -89,16 +123,30 @@ class EvaluateTab:
         """Attach the handlers."""
         ctx = self.ctx
         self.form.wire()
-        ctx.on_change("evaluate", self.choices, inputs=[self.token, self.set_name],
-                      outputs=[self.token, self.set_name, self.baselines])  # fmt: skip
-        ctx.on(self.run.click, self.start,
-               inputs=[self.set_name, self.baselines, *self.form.components])  # fmt: skip
+        ctx.on_change(
+            "evaluate",
+            self.choices,
+            inputs=[self.token, self.set_name],
+            outputs=[self.token, self.set_name, self.baselines],
+        )
+        ctx.on(
+            self.run.click,
+            self.start,
+            inputs=[self.set_name, self.baselines, *self.form.components],
+        )
         counted = [self.baselines, self.form.fields["seeds"], self.form.fields["student_steps"]]
         for field in counted:
             ctx.on(field.change, amount_of_work, inputs=counted, outputs=[self.work], quiet=True)
         shown = [self.report, self.compare]
-        views_ = [self.warning, self.verdicts, self.chart, self.confusion, self.classes,
-                  self.metrics, self.privacy]  # fmt: skip
+        views_ = [
+            self.warning,
+            self.verdicts,
+            self.chart,
+            self.confusion,
+            self.classes,
+            self.metrics,
+            self.privacy,
+        ]
         pager = [self.pairs, self.page, self.previous, self.next]
         ctx.on_change("evaluate", self.refresh, inputs=shown, outputs=[*shown, *views_, *pager])
         for field in shown:
@@ -118,8 +166,11 @@ class EvaluateTab:
         assert isinstance(settings, EvaluateConfig)
         now = settings_token(project, "evaluate")
         # Open from here on, as the form's fields: what was ticked before would be lost.
-        baselines = gr.skip() if now == token else gr.CheckboxGroup(
-            value=list(settings.baselines), interactive=True)  # fmt: skip
+        baselines = (
+            gr.skip()
+            if now == token
+            else gr.CheckboxGroup(value=list(settings.baselines), interactive=True)
+        )
         return [now, gr.Dropdown(choices=sets, value=kept), baselines]
 
     def start(
@@ -185,10 +236,13 @@ class EvaluateTab:
             return "" if path is None else self.ctx.images.file(project, path)
 
         value = privacy.pairs(
-            report, page - 1, readable=readable, image=image,
+            report,
+            page - 1,
+            readable=readable,
+            image=image,
             thumbnail=lambda image_id: self.ctx.images.thumbnail(project, image_id),
             prototype=lambda name, slot: slots.prototypes.get((name, slot), ""),
-        )  # fmt: skip
+        )
         return [
             value,
             gr.Number(page, label=f"Page (of {last})", maximum=last, visible=last > 1),
@@ -206,6 +260,7 @@ def amount_of_work(
         students = sets * int(seeds or 0)
     except (TypeError, ValueError, DPDError):
         return ""
-    return (f"{sets} set{'s' if sets > 1 else ''} × {int(seeds or 0)} seeds = {students} students "
-            f"of {int(steps or 0)} steps. What is measured already is not measured again."
-            )  # fmt: skip
+    return (
+        f"{sets} set{'s' if sets > 1 else ''} × {int(seeds or 0)} seeds = {students} students "
+        f"of {int(steps or 0)} steps. What is measured already is not measured again."
+    )

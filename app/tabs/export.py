@@ -32,77 +32,125 @@ class ExportTab:
                 self._build_form()
             with gr.Column(scale=2, min_width=420):
                 self.plan = gr.HTML({}, html_template=views.PLAN_TEMPLATE, elem_id="export-plan")
-                with gr.Accordion("Preview of the dataset card (README.md)", open=False,
-                                  elem_id="export-card-fold"):  # fmt: skip
-                    self.card = gr.Markdown(elem_id="export-card", sanitize_html=True,
-                                            latex_delimiters=[], buttons=[])  # fmt: skip
+                with gr.Accordion(
+                    "Preview of the dataset card (README.md)",
+                    open=False,
+                    elem_id="export-card-fold",
+                ):
+                    self.card = gr.Markdown(
+                        elem_id="export-card", sanitize_html=True, latex_delimiters=[], buttons=[]
+                    )
 
     def _build_form(self) -> None:
-        self.set_name = gr.Dropdown(label="Distilled set", choices=[], elem_id="export-set",
-                                    info="What to export.")  # fmt: skip
-        self.title = gr.Textbox(label="Title", max_lines=1, max_length=120, elem_id="export-title",
-                                info="Heads the card; empty takes the project's name.")  # fmt: skip
+        self.set_name = gr.Dropdown(
+            label="Distilled set", choices=[], elem_id="export-set", info="What to export."
+        )
+        self.title = gr.Textbox(
+            label="Title",
+            max_lines=1,
+            max_length=120,
+            elem_id="export-title",
+            info="Heads the card; empty takes the project's name.",
+        )
         self.licence = gr.Dropdown(
-            label="Licence", choices=list(service.LICENCES), value="other",
-            elem_id="export-licence", info="Of the exported images and captions.",
-        )  # fmt: skip
-        self.parquet = gr.Checkbox(True, label="Parquet", elem_id="export-parquet",
-                                   info="Also write one table with the images inside.")  # fmt: skip
-        self.adapter = gr.Checkbox(True, label="Adapter", elem_id="export-adapter",
-                                   info="Put the weights that made the images beside them."
-                                   )  # fmt: skip
+            label="Licence",
+            choices=list(service.LICENCES),
+            value="other",
+            elem_id="export-licence",
+            info="Of the exported images and captions.",
+        )
+        self.parquet = gr.Checkbox(
+            True,
+            label="Parquet",
+            elem_id="export-parquet",
+            info="Also write one table with the images inside.",
+        )
+        self.adapter = gr.Checkbox(
+            True,
+            label="Adapter",
+            elem_id="export-adapter",
+            info="Put the weights that made the images beside them.",
+        )
         self.soft_labels = gr.Checkbox(
-            False, label="Soft labels", elem_id="export-soft_labels",
+            False,
+            label="Soft labels",
+            elem_id="export-soft_labels",
             info="A file with a teacher's class probabilities of each image; the teacher has seen "
             "all real training images.",
-        )  # fmt: skip
+        )
         self.run = gr.Button("Export", variant="primary", elem_id="export-run")
-        self.downloads = gr.HTML({}, html_template=views.DOWNLOADS_TEMPLATE,
-                                 elem_id="export-downloads")  # fmt: skip
+        self.downloads = gr.HTML(
+            {}, html_template=views.DOWNLOADS_TEMPLATE, elem_id="export-downloads"
+        )
         self._build_push()
 
     def _build_push(self) -> None:
         with gr.Accordion("Push to the Hugging Face Hub", open=False, elem_id="export-push-fold"):
             self.pushed = gr.Markdown(visible=False, elem_id="export-pushed")
             if self.ctx.settings.hosted and not self.oauth:
-                gr.Markdown("This server has no sign-in for the Hub. Download the zip and upload "
-                            "its contents yourself.")  # fmt: skip
+                gr.Markdown(
+                    "This server has no sign-in for the Hub. Download the zip and upload "
+                    "its contents yourself."
+                )
                 return
             self.repository = gr.Textbox(
-                label="Data set id", placeholder="my-name/tiny-landuse", max_lines=1,
+                label="Data set id",
+                placeholder="my-name/tiny-landuse",
+                max_lines=1,
                 elem_id="export-repository",
                 info="Made as a private data set if it does not exist.",
-            )  # fmt: skip
+            )
             if self.oauth:
                 gr.LoginButton(elem_id="export-login")
             else:
                 self.token = gr.Textbox(
-                    label="Your token", type="password", max_lines=1, elem_id="export-token",
+                    label="Your token",
+                    type="password",
+                    max_lines=1,
+                    elem_id="export-token",
                     info="One that may write. It is used for this push alone and stored nowhere."
                     + (" Empty: the one in HF_TOKEN." if os.environ.get("HF_TOKEN") else ""),
-                )  # fmt: skip
+                )
             self.push = gr.Button("Export and push", elem_id="export-push")
 
     def wire(self) -> None:
         """Attach the handlers."""
         ctx = self.ctx
-        fields = [self.set_name, self.title, self.licence, self.parquet, self.adapter,
-                  self.soft_labels]  # fmt: skip
+        fields = [
+            self.set_name,
+            self.title,
+            self.licence,
+            self.parquet,
+            self.adapter,
+            self.soft_labels,
+        ]
         shown = [self.plan, self.card]
         ctx.on_change(
-            "export", self.refresh, inputs=[self.seen, *fields],
+            "export",
+            self.refresh,
+            inputs=[self.seen, *fields],
             outputs=[self.seen, *fields, *shown, self.downloads, self.pushed],
-        )  # fmt: skip
-        for trigger in (self.set_name.input, self.licence.input, self.parquet.input,
-                        self.adapter.input, self.soft_labels.input,
-                        self.title.submit, self.title.blur):  # fmt: skip
+        )
+        for trigger in (
+            self.set_name.input,
+            self.licence.input,
+            self.parquet.input,
+            self.adapter.input,
+            self.soft_labels.input,
+            self.title.submit,
+            self.title.blur,
+        ):
             ctx.on(trigger, self.show, inputs=fields, outputs=shown, quiet=True)
         ctx.on(self.run.click, self.start, inputs=fields)
         if self.oauth:
             ctx.on(self.push.click, self.start_push_signed_in, inputs=[self.repository, *fields])
         elif not ctx.settings.hosted:
-            ctx.on(self.push.click, self.start_push, outputs=[self.token],
-                   inputs=[self.token, self.repository, *fields])  # fmt: skip
+            ctx.on(
+                self.push.click,
+                self.start_push,
+                outputs=[self.token],
+                inputs=[self.token, self.repository, *fields],
+            )
 
     def refresh(self, project: Project, seen: str, *fields: Any) -> list[Any]:
         """Everything on the tab. What may be half typed is only set for another project."""
@@ -113,21 +161,34 @@ class ExportTab:
         assert isinstance(settings, ExportConfig)
         chosen = fields[0] if same and fields[0] in values else values[0] if values else None
         if not same:
-            fields = (chosen, settings.title, settings.licence, settings.parquet, settings.adapter,
-                      settings.soft_labels)  # fmt: skip
+            fields = (
+                chosen,
+                settings.title,
+                settings.licence,
+                settings.parquet,
+                settings.adapter,
+                settings.soft_labels,
+            )
         else:
             fields = (chosen, *fields[1:])
         kept = [gr.skip() if same else value for value in fields[1:]]
         link = self.ctx.images.file
         pushed = service.pushed_to(project)
         return [
-            str(project.name), gr.Dropdown(choices=sets, value=chosen), *kept,
+            str(project.name),
+            gr.Dropdown(choices=sets, value=chosen),
+            *kept,
             *self.show(project, *fields),
-            views.downloads(service.exports(project), lambda one: link(project, one.archive),
-                            pushed),
-            gr.Markdown(f"Pushed to [{pushed}](https://huggingface.co/datasets/{pushed})."
-                        if pushed else "", visible=bool(pushed)),
-        ]  # fmt: skip
+            views.downloads(
+                service.exports(project), lambda one: link(project, one.archive), pushed
+            ),
+            gr.Markdown(
+                f"Pushed to [{pushed}](https://huggingface.co/datasets/{pushed})."
+                if pushed
+                else "",
+                visible=bool(pushed),
+            ),
+        ]
 
     def show(self, project: Project, *fields: Any) -> list[Any]:
         """What would be exported with these settings."""
@@ -152,10 +213,17 @@ class ExportTab:
         return ""
 
     def start_push_signed_in(
-        self, project: Project, repository: str | None, set_name: str | None, title: str | None,
-        licence: str | None, parquet: bool, adapter: bool, soft_labels: bool,
+        self,
+        project: Project,
+        repository: str | None,
+        set_name: str | None,
+        title: str | None,
+        licence: str | None,
+        parquet: bool,
+        adapter: bool,
+        soft_labels: bool,
         oauth: gr.OAuthToken | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Start the stage with a push in the name of the visitor who has signed in."""
         name = service.checked_repository(repository)
         config = service.config_of(set_name, title, licence, parquet, adapter, soft_labels)

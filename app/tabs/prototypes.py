@@ -17,8 +17,10 @@ from dpd_core.config import PrototypesConfig
 from dpd_core.project import Project
 
 _SHOWN = ("ipc", "alpha", "pool", "neighbors", "min_dist", "remove_outliers")
-_NO_MAP = ("There is no map yet: it is drawn from the latents when the prototypes are found. "
-           "Press “Re-cluster”.")  # fmt: skip
+_NO_MAP = (
+    "There is no map yet: it is drawn from the latents when the prototypes are found. "
+    "Press “Re-cluster”."
+)
 
 
 class PrototypesTab:
@@ -33,28 +35,42 @@ class PrototypesTab:
     def build(self) -> None:
         """Make the components."""
         with gr.Row():
-            self.status = gr.HTML(value={"state": "", "text": ""}, elem_id="explore-status",
-                                  html_template=views.STATUS_TEMPLATE, min_width=300
-                                  )  # fmt: skip
-            self.undo = gr.Button("Undo", size="sm", visible=False, elem_id="explore-undo",
-                                  scale=0, min_width=160)  # fmt: skip
-            self.run = gr.Button("Re-cluster", variant="primary", size="sm", scale=0,
-                                 min_width=140, elem_id="prototypes-run")  # fmt: skip
+            self.status = gr.HTML(
+                value={"state": "", "text": ""},
+                elem_id="explore-status",
+                html_template=views.STATUS_TEMPLATE,
+                min_width=300,
+            )
+            self.undo = gr.Button(
+                "Undo", size="sm", visible=False, elem_id="explore-undo", scale=0, min_width=160
+            )
+            self.run = gr.Button(
+                "Re-cluster",
+                variant="primary",
+                size="sm",
+                scale=0,
+                min_width=140,
+                elem_id="prototypes-run",
+            )
         with gr.Accordion("Clustering settings", open=False, elem_id="explore-settings"):
             self.form.build()
             with gr.Row():
                 self.upload = gr.UploadButton(
-                    "Import prototypes (JSON)", file_types=[".json"], size="sm",
+                    "Import prototypes (JSON)",
+                    file_types=[".json"],
+                    size="sm",
                     elem_id="explore-import",
-                )  # fmt: skip
+                )
                 self.download = gr.HTML(
-                    value={"link": ""}, elem_id="explore-download",
+                    value={"link": ""},
+                    elem_id="explore-download",
                     html_template="{{#if value.link}}<a class='download' href='{{value.link}}' "
                     "download='prototypes.json'>Download the prototypes (JSON, published format)"
                     "</a>{{/if}}",
-                )  # fmt: skip
-        self.changes = gr.HTML(value={"shown": False}, elem_id="explore-changes",
-                               html_template=views.CHANGES_TEMPLATE)  # fmt: skip
+                )
+        self.changes = gr.HTML(
+            value={"shown": False}, elem_id="explore-changes", html_template=views.CHANGES_TEMPLATE
+        )
         self.map = embedding_map("explore-map")
         gr.Markdown("### Prototypes")
         self.strip = prototype_strip("explore-strip")
@@ -81,14 +97,22 @@ class PrototypesTab:
 
     def show_map(self, project: Project) -> dict[str, str]:
         """The map's value: where its columns are and which version of them is current."""
-        files = ("dataset/index.json", "dataset/labels.json", "prototypes/prototypes.json",
-                 "prototypes/clusters.json", "prototypes/map.json", "prototypes/overrides.json",
-                 "captions/log.jsonl")  # fmt: skip
+        files = (
+            "dataset/index.json",
+            "dataset/labels.json",
+            "prototypes/prototypes.json",
+            "prototypes/clusters.json",
+            "prototypes/map.json",
+            "prototypes/overrides.json",
+            "captions/log.jsonl",
+        )
         stamps = [_stamp(project.path(*name.split("/"))) for name in files]
         return {
-            "base": self.ctx.images.base(project), "plotly": self.map.value["plotly"],
-            "version": storage.digest(str(project.root), stamps), "empty": _NO_MAP,
-        }  # fmt: skip
+            "base": self.ctx.images.base(project),
+            "plotly": self.map.value["plotly"],
+            "version": storage.digest(str(project.root), stamps),
+            "empty": _NO_MAP,
+        }
 
     def start(self, project: Project, *values: Any) -> None:
         """Cluster with the form's settings, also where the prototypes came from a file before."""
@@ -118,10 +142,11 @@ class PrototypesTab:
     def _shown(self, project: Project) -> list[Any]:
         label = views.undo_label(project)
         return [
-            self.show_map(project), views.status(project),
+            self.show_map(project),
+            views.status(project),
             gr.Button(label or "Undo", visible=bool(label)),
             views.strip(project, self.ctx.images),
-        ]  # fmt: skip
+        ]
 
 
 def _stamp(path: Path) -> str:

@@ -46,35 +46,69 @@ class SynthesizeTab:
         self.token, self.choices_token = gr.State(""), gr.State("")
 
     def _build_settings(self) -> None:
-        self.strategy = gr.Dropdown(list(STRATEGIES), value=None, label="Strategy",
-                                    info="How an image starts, what steers it, and which is kept.",
-                                    elem_id="synthesize-strategy")  # fmt: skip
-        self.about = gr.HTML(html_template=views.STRATEGY_TEMPLATE,
-                             elem_id="synthesize-about")  # fmt: skip
-        self.adapter = gr.Dropdown([("latest", "latest")], value="latest", label="Adapter",
-                                   info="What the Train tab has made of the model.",
-                                   elem_id="synthesize-adapter")  # fmt: skip
+        self.strategy = gr.Dropdown(
+            list(STRATEGIES),
+            value=None,
+            label="Strategy",
+            info="How an image starts, what steers it, and which is kept.",
+            elem_id="synthesize-strategy",
+        )
+        self.about = gr.HTML(html_template=views.STRATEGY_TEMPLATE, elem_id="synthesize-about")
+        self.adapter = gr.Dropdown(
+            [("latest", "latest")],
+            value="latest",
+            label="Adapter",
+            info="What the Train tab has made of the model.",
+            elem_id="synthesize-adapter",
+        )
         self.form.build()
-        self.keep = gr.Dropdown([("no set: sample all images", NOTHING)], value=NOTHING,
-                                label="Keep the pinned images of", elem_id="synthesize-keep",
-                                info="Those slots are taken over instead of sampled.")  # fmt: skip
+        self.keep = gr.Dropdown(
+            [("no set: sample all images", NOTHING)],
+            value=NOTHING,
+            label="Keep the pinned images of",
+            elem_id="synthesize-keep",
+            info="Those slots are taken over instead of sampled.",
+        )
         self.run = gr.Button("Make distilled set", variant="primary", elem_id="synthesize-run")
         self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="synthesize-stop")
-        self.status = gr.HTML(status(None, None), elem_id="synthesize-status",
-                              html_template=STATUS_TEMPLATE)  # fmt: skip
+        self.status = gr.HTML(
+            status(None, None), elem_id="synthesize-status", html_template=STATUS_TEMPLATE
+        )
 
     def _build_view(self) -> None:
         with gr.Row():
-            self.shown = gr.Dropdown([("latest", LATEST)], value=LATEST, label="Distilled set",
-                                     elem_id="synthesize-set", min_width=160)  # fmt: skip
-            self.beside = gr.Dropdown([("nothing", NOTHING)], value=NOTHING, label="Compare with",
-                                      elem_id="synthesize-beside", min_width=160)  # fmt: skip
-            self.class_name = gr.Dropdown([("all classes", NOTHING)], value=NOTHING, label="Class",
-                                          elem_id="synthesize-class", min_width=140)  # fmt: skip
-            self.order = gr.Dropdown(list(views.ORDERS.items()), value="class", label="Order",
-                                     elem_id="synthesize-order", min_width=140)  # fmt: skip
-        gr.Markdown("Open an image to see its candidates, choose another, pin it, or have it "
-                    "sampled anew.", elem_id="synthesize-hint")  # fmt: skip
+            self.shown = gr.Dropdown(
+                [("latest", LATEST)],
+                value=LATEST,
+                label="Distilled set",
+                elem_id="synthesize-set",
+                min_width=160,
+            )
+            self.beside = gr.Dropdown(
+                [("nothing", NOTHING)],
+                value=NOTHING,
+                label="Compare with",
+                elem_id="synthesize-beside",
+                min_width=160,
+            )
+            self.class_name = gr.Dropdown(
+                [("all classes", NOTHING)],
+                value=NOTHING,
+                label="Class",
+                elem_id="synthesize-class",
+                min_width=140,
+            )
+            self.order = gr.Dropdown(
+                list(views.ORDERS.items()),
+                value="class",
+                label="Order",
+                elem_id="synthesize-order",
+                min_width=140,
+            )
+        gr.Markdown(
+            "Open an image to see its candidates, choose another, pin it, or have it sampled anew.",
+            elem_id="synthesize-hint",
+        )
         self.grid = sample_grid("synthesize-grid")
 
     @property
@@ -85,12 +119,29 @@ class SynthesizeTab:
         """Attach the handlers."""
         ctx = self.ctx
         self.form.wire()
-        choices = [self.choices_token, self.strategy, self.about, self.adapter, self.keep,
-                   self.shown, self.beside, self.class_name]  # fmt: skip
-        ctx.on_change("synthesize", self.choices, inputs=[self.choices_token, self.shown,
-                      self.beside, self.class_name, self.keep], outputs=choices)  # fmt: skip
-        ctx.on(self.strategy.input, lambda project, name: views.strategy(name),
-               inputs=[self.strategy], outputs=self.about, queue=False)  # fmt: skip
+        choices = [
+            self.choices_token,
+            self.strategy,
+            self.about,
+            self.adapter,
+            self.keep,
+            self.shown,
+            self.beside,
+            self.class_name,
+        ]
+        ctx.on_change(
+            "synthesize",
+            self.choices,
+            inputs=[self.choices_token, self.shown, self.beside, self.class_name, self.keep],
+            outputs=choices,
+        )
+        ctx.on(
+            self.strategy.input,
+            lambda project, name: views.strategy(name),
+            inputs=[self.strategy],
+            outputs=self.about,
+            queue=False,
+        )
         fields = [self.strategy, self.adapter, self.keep, *self.form.components]
         ctx.on(self.run.click, self.start, inputs=fields, outputs=[self.shown, self.page])
         ctx.on(self.stop.click, self.stop_job)
@@ -102,12 +153,16 @@ class SynthesizeTab:
             ctx.on(one.change, self.first_page, inputs=inputs, outputs=live, quiet=True)
         grid = self.grid
         ctx.on(grid.turn_page, self.turn, inputs=inputs, outputs=live, show_progress="hidden")
-        for event, act in ((grid.choose_candidate, self.choose), (grid.pin_slot, self.pin),
-                           (grid.sample_anew, self.sample_anew)):  # fmt: skip
+        for event, act in (
+            (grid.choose_candidate, self.choose),
+            (grid.pin_slot, self.pin),
+            (grid.sample_anew, self.sample_anew),
+        ):
             ctx.on(event, act, inputs=inputs, outputs=live, show_progress="hidden")
 
-    def choices(self, project: Project, token: str, shown: str, beside: str, class_name: str,
-                keep: str) -> list[Any]:  # fmt: skip
+    def choices(
+        self, project: Project, token: str, shown: str, beside: str, class_name: str, keep: str
+    ) -> list[Any]:
         """What the drop-downs offer; what is chosen stays chosen where it still exists.
 
         The settings are filled only when the project or its last run is another one.
@@ -123,15 +178,24 @@ class SynthesizeTab:
             strategy = gr.Dropdown(value=settings["strategy"])
             about, adapter = views.strategy(settings["strategy"]), settings["adapter"]
         return [
-            now, strategy, about, _dropdown(service.adapter_choices(project), adapter),
+            now,
+            strategy,
+            about,
+            _dropdown(service.adapter_choices(project), adapter),
             _dropdown(pinned, keep if keep in [value for _, value in pinned] else NOTHING),
-            _dropdown([("latest", LATEST), *((name, name) for name in names)],
-                      shown if shown in names else LATEST),
-            _dropdown([("nothing", NOTHING), *((name, name) for name in names)],
-                      beside if beside in names else NOTHING),
-            _dropdown([("all classes", NOTHING), *((text, name) for name, text in classes)],
-                      class_name if class_name in dict(classes) else NOTHING),
-        ]  # fmt: skip
+            _dropdown(
+                [("latest", LATEST), *((name, name) for name in names)],
+                shown if shown in names else LATEST,
+            ),
+            _dropdown(
+                [("nothing", NOTHING), *((name, name) for name in names)],
+                beside if beside in names else NOTHING,
+            ),
+            _dropdown(
+                [("all classes", NOTHING), *((text, name) for name, text in classes)],
+                class_name if class_name in dict(classes) else NOTHING,
+            ),
+        ]
 
     def start(
         self, project: Project, strategy: str, adapter: str, keep: str, *values: Any
@@ -157,10 +221,21 @@ class SynthesizeTab:
         views_ = [service.read_set(project, jobs, one) for one in (name, beside)]
         job = service.synthesis_job(project, jobs)
         now = storage.digest(
-            str(project.root), list(viewed), project.name,
-            [[one.name, one.finished, sorted(one.busy), len(one.slots),
-              stamp(one.root / "manifest.json")] for one in views_ if one is not None],
-        )  # fmt: skip
+            str(project.root),
+            list(viewed),
+            project.name,
+            [
+                [
+                    one.name,
+                    one.finished,
+                    sorted(one.busy),
+                    len(one.slots),
+                    stamp(one.root / "manifest.json"),
+                ]
+                for one in views_
+                if one is not None
+            ],
+        )
         working = job is not None and job.active
         told = status(job, train_service.peak_memory(job), working="Sampling.")
         rest = [told, gr.Button(interactive=not working), gr.Button(visible=working)]
@@ -170,8 +245,15 @@ class SynthesizeTab:
             lambda path: self.ctx.images.file(project, path),
             lambda image: self.ctx.images.thumbnail(project, image),
         )
-        value = views.grid(views_[0], views_[1], links, _names(project), order=order,
-                           class_name=class_name, page=page)  # fmt: skip
+        value = views.grid(
+            views_[0],
+            views_[1],
+            links,
+            _names(project),
+            order=order,
+            class_name=class_name,
+            page=page,
+        )
         return [now, value, value["page"], *rest]
 
     def first_page(self, project: Project, token: str, *viewed: Any) -> list[Any]:

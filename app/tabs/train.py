@@ -38,24 +38,31 @@ class TrainTab:
     def build(self) -> None:
         """Make the components."""
         self.preset = gr.Radio(
-            views.preset_choices("quick"), label="Preset", elem_id="train-preset",
+            views.preset_choices("quick"),
+            label="Preset",
+            elem_id="train-preset",
             info="Fills the fields below; change them as you like.",
-        )  # fmt: skip
+        )
         with gr.Row():
             with gr.Column(scale=2, min_width=260):
                 self.form.build()
             with gr.Column(scale=5, min_width=340):
-                self.status = gr.HTML(views.status(None, None, idle=IDLE), elem_id="train-status",
-                                      html_template=views.STATUS_TEMPLATE)  # fmt: skip
+                self.status = gr.HTML(
+                    views.status(None, None, idle=IDLE),
+                    elem_id="train-status",
+                    html_template=views.STATUS_TEMPLATE,
+                )
                 with gr.Row():
-                    self.pause = gr.Button("Pause", size="sm", visible=False,
-                                           elem_id="train-pause")  # fmt: skip
-                    self.resume = gr.Button("Resume", size="sm", visible=False,
-                                            elem_id="train-resume")  # fmt: skip
-                    self.sample = gr.Button("Sample now", size="sm", visible=False,
-                                            elem_id="train-sample")  # fmt: skip
-                    self.stop = gr.Button("Stop", size="sm", variant="stop", visible=False,
-                                          elem_id="train-stop")  # fmt: skip
+                    self.pause = gr.Button("Pause", size="sm", visible=False, elem_id="train-pause")
+                    self.resume = gr.Button(
+                        "Resume", size="sm", visible=False, elem_id="train-resume"
+                    )
+                    self.sample = gr.Button(
+                        "Sample now", size="sm", visible=False, elem_id="train-sample"
+                    )
+                    self.stop = gr.Button(
+                        "Stop", size="sm", variant="stop", visible=False, elem_id="train-stop"
+                    )
                 self.chart = loss_chart("train-chart")
                 gr.Markdown("#### Preview images")
                 self.strip = preview_strip("train-previews")
@@ -75,13 +82,28 @@ class TrainTab:
         ctx.on(self.resume.click, self._steer(ctx.jobs.resume))
         ctx.on(self.stop.click, self._steer(ctx.jobs.stop))
         ctx.on(self.sample.click, self.sample_now)
-        live = [self.live_token, self.status, self.pause, self.resume, self.sample, self.stop,
-                form.run, self.chart, self.strip, self.runs]  # fmt: skip
+        live = [
+            self.live_token,
+            self.status,
+            self.pause,
+            self.resume,
+            self.sample,
+            self.stop,
+            form.run,
+            self.chart,
+            self.strip,
+            self.runs,
+        ]
         inputs = [self.live_token, self.compared]
         ctx.on_pulse(self.show, inputs=inputs, outputs=live)
         ctx.on_change("train", self.show, inputs=inputs, outputs=live)
-        ctx.on(self.runs.compare_run, self.compare, inputs=inputs,
-               outputs=[self.compared, *live], show_progress="hidden")  # fmt: skip
+        ctx.on(
+            self.runs.compare_run,
+            self.compare,
+            inputs=inputs,
+            outputs=[self.compared, *live],
+            show_progress="hidden",
+        )
         ctx.on(self.runs.load_run, self.load, outputs=[self.preset, *form.components])
         ctx.on(self.runs.use_run, self.use, inputs=inputs, outputs=live, show_progress="hidden")
 
@@ -110,8 +132,9 @@ class TrainTab:
         gr.Info("Its settings are in the form.")
         return self._filled(project, run.settings)
 
-    def use(self, project: Project, token: str, compared: list[str], event: gr.EventData
-            ) -> list[Any]:  # fmt: skip
+    def use(
+        self, project: Project, token: str, compared: list[str], event: gr.EventData
+    ) -> list[Any]:
         """Take the adapter of an earlier training for synthesis."""
         choose_adapter(project, service.find_run(project, event.run).id)
         gr.Info("Synthesis uses this adapter from now on, until another training ends.")
@@ -138,20 +161,32 @@ class TrainTab:
         buttons = self._buttons(job)
         chosen = found.chosen(compared)
         now = storage.digest(
-            str(project.root), [run.id for run in chosen], found.active, found.used,
+            str(project.root),
+            [run.id for run in chosen],
+            found.active,
+            found.used,
             [run.id for run in found.runs],
-            [stamp(run.folder / name) for run in chosen
-             for name in ("curve.jsonl", "previews", "adapter.json")],
-        )  # fmt: skip
+            [
+                stamp(run.folder / name)
+                for run in chosen
+                for name in ("curve.jsonl", "previews", "adapter.json")
+            ],
+        )
         views_ = [gr.skip()] * 3
         if now != token:
             views_ = [
                 views.chart(chosen, found.runs),
-                views.previews(found.main, _names(project),
-                               lambda path: self.ctx.images.file(project, path)),
-                views.run_rows(found.runs, used=found.used, active=found.active,
-                               main=found.main.id if found.main else None, compared=compared),
-            ]  # fmt: skip
+                views.previews(
+                    found.main, _names(project), lambda path: self.ctx.images.file(project, path)
+                ),
+                views.run_rows(
+                    found.runs,
+                    used=found.used,
+                    active=found.active,
+                    main=found.main.id if found.main else None,
+                    compared=compared,
+                ),
+            ]
         return [now, views.status(job, memory, idle=IDLE), *buttons, *views_]
 
     def _buttons(self, job: JobView | None) -> list[Any]:
@@ -161,17 +196,22 @@ class TrainTab:
             gr.Button(visible=status == "running"),
             gr.Button(visible=status in ("paused", "stopped", "interrupted", "failed")),
             gr.Button(visible=status == "running"),
-            gr.Button("Stopping …" if stopping else "Stop", interactive=not stopping,
-                      visible=job is not None and job.active),
+            gr.Button(
+                "Stopping …" if stopping else "Stop",
+                interactive=not stopping,
+                visible=job is not None and job.active,
+            ),
             gr.Button(interactive=job is None or not job.active),
-        ]  # fmt: skip
+        ]
 
     def _filled(self, project: Project, settings: dict[str, Any]) -> list[Any]:
         config = CONFIGS["train"].from_dict(settings)
         matching = [name for name in PRESETS if resolve("train", name) == config]
         choices = views.preset_choices(_recommended(project))
-        return [gr.Radio(choices, value=matching[0] if matching else None),
-                *self.form.filled(config.to_dict())]  # fmt: skip
+        return [
+            gr.Radio(choices, value=matching[0] if matching else None),
+            *self.form.filled(config.to_dict()),
+        ]
 
     def _steer(self, act: Any) -> Any:
         def steer(project: Project) -> None:

@@ -60,26 +60,41 @@ aria-label='Restore the text of version {{this.version}}'>Restore</button>
 
 def summary(items: Sequence[Item], stages: LaterStages) -> dict[str, Any]:
     """How many captions are whose, and what they have made out of date."""
-    names = {"vlm": "VLM", "template": "template only", "human": "human", "bulk": "bulk",
-             "import": "imported", "": "without a caption"}  # fmt: skip
+    names = {
+        "vlm": "VLM",
+        "template": "template only",
+        "human": "human",
+        "bulk": "bulk",
+        "import": "imported",
+        "": "without a caption",
+    }
     counts = Counter(item.author for item in items)
-    authors = [{"kind": kind or "none", "text": f"{counts[kind]} {name}"}
-               for kind, name in names.items() if counts[kind]]  # fmt: skip
+    authors = [
+        {"kind": kind or "none", "text": f"{counts[kind]} {name}"}
+        for kind, name in names.items()
+        if counts[kind]
+    ]
     warned = Counter(warning for item in items for warning in item.warnings)
     later, state = "No later stage has been run yet.", "fresh"
     if stages.texts:
-        later = (f"Captions have changed since these stages ran: {', '.join(stages.texts)}. "
-                 "Run them again to use the new texts.")  # fmt: skip
+        later = (
+            f"Captions have changed since these stages ran: {', '.join(stages.texts)}. "
+            "Run them again to use the new texts."
+        )
         state = "warn"
     elif stages.other:
         later = f"Out of date for other reasons than captions: {', '.join(stages.other)}."
     elif stages.fresh:
         later = "Later stages are up to date with these captions."
     return {
-        "total": len(items), "authors": authors, "later": later, "state": state,
+        "total": len(items),
+        "authors": authors,
+        "later": later,
+        "state": state,
         "warnings": "Warnings: " + ", ".join(f"{n} {name}" for name, n in warned.items())
-        if warned else "",
-    }  # fmt: skip
+        if warned
+        else "",
+    }
 
 
 def nothing_yet(message: str) -> dict[str, Any]:
@@ -93,9 +108,14 @@ def pages(count: int) -> int:
 
 
 def grid(
-    shown: Sequence[Item], page: int, selected: Sequence[Any], opened: Any, link: Link,
-    project: str, epoch: str = "",
-) -> dict[str, Any]:  # fmt: skip
+    shown: Sequence[Item],
+    page: int,
+    selected: Sequence[Any],
+    opened: Any,
+    link: Link,
+    project: str,
+    epoch: str = "",
+) -> dict[str, Any]:
     """One page of cards.
 
     Args:
@@ -109,18 +129,27 @@ def grid(
     chosen = set(map(tuple, selected))
     cards = [
         {
-            "key": key(project, item), "class": item.target.class_name,
-            "cluster": item.target.cluster_id, "readable": item.readable, "text": item.text,
-            "image": link(item.target.prototype_id), "author": item.author or "none",
-            "who": who(item.caption) if item.caption else "none", "warnings": list(item.warnings),
+            "key": key(project, item),
+            "class": item.target.class_name,
+            "cluster": item.target.cluster_id,
+            "readable": item.readable,
+            "text": item.text,
+            "image": link(item.target.prototype_id),
+            "author": item.author or "none",
+            "who": who(item.caption) if item.caption else "none",
+            "warnings": list(item.warnings),
             "selected": item.place in chosen,
             "open": opened is not None and item.place == tuple(opened),
         }
         for item in shown[page * PAGE : (page + 1) * PAGE]
-    ]  # fmt: skip
+    ]
     empty = "" if cards else "No caption matches. Clear the search or choose another filter."
-    return {"cards": cards, "empty": empty, "selected": [list(one) for one in selected],
-            "epoch": epoch}  # fmt: skip
+    return {
+        "cards": cards,
+        "empty": empty,
+        "selected": [list(one) for one in selected],
+        "epoch": epoch,
+    }
 
 
 def key(project: str, item: Item) -> str:
@@ -129,9 +158,14 @@ def key(project: str, item: Item) -> str:
 
 
 def editor(
-    item: Item | None, neighbours: tuple[Item | None, Item | None], link: Link, project: str,
-    *, note: dict[str, Any] | None = None, passive: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    item: Item | None,
+    neighbours: tuple[Item | None, Item | None],
+    link: Link,
+    project: str,
+    *,
+    note: dict[str, Any] | None = None,
+    passive: bool = False,
+) -> dict[str, Any]:
     """The editor's values.
 
     Args:
@@ -146,14 +180,23 @@ def editor(
         return {"key": "", "project": project, "note": note, "passive": passive}
     before, after = (list(one.place) if one else None for one in neighbours)
     return {
-        "key": key(project, item), "project": project, "place": list(item.place),
-        "title": f"{item.readable}, prototype {item.target.cluster_id}", "text": item.text,
-        "version": item.version, "author": item.author or "none",
+        "key": key(project, item),
+        "project": project,
+        "place": list(item.place),
+        "title": f"{item.readable}, prototype {item.target.cluster_id}",
+        "text": item.text,
+        "version": item.version,
+        "author": item.author or "none",
         "who": who(item.caption) if item.caption else "no caption yet",
-        "by_hand": bool(item.caption and item.caption.by_hand), "warnings": list(item.warnings),
-        "image": link(item.target.prototype_id), "alt": f"Prototype image of {item.readable}",
-        "before": before, "after": after, "note": note, "passive": passive,
-    }  # fmt: skip
+        "by_hand": bool(item.caption and item.caption.by_hand),
+        "warnings": list(item.warnings),
+        "image": link(item.target.prototype_id),
+        "alt": f"Prototype image of {item.readable}",
+        "before": before,
+        "after": after,
+        "note": note,
+        "passive": passive,
+    }
 
 
 def neighbours(shown: Sequence[Item], item: Item | None) -> tuple[Item | None, Item | None]:
@@ -169,22 +212,32 @@ def details(entries: Sequence[Entry], near: Sequence[Member], link: Link) -> dic
     rows = []
     for version, entry in enumerate(entries, start=1):
         when = datetime.datetime.fromisoformat(entry.time)
-        rows.append({
-            "id": entry.id, "version": version, "iso": entry.time, "who": who(entry),
-            "author": entry.author or "none", "kind": entry.kind,
-            "time": when.strftime("%Y-%m-%d %H:%M UTC"), "what": _what(entry),
-            "text": entry.after or "(no caption)",
-            "restorable": entry is not entries[-1] and bool(entry.after),
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": entry.id,
+                "version": version,
+                "iso": entry.time,
+                "who": who(entry),
+                "author": entry.author or "none",
+                "kind": entry.kind,
+                "time": when.strftime("%Y-%m-%d %H:%M UTC"),
+                "what": _what(entry),
+                "text": entry.after or "(no caption)",
+                "restorable": entry is not entries[-1] and bool(entry.after),
+            }
+        )
     return {
-        "open": True, "history": rows[::-1],
+        "open": True,
+        "history": rows[::-1],
         "nearest": [
-            {"image": link(one.image_id),
-             "title": f"{one.image_id}, distance {one.distance:.3g}"
-                      f"{' (outlier)' if one.outlier else ''}"}
+            {
+                "image": link(one.image_id),
+                "title": f"{one.image_id}, distance {one.distance:.3g}"
+                f"{' (outlier)' if one.outlier else ''}",
+            }
             for one in near
         ],
-    }  # fmt: skip
+    }
 
 
 def tokens(found: Tokens | None, problem: str = "") -> dict[str, Any]:
@@ -196,21 +249,31 @@ def tokens(found: Tokens | None, problem: str = "") -> dict[str, Any]:
     if len(found.pieces) < 2:
         note = f"{found.count} {plural} of the {found.room} that the text encoder reads at once."
         return {"note": note, "state": "short", "pieces": []}
-    note = (f"{found.count} {plural}: more than the {found.room} that the text encoder reads at "
-            f"once. Nothing is cut: it is read in {len(found.pieces)} parts:")  # fmt: skip
+    note = (
+        f"{found.count} {plural}: more than the {found.room} that the text encoder reads at "
+        f"once. Nothing is cut: it is read in {len(found.pieces)} parts:"
+    )
     return {"note": note, "state": "long", "pieces": found.pieces}
 
 
 def changes(
-    found: Sequence[Change], note: str = "", *, readable: Callable[[str], str] = str,
+    found: Sequence[Change],
+    note: str = "",
+    *,
+    readable: Callable[[str], str] = str,
     kind: str = "note",
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """A table old → new with the changed parts marked."""
     rows = []
     for one in found[:MAX_ROWS]:
         before, after = segments(one.before, one.after)
-        rows.append({"title": f"{readable(one.class_name)} {one.cluster_id}", "before": before,
-                     "after": after})  # fmt: skip
+        rows.append(
+            {
+                "title": f"{readable(one.class_name)} {one.cluster_id}",
+                "before": before,
+                "after": after,
+            }
+        )
     return {"note": note, "kind": kind, "rows": rows, "more": max(len(found) - MAX_ROWS, 0)}
 
 
@@ -225,9 +288,10 @@ def step_labels(state: State) -> tuple[str, str]:
     """Texts of the buttons that undo and redo; empty where there is nothing to."""
     return tuple(
         f"{verb}: {_operation(state, operations[-1].id, len(operations[-1].clusters))}"
-        if operations else ""
+        if operations
+        else ""
         for verb, operations in (("Undo", state.done), ("Redo", state.undone))
-    )  # type: ignore[return-value]  # fmt: skip
+    )  # type: ignore[return-value]
 
 
 def trial(found: Trial | None, file: Callable[[str], str]) -> dict[str, Any]:
@@ -236,10 +300,15 @@ def trial(found: Trial | None, file: Callable[[str], str]) -> dict[str, Any]:
         return {"note": "", "rows": []}
     job, text = found.job, found.settings.get("prompt", "")
     if found.result is None:
-        note = {"failed": f"The try-out failed: {job.error}", "stopped": "The try-out was stopped.",
-                "interrupted": "The try-out was interrupted."}.get(
-            job.status, f"Trying “{text}”: {job.status}, {job.done} of {job.total or '?'} steps "
-            "(the sidebar can stop it).")  # fmt: skip
+        note = {
+            "failed": f"The try-out failed: {job.error}",
+            "stopped": "The try-out was stopped.",
+            "interrupted": "The try-out was interrupted.",
+        }.get(
+            job.status,
+            f"Trying “{text}”: {job.status}, {job.done} of {job.total or '?'} steps "
+            "(the sidebar can stop it).",
+        )
         return {"note": note, "rows": []}
     prompts = found.result["prompts"]
     titles = ["Before", "After"] if len(prompts) == 2 else ["Tried"]
@@ -250,7 +319,7 @@ def trial(found: Trial | None, file: Callable[[str], str]) -> dict[str, Any]:
             {"title": title, "text": one["text"], "images": [file(path) for path in one["files"]]}
             for title, one in zip(titles, prompts, strict=True)
         ],
-    }  # fmt: skip
+    }
 
 
 def _operation(state: State, batch: int, size: int) -> str:

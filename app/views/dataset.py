@@ -34,8 +34,11 @@ THUMBNAILS_TEMPLATE = """<div class='ds-grid'>{{#each value.images}}<figure>
 <figcaption>{{this.label}} <em>{{this.split}}</em></figcaption></figure>{{/each}}</div>
 <p class='ds-note'>{{value.note}}</p>"""
 
-EMPTY = {"ready": False, "message": "Choose where the images come from, then read them. Each class "
-         "is a folder of images."}  # fmt: skip
+EMPTY = {
+    "ready": False,
+    "message": "Choose where the images come from, then read them. Each class "
+    "is a folder of images.",
+}
 
 
 def report(index: DatasetIndex, result: dict[str, Any]) -> dict[str, Any]:
@@ -49,21 +52,32 @@ def report(index: DatasetIndex, result: dict[str, Any]) -> dict[str, Any]:
     copies = sum(len(group) - 1 for group in index.duplicates)
     train = sum(info.train for info in index.classes.values())
     test = sum(info.test for info in index.classes.values())
-    numbers = [("classes", len(index.classes)), ("training images", train), ("test images", test),
-               ("refused files", len(index.refused)), ("exact copies", copies)]  # fmt: skip
+    numbers = [
+        ("classes", len(index.classes)),
+        ("training images", train),
+        ("test images", test),
+        ("refused files", len(index.refused)),
+        ("exact copies", copies),
+    ]
     return {
         "ready": True,
         "numbers": [{"name": name, "count": f"{count:,}"} for name, count in numbers],
         "notes": _notes(index, result),
-        "sizes": [{"size": f"{width} × {height} px", "count": f"{count:,} images"}
-                  for (width, height), count in sizes.most_common(MOST_SIZES)],
+        "sizes": [
+            {"size": f"{width} × {height} px", "count": f"{count:,} images"}
+            for (width, height), count in sizes.most_common(MOST_SIZES)
+        ],
         "refused_title": _title("refused files and why", len(index.refused), MOST_REFUSED),
-        "refused": [{"file": entry.file, "reason": entry.reason}
-                    for entry in index.refused[:MOST_REFUSED]],
-        "duplicates_title": _title("groups of identical images, kept on one side of the split",
-                                   len(index.duplicates), MOST_REFUSED),
+        "refused": [
+            {"file": entry.file, "reason": entry.reason} for entry in index.refused[:MOST_REFUSED]
+        ],
+        "duplicates_title": _title(
+            "groups of identical images, kept on one side of the split",
+            len(index.duplicates),
+            MOST_REFUSED,
+        ),
         "duplicates": [" = ".join(group) for group in index.duplicates[:MOST_REFUSED]],
-    }  # fmt: skip
+    }
 
 
 def balance(index: DatasetIndex) -> list[dict[str, Any]]:
@@ -71,11 +85,16 @@ def balance(index: DatasetIndex) -> list[dict[str, Any]]:
     bars in percent of the largest class."""
     largest = max((info.train + info.test for info in index.classes.values()), default=1) or 1
     return [
-        {"name": name, "readable": info.readable, "train": info.train, "test": info.test,
-         "train_width": round(100 * info.train / largest, 2),
-         "test_width": round(100 * info.test / largest, 2)}
+        {
+            "name": name,
+            "readable": info.readable,
+            "train": info.train,
+            "test": info.test,
+            "train_width": round(100 * info.train / largest, 2),
+            "test_width": round(100 * info.test / largest, 2),
+        }
         for name, info in index.classes.items()
-    ]  # fmt: skip
+    ]
 
 
 def class_choices(index: DatasetIndex) -> list[tuple[str, str]]:
@@ -84,9 +103,13 @@ def class_choices(index: DatasetIndex) -> list[tuple[str, str]]:
 
 
 def thumbnails(
-    index: DatasetIndex, link: Callable[[ImageRecord], str], *,
-    class_name: str = "", split: str = "", page: int = 1,
-) -> dict[str, Any]:  # fmt: skip
+    index: DatasetIndex,
+    link: Callable[[ImageRecord], str],
+    *,
+    class_name: str = "",
+    split: str = "",
+    page: int = 1,
+) -> dict[str, Any]:
     """One page of images.
 
     Args:
@@ -106,19 +129,27 @@ def thumbnails(
     note = f"{first + 1} to {first + len(shown)} of {len(records)} images"
     return {
         "images": [
-            {"src": link(record), "title": record.id, "split": record.split,
-             "label": index.classes[record.class_name].readable}
+            {
+                "src": link(record),
+                "title": record.id,
+                "split": record.split,
+                "label": index.classes[record.class_name].readable,
+            }
             for record in shown
         ],
-        "note": note if shown else "no images", "page": page, "pages": pages,
-    }  # fmt: skip
+        "note": note if shown else "no images",
+        "page": page,
+        "pages": pages,
+    }
 
 
 def _notes(index: DatasetIndex, result: dict[str, Any]) -> list[str]:
     notes = []
     licence = index.source.get("licence")
-    notes.append(f"Source: {index.source.get('data') or index.source.get('kind')}"
-                 + (f", licence {licence}." if licence else "."))  # fmt: skip
+    notes.append(
+        f"Source: {index.source.get('data') or index.source.get('kind')}"
+        + (f", licence {licence}." if licence else ".")
+    )
     if result.get("left_out"):
         notes.append(f"{result['left_out']:,} images were left out by the settings.")
     counts = [info.train for info in index.classes.values()]

@@ -58,16 +58,22 @@ def accuracy_chart(reports: Sequence[Report]) -> dict[str, Any]:
         f"{first['protocol']['test_images']} real images",
         legend=f"Bar: mean of {seeds}. Dots: one student each. Whisker: ± one standard deviation. "
         f"Dashed line: guessing among {n_classes} classes, {chance:.1f} %.",
-        high=100, step=25, unit=" %", reference=chance,
-    )  # fmt: skip
+        high=100,
+        step=25,
+        unit=" %",
+        reference=chance,
+    )
 
 
 _LABELS = {
-    "random": "random real images", "medoid": "medoid real images",
-    "herding": "herded real images", "kcenter": "k-centre real images",
-    "rded": "crops of real images (RDED)", "exchanged": "real images chosen by exchange (dpd+)",
+    "random": "random real images",
+    "medoid": "medoid real images",
+    "herding": "herded real images",
+    "kcenter": "k-centre real images",
+    "rded": "crops of real images (RDED)",
+    "exchanged": "real images chosen by exchange (dpd+)",
     "full": "all real images",
-}  # fmt: skip
+}
 
 
 def baseline_label(name: str) -> str:
@@ -91,22 +97,38 @@ def verdicts(report: Report | None, *, changed: bool = False) -> dict[str, Any]:
         changed: Whether the set has been changed since the report was written.
     """
     if report is None:
-        return {"rows": [], "empty": "No report yet. Choose a set and press Evaluate: students "
-                "are trained on it and on real images, and tested on real images that none of "
-                "them has seen."}  # fmt: skip
+        return {
+            "rows": [],
+            "empty": "No report yet. Choose a set and press Evaluate: students "
+            "are trained on it and on real images, and tested on real images that none of "
+            "them has seen.",
+        }
     ours = report["accuracy"][report["set"]]
     rows = []
     if changed:
-        rows.append(_row("bad", "This set has been changed since it was measured: what follows "
-                         "is about its earlier images. Evaluate it again."))  # fmt: skip
+        rows.append(
+            _row(
+                "bad",
+                "This set has been changed since it was measured: what follows "
+                "is about its earlier images. Evaluate it again.",
+            )
+        )
     for name, entry in report["accuracy"].items():
         if name != report["set"]:
             rows.append(_compared(report, ours, name, entry))
     if ours["std"] is None:
-        rows.append(_row("note", "One seed only: the differences may be chance. Use three seeds "
-                         "or more before you believe them."))  # fmt: skip
-    rows += [_row("note", note) for note in report.get("notes", [])
-             if not note.startswith(("One seed", "FID", "real_to_real"))]  # fmt: skip
+        rows.append(
+            _row(
+                "note",
+                "One seed only: the differences may be chance. Use three seeds "
+                "or more before you believe them.",
+            )
+        )
+    rows += [
+        _row("note", note)
+        for note in report.get("notes", [])
+        if not note.startswith(("One seed", "FID", "real_to_real"))
+    ]
     return {"rows": rows, "empty": "The report compares with no baseline."}
 
 
@@ -120,8 +142,11 @@ def differing_protocols(reports: Sequence[Report]) -> str:
     ]
     if not different:
         return ""
-    return ("These reports were not measured alike; they differ in " + "; ".join(different)
-            + ". Compare each set with its own baselines.")  # fmt: skip
+    return (
+        "These reports were not measured alike; they differ in "
+        + "; ".join(different)
+        + ". Compare each set with its own baselines."
+    )
 
 
 def p_value(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -140,14 +165,18 @@ def p_value(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(2 * stdtr(freedom, -abs(mean_n - mean_m) / math.sqrt(a + b)))
 
 
-def _compared(report: Report, ours: Mapping[str, Any], name: str, entry: Mapping[str, Any]
-              ) -> dict[str, str]:  # fmt: skip
+def _compared(
+    report: Report, ours: Mapping[str, Any], name: str, entry: Mapping[str, Any]
+) -> dict[str, str]:
     """One sentence: the set beside a baseline."""
     mean, other = 100 * ours["mean"], 100 * entry["mean"]
     if not _sized(name) or entry["images"] > ours["images"]:
         share = f", {mean / other:.0%} of that" if other else ""
-        return _row("note", f"All {entry['images']} real images reach {other:.1f} %; the "
-                    f"{ours['images']} distilled ones {mean:.1f} %{share}.")  # fmt: skip
+        return _row(
+            "note",
+            f"All {entry['images']} real images reach {other:.1f} %; the "
+            f"{ours['images']} distilled ones {mean:.1f} %{share}.",
+        )
     what = f"{entry['images']} {baseline_label(name)} ({mean:.1f} % against {other:.1f} %)"
     p = p_value(ours["runs"], entry["runs"])
     points = abs(mean - other)
@@ -157,11 +186,17 @@ def _compared(report: Report, ours: Mapping[str, Any], name: str, entry: Mapping
         sure = "" if p is None else ", more than the seeds' spread explains"
         if mean > other:
             return _row("good", f"{report['set']} beats {what} by {points:.1f} points{sure}.")
-        return _row("bad", f"{report['set']} loses to {what} by {points:.1f} points{sure}: real "
-                    "images, chosen this way, would serve better.")  # fmt: skip
+        return _row(
+            "bad",
+            f"{report['set']} loses to {what} by {points:.1f} points{sure}: real "
+            "images, chosen this way, would serve better.",
+        )
     lead = "ahead of" if mean > other else "behind"
-    return _row("even", f"{report['set']} is {points:.1f} points {lead} {what}, which may be "
-                f"chance: the seeds differ as much (p = {p:.2f}).")  # fmt: skip
+    return _row(
+        "even",
+        f"{report['set']} is {points:.1f} points {lead} {what}, which may be "
+        f"chance: the seeds differ as much (p = {p:.2f}).",
+    )
 
 
 def _row(tone: str, text: str) -> dict[str, str]:
@@ -170,9 +205,14 @@ def _row(tone: str, text: str) -> dict[str, str]:
 
 def _bar(label: str, entry: Mapping[str, Any], kind: str) -> Bar:
     std = entry["std"]
-    return Bar(label, f"{entry['images']} images", 100 * entry["mean"],
-               None if std is None else 100 * std, [100 * run for run in entry["runs"]],
-               kind)  # fmt: skip
+    return Bar(
+        label,
+        f"{entry['images']} images",
+        100 * entry["mean"],
+        None if std is None else 100 * std,
+        [100 * run for run in entry["runs"]],
+        kind,
+    )
 
 
 def _sized(name: str) -> bool:
@@ -216,13 +256,23 @@ def confusion(report: Report | None, readable: Callable[[str], str]) -> dict[str
                 what = "recognised" if predicted == true else f"taken for {names[predicted]}"
                 text = f"{names[true]}: {count} of {total} {what}"
             shown = f"{100 * share:.0f}" if count else ""
-            cells.append({"share": round(75 * share, 1), "kind": kind if count else "none",
-                          "shown": shown, "text": text})  # fmt: skip
+            cells.append(
+                {
+                    "share": round(75 * share, 1),
+                    "kind": kind if count else "none",
+                    "shown": shown,
+                    "text": text,
+                }
+            )
         rows.append({"name": names[true], "cells": cells})
     seeds = _seeds([report])
-    return {"names": names, "rows": rows, "caption": f"What students of {report['set']} take the "
-            f"test images for: percent of each true class (row) by predicted class (column), over "
-            f"{seeds}. Point at a cell for the counts."}  # fmt: skip
+    return {
+        "names": names,
+        "rows": rows,
+        "caption": f"What students of {report['set']} take the "
+        f"test images for: percent of each true class (row) by predicted class (column), over "
+        f"{seeds}. Point at a cell for the counts.",
+    }
 
 
 TABLE_TEMPLATE = """{{#if value.rows}}<div class='table-scroll' tabindex='0' role='region'
@@ -245,20 +295,41 @@ def per_class(reports: Sequence[Report], readable: Callable[[str], str]) -> dict
     for name in sorted(own, key=lambda name: (own[name], name)):
         values = [entry["per_class"].get(name) for _, entry in columns]
         rows.append({"name": readable(name), "cells": _cells(values, "{:.1f}", 100, best=max)})
-    return {"name": "Accuracy by class", "rows": rows,
-            "columns": ["class", *(label for label, _ in columns)],
-            "caption": "Accuracy by class in percent, the hardest first; the best of each row is "
-                       "in bold."}  # fmt: skip
+    return {
+        "name": "Accuracy by class",
+        "rows": rows,
+        "columns": ["class", *(label for label, _ in columns)],
+        "caption": "Accuracy by class in percent, the hardest first; the best of each row is "
+        "in bold.",
+    }
 
 
 METRICS = (
-    ("fid", "FID", "↓ lower is better", "Distance between the features of the set and of the test "
-     "images, as two Gaussians. Biased for few images: compare sets of one size only.", "{:.2f}"),
-    ("kid", "KID", "↓ lower is better", "The same question without that bias: a kernel distance "
-     "between the features; near 0 means alike.", "{:.4f}"),
-    ("coverage", "Coverage", "↑ higher is better", "How near, on average, a test image finds an "
-     "image of its class in the set (cosine of the features).", "{:.3f}"),
-)  # fmt: skip
+    (
+        "fid",
+        "FID",
+        "↓ lower is better",
+        "Distance between the features of the set and of the test "
+        "images, as two Gaussians. Biased for few images: compare sets of one size only.",
+        "{:.2f}",
+    ),
+    (
+        "kid",
+        "KID",
+        "↓ lower is better",
+        "The same question without that bias: a kernel distance "
+        "between the features; near 0 means alike.",
+        "{:.4f}",
+    ),
+    (
+        "coverage",
+        "Coverage",
+        "↑ higher is better",
+        "How near, on average, a test image finds an "
+        "image of its class in the set (cosine of the features).",
+        "{:.3f}",
+    ),
+)
 
 
 def metrics(reports: Sequence[Report]) -> dict[str, Any]:
@@ -278,21 +349,33 @@ def metrics(reports: Sequence[Report]) -> dict[str, Any]:
         values = [entry[key]["value"] for _, entry in columns]
         fair = [entry["sized"] or key == "kid" for _, entry in columns]
         best = max if mark.startswith("↑") else min
-        rows.append({"name": title, "mark": mark, "note": note,
-                     "cells": _cells(values, form, 1, best=best, among=fair)})  # fmt: skip
-    rows.append({
-        "name": "NN-SSIM", "mark": "↓ lower: less copied", "note": "Structural similarity of a "
-        "distilled image to its five nearest training images. Real test images reach "
-        f"{measured[0]['privacy']['real_to_real']['mean']:.3f}.",
-        "cells": _cells([entry["nn_ssim"] for _, entry in columns], "{:.3f}", 1, best=None),
-    })  # fmt: skip
+        rows.append(
+            {
+                "name": title,
+                "mark": mark,
+                "note": note,
+                "cells": _cells(values, form, 1, best=best, among=fair),
+            }
+        )
+    rows.append(
+        {
+            "name": "NN-SSIM",
+            "mark": "↓ lower: less copied",
+            "note": "Structural similarity of a "
+            "distilled image to its five nearest training images. Real test images reach "
+            f"{measured[0]['privacy']['real_to_real']['mean']:.3f}.",
+            "cells": _cells([entry["nn_ssim"] for _, entry in columns], "{:.3f}", 1, best=None),
+        }
+    )
     network = measured[0]["distribution"]["network"]
-    return {"name": "Distribution metrics", "rows": rows,
-            "columns": ["metric", *(label for label, _ in columns)],
-            "caption": "Measured against the real test split, in the features of a network trained "
-                       f"on the real training split (test accuracy {network['accuracy']:.1%}). In "
-                       "brackets the number of images; the best of each row is in bold."
-            }  # fmt: skip
+    return {
+        "name": "Distribution metrics",
+        "rows": rows,
+        "columns": ["metric", *(label for label, _ in columns)],
+        "caption": "Measured against the real test split, in the features of a network trained "
+        f"on the real training split (test accuracy {network['accuracy']:.1%}). In "
+        "brackets the number of images; the best of each row is in bold.",
+    }
 
 
 def _named(reports: Sequence[Report]) -> list[tuple[Report, str, str]]:
@@ -312,12 +395,19 @@ def _columns(reports: Sequence[Report]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _cells(
-    values: Sequence[float | None], form: str, scale: float, *,
-    best: Callable[[list[float]], float] | None, among: Sequence[bool] | None = None,
-) -> list[dict[str, str]]:  # fmt: skip
+    values: Sequence[float | None],
+    form: str,
+    scale: float,
+    *,
+    best: Callable[[list[float]], float] | None,
+    among: Sequence[bool] | None = None,
+) -> list[dict[str, str]]:
     """Formatted values, the best of those that may compete marked."""
-    compete = [value for value, fair in zip(values, among or [True] * len(values), strict=True)
-               if fair and value is not None]  # fmt: skip
+    compete = [
+        value
+        for value, fair in zip(values, among or [True] * len(values), strict=True)
+        if fair and value is not None
+    ]
     top = best(compete) if best is not None and len(compete) > 1 else None
     cells = []
     for value, fair in zip(values, among or [True] * len(values), strict=True):

@@ -53,9 +53,12 @@ loading='lazy' width='40' height='40'>{{/each}}</td>
 STATUS_TEMPLATE = """<p class='explore-status {{value.state}}' role='status'>{{value.text}}</p>"""
 
 _ACTIONS = {
-    "choose": "prototype chosen", "release": "choice given up", "exclude": "excluded",
-    "include": "included again", "move": "moved",
-}  # fmt: skip
+    "choose": "prototype chosen",
+    "release": "choice given up",
+    "exclude": "excluded",
+    "include": "included again",
+    "move": "moved",
+}
 
 
 def row_ids(index: DatasetIndex) -> list[str]:
@@ -92,9 +95,14 @@ def columns(project: Project) -> dict[str, Any]:
     overrides = read_overrides(project)
     chosen = [i for clusters in overrides.chosen.values() for i in clusters.values()]
     return {
-        "key": storage.digest(ids), "layout": shown["key"], "ids": ids, "x": x, "y": y,
-        "classes": [{"name": name, "readable": info.readable}
-                    for name, info in index.classes.items()],
+        "key": storage.digest(ids),
+        "layout": shown["key"],
+        "ids": ids,
+        "x": x,
+        "y": y,
+        "classes": [
+            {"name": name, "readable": info.readable} for name, info in index.classes.items()
+        ],
         "cls": [place[record.class_name] for record in index.images],
         "split": [int(record.split == "test") for record in index.images],
         **_members(project, index, row_of),
@@ -103,7 +111,7 @@ def columns(project: Project) -> dict[str, Any]:
         "excluded": sorted(row_of[i] for i in overrides.excluded if i in row_of),
         "moved": _moved(project, index, row_of),
         "captions": _captions(project),
-    }  # fmt: skip
+    }
 
 
 def strip(project: Project, links: Links) -> dict[str, Any]:
@@ -119,12 +127,17 @@ def strip(project: Project, links: Links) -> dict[str, Any]:
         if name not in index.classes:
             continue
         readable = index.readable(name)
-        classes.append({
-            "readable": readable, "clusters": len(entries),
-            "images": sum(entry["cluster_size"] for entry in entries),
-            "prototypes": [_strip_entry(project, index, entry, readable, overrides, links)
-                           for entry in entries],
-        })  # fmt: skip
+        classes.append(
+            {
+                "readable": readable,
+                "clusters": len(entries),
+                "images": sum(entry["cluster_size"] for entry in entries),
+                "prototypes": [
+                    _strip_entry(project, index, entry, readable, overrides, links)
+                    for entry in entries
+                ],
+            }
+        )
     return {"classes": classes, "empty": ""}
 
 
@@ -142,46 +155,62 @@ def changes(project: Project, links: Links) -> dict[str, Any]:
 
     rows = [
         {
-            "readable": readable(one.class_name), "added": images(one.added),
-            "removed": images(one.removed), "moved": f"+{one.joined} / −{one.left}",
+            "readable": readable(one.class_name),
+            "added": images(one.added),
+            "removed": images(one.removed),
+            "moved": f"+{one.joined} / −{one.left}",
             "agreement": "" if one.agreement is None else f"{max(one.agreement, 0):.0%}",
         }
         for one in found.classes
         if one.added or one.removed or one.joined or one.left
-    ]  # fmt: skip
+    ]
     unchanged = len(found.classes) - len(rows)
     same = ""
     if not found.first and unchanged:
         same = f"{unchanged} classes" if rows else "All classes"
         same += " have the same prototypes and images as before."
     return {
-        "shown": True, "title": _title(found, len(rows)),
+        "shown": True,
+        "title": _title(found, len(rows)),
         # What needs nobody's eye stays folded.
         "open": "open" if rows or not all(one.kept for one in found.choices) else "",
-        "settings": ", ".join(f"{name.replace('_', ' ')} {_word(old)} → {_word(new)}"
-                              for name, (old, new) in found.settings.items()),
-        "classes": rows, "same": same,
-        "choices": [_choice(one.id, one.kept, one.cluster_id, one.reason, readable(one.class_name))
-                    for one in found.choices],
-    }  # fmt: skip
+        "settings": ", ".join(
+            f"{name.replace('_', ' ')} {_word(old)} → {_word(new)}"
+            for name, (old, new) in found.settings.items()
+        ),
+        "classes": rows,
+        "same": same,
+        "choices": [
+            _choice(one.id, one.kept, one.cluster_id, one.reason, readable(one.class_name))
+            for one in found.choices
+        ],
+    }
 
 
 def status(project: Project) -> dict[str, str]:
     """Whether the clustering is what the settings and decisions say, in one sentence."""
     record = project.record("prototypes")
     if record is None:
-        return {"state": "open", "text": "Not clustered yet. Press “Re-cluster” to find the "
-                "prototypes and draw the map."}  # fmt: skip
+        return {
+            "state": "open",
+            "text": "Not clustered yet. Press “Re-cluster” to find the "
+            "prototypes and draw the map.",
+        }
     result = record["result"]
-    text = (f"{result['prototypes']} prototypes of {result['classes']} classes from "
-            f"{result['images']} training images")  # fmt: skip
+    text = (
+        f"{result['prototypes']} prototypes of {result['classes']} classes from "
+        f"{result['images']} training images"
+    )
     if result.get("excluded"):
         text += f", {result['excluded']} excluded"
     if record["settings"].get("file"):
         text += ", taken from an imported file"
     if not is_current(project, "prototypes"):
-        return {"state": "stale", "text": f"{text}. Something has changed since: press "
-                "“Re-cluster” to apply it; later stages follow."}  # fmt: skip
+        return {
+            "state": "stale",
+            "text": f"{text}. Something has changed since: press "
+            "“Re-cluster” to apply it; later stages follow.",
+        }
     return {"state": "done", "text": f"{text}."}
 
 
@@ -202,9 +231,7 @@ def sentence(decision: Decision) -> str:
     return f"{images} {_ACTIONS.get(decision.action, decision.action)}{where}"
 
 
-def _members(
-    project: Project, index: DatasetIndex, row_of: dict[str, int]
-) -> dict[str, list[Any]]:  # fmt: skip
+def _members(project: Project, index: DatasetIndex, row_of: dict[str, int]) -> dict[str, list[Any]]:
     """The columns of ``clusters.json``."""
     count = len(row_of)
     cluster, outliers = [-1] * count, []
@@ -255,9 +282,13 @@ def _captions(project: Project) -> dict[str, dict[str, str]]:
 
 
 def _strip_entry(
-    project: Project, index: DatasetIndex, entry: dict[str, Any], readable: str,
-    overrides: Overrides, links: Links,
-) -> dict[str, Any]:  # fmt: skip
+    project: Project,
+    index: DatasetIndex,
+    entry: dict[str, Any],
+    readable: str,
+    overrides: Overrides,
+    links: Links,
+) -> dict[str, Any]:
     image_id = str(entry.get("id"))
     known = index.by_id.get(image_id)
     by_hand = {i for clusters in overrides.chosen.values() for i in clusters.values()}
@@ -267,10 +298,16 @@ def _strip_entry(
     elif image_id in by_hand:
         state, note = "chosen", ", chosen by hand"
     return {
-        "id": image_id, "cluster": entry["cluster_id"], "size": entry["cluster_size"],
-        "margin": f"{entry['margin']:.3f}", "readable": readable, "state": state, "note": note,
-        "mark": "☆" if state == "chosen" else "", "image": links.thumbnail(project, image_id),
-    }  # fmt: skip
+        "id": image_id,
+        "cluster": entry["cluster_id"],
+        "size": entry["cluster_size"],
+        "margin": f"{entry['margin']:.3f}",
+        "readable": readable,
+        "state": state,
+        "note": note,
+        "mark": "☆" if state == "chosen" else "",
+        "image": links.thumbnail(project, image_id),
+    }
 
 
 def _title(found: Changes, classes: int) -> str:
@@ -288,11 +325,15 @@ def _choice(
     if kept:
         text = f"{image_id}: kept, the prototype of cluster {cluster} of {readable}."
         return {"state": "kept", "text": text}
-    return {"state": "lost", "text": f"{image_id}: could not be kept as a prototype of {readable}, "
-            f"because {reason}."}  # fmt: skip
+    return {
+        "state": "lost",
+        "text": f"{image_id}: could not be kept as a prototype of {readable}, because {reason}.",
+    }
 
 
 def _word(value: Any) -> str:
-    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else (
-        str(value) or "none"
-    )  # fmt: skip
+    return (
+        {True: "on", False: "off"}.get(value, str(value))
+        if isinstance(value, bool)
+        else (str(value) or "none")
+    )

@@ -42,25 +42,44 @@ def plan(found: ExportPlan | None, *, problem: str = "") -> dict[str, Any]:
     if found is None:
         return {"rows": [], "empty": problem or "There is no distilled set yet."}
     rows = [
-        {"name": file.name, "meaning": file.meaning, "count": f"{file.count:,}",
-         "size": ("" if file.exact else "about ") + size(file.size)}
+        {
+            "name": file.name,
+            "meaning": file.meaning,
+            "count": f"{file.count:,}",
+            "size": ("" if file.exact else "about ") + size(file.size),
+        }
         for file in found.files
-    ]  # fmt: skip
+    ]
     notes = []
     if not found.source_licence:
-        notes.append(_note("even", "The licence of the real images is unknown. Make sure that you "
-                           "may publish what was made from them."))  # fmt: skip
+        notes.append(
+            _note(
+                "even",
+                "The licence of the real images is unknown. Make sure that you "
+                "may publish what was made from them.",
+            )
+        )
     else:
-        notes.append(_note("note", f"The real images are under: {found.source_licence}. It may "
-                           "bind this set as well."))  # fmt: skip
+        notes.append(
+            _note(
+                "note",
+                f"The real images are under: {found.source_licence}. It may bind this set as well.",
+            )
+        )
     if not found.evaluated:
-        notes.append(_note("even", "This set has not been evaluated, and the card will say so. "
-                           "Evaluate it first to give readers numbers."))  # fmt: skip
+        notes.append(
+            _note(
+                "even",
+                "This set has not been evaluated, and the card will say so. "
+                "Evaluate it first to give readers numbers.",
+            )
+        )
     return {
-        "rows": rows, "notes": notes,
+        "rows": rows,
+        "notes": notes,
         "caption": f"{found.set_name}.zip: {found.images} images of {found.classes} classes, about "
         f"{size(found.size)}. It loads with datasets.load_dataset as it is.",
-    }  # fmt: skip
+    }
 
 
 def card(found: ExportPlan | None) -> str:
@@ -77,13 +96,22 @@ def downloads(
     """The list of finished exports."""
     rows = []
     for one in found:
-        parts = [size(one.size), f"{one.images} images" if one.images else "",
-                 one.licence or "", one.finished]  # fmt: skip
-        rows.append({
-            "link": link(one), "file": one.archive.name,
-            "note": " · ".join(part for part in parts if part),
-            "warning": "The set has been changed since: export it again." if one.outdated else "",
-        })  # fmt: skip
+        parts = [
+            size(one.size),
+            f"{one.images} images" if one.images else "",
+            one.licence or "",
+            one.finished,
+        ]
+        rows.append(
+            {
+                "link": link(one),
+                "file": one.archive.name,
+                "note": " · ".join(part for part in parts if part),
+                "warning": "The set has been changed since: export it again."
+                if one.outdated
+                else "",
+            }
+        )
     return {"rows": rows, "empty": "Nothing has been exported yet.", "pushed": pushed or ""}
 
 

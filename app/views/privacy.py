@@ -29,16 +29,19 @@ def summary(report: Report | None) -> dict[str, str]:
         return {"empty": "There is no report yet."}
     found = report.get("privacy")
     if not found:
-        return {"empty": "This report has no similarities: evaluate again with the distribution "
-                "metrics turned on."}  # fmt: skip
+        return {
+            "empty": "This report has no similarities: evaluate again with the distribution "
+            "metrics turned on."
+        }
     count = found["nn_ssim"]["images"]
     above = round(found["share_above_p95"] * count)
     ours, real = found["nn_ssim"]["mean_highest"], found["real_to_real"]["mean_highest"]
-    numbers = (f"The nearest training image is {ours:.3f} alike (SSIM; 1 is identical) on average; "
-               f"for {found['real_to_real']['images']} real test images, which copy nothing, it is "
-               f"{real:.3f}. {above} of the {count} distilled images ({above / count:.0%}) are "
-               f"nearer than 95 % of the real ones; of images that copy nothing, 5 % would be."
-               )  # fmt: skip
+    numbers = (
+        f"The nearest training image is {ours:.3f} alike (SSIM; 1 is identical) on average; "
+        f"for {found['real_to_real']['images']} real test images, which copy nothing, it is "
+        f"{real:.3f}. {above} of the {count} distilled images ({above / count:.0%}) are "
+        f"nearer than 95 % of the real ones; of images that copy nothing, 5 % would be."
+    )
     if found["share_above_p95"] > ORDINARY_SHARE and above > 1:
         tone, lead = "bad", "Some distilled images are unusually near to training images."
         text = numbers + " Look at the first pairs below before you publish the set."
@@ -48,9 +51,11 @@ def summary(report: Report | None) -> dict[str, str]:
     else:
         tone, lead = "good", "No nearer to the training images than other real images are."
         text = numbers
-    small = ("Structural similarity compares images of one class pixel by pixel at the students' "
-             f"size ({report['protocol']['size']} px). A copy that is shifted or mirrored can "
-             "escape it: the pairs are for your eyes.")  # fmt: skip
+    small = (
+        "Structural similarity compares images of one class pixel by pixel at the students' "
+        f"size ({report['protocol']['size']} px). A copy that is shifted or mirrored can "
+        "escape it: the pairs are for your eyes."
+    )
     return {"tone": tone, "lead": lead, "text": text, "small": small}
 
 
@@ -62,10 +67,14 @@ def pages(report: Report | None) -> int:
 
 
 def pairs(
-    report: Report | None, page: int, *, readable: Callable[[str], str],
-    image: Callable[[str, int], str], thumbnail: Callable[[str], str],
+    report: Report | None,
+    page: int,
+    *,
+    readable: Callable[[str], str],
+    image: Callable[[str, int], str],
+    thumbnail: Callable[[str], str],
     prototype: Callable[[str, int], str],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """One page of pairs, the most similar first.
 
     Args:
@@ -83,14 +92,16 @@ def pairs(
     for record in found["nearest"][start : start + PER_PAGE]:
         near = record["ssim"] > found["real_to_real_p95"]
         own = record["image_id"] == prototype(record["class"], record["slot"])
-        shown.append({
-            "image": image(record["class"], record["slot"]),
-            "nearest": thumbnail(record["image_id"]),
-            "nearest_alt": f"training image {record['image_id']}",
-            "nearest_label": "its own prototype" if own else "nearest real",
-            "name": f"{readable(record['class'])}, image {record['slot'] + 1}",
-            "similarity": f"{record['ssim']:.3f}",
-            "kind": "near" if near else "",
-            "note": "nearer than 95 % of real images" if near else "",
-        })  # fmt: skip
+        shown.append(
+            {
+                "image": image(record["class"], record["slot"]),
+                "nearest": thumbnail(record["image_id"]),
+                "nearest_alt": f"training image {record['image_id']}",
+                "nearest_label": "its own prototype" if own else "nearest real",
+                "name": f"{readable(record['class'])}, image {record['slot'] + 1}",
+                "similarity": f"{record['ssim']:.3f}",
+                "kind": "near" if near else "",
+                "note": "nearer than 95 % of real images" if near else "",
+            }
+        )
     return {"pairs": shown}

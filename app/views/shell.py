@@ -60,8 +60,13 @@ def job(view: JobView | None) -> dict[str, Any]:
         detail = f"{view.message} {view.done}/{view.total}"
         if view.eta is not None:
             detail += f", {duration(view.eta)} left"
-    return {"status": view.status, "title": view.stage, "note": view.status,
-            "percent": percent, "detail": detail}  # fmt: skip
+    return {
+        "status": view.status,
+        "title": view.stage,
+        "note": view.status,
+        "percent": percent,
+        "detail": detail,
+    }
 
 
 def recent_jobs(views: Sequence[JobView]) -> list[dict[str, str]]:

@@ -14,8 +14,10 @@ from dpd_core.strategies import STRATEGIES, Strategy
 PAGE = 30
 """Cells on a page."""
 ORDERS = {
-    "by class": "class", "lowest score first": "worst", "highest score first": "best",
-}  # fmt: skip
+    "by class": "class",
+    "lowest score first": "worst",
+    "highest score first": "best",
+}
 
 STRATEGY_TEMPLATE = """<p class='strategy'>{{value.description}} <em>{{value.source}}</em></p>"""
 
@@ -57,9 +59,15 @@ def strategy(name: str, strategies: Mapping[str, Strategy] = STRATEGIES) -> dict
 
 
 def grid(
-    shown: SetView | None, beside: SetView | None, links: Links, names: Mapping[str, str], *,
-    order: str = "class", class_name: str = "", page: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+    shown: SetView | None,
+    beside: SetView | None,
+    links: Links,
+    names: Mapping[str, str],
+    *,
+    order: str = "class",
+    class_name: str = "",
+    page: int = 0,
+) -> dict[str, Any]:
     """Values of the sample grid.
 
     Args:
@@ -80,16 +88,22 @@ def grid(
         rows.sort(key=lambda row: (sign * scores.get(row[:2], float("inf") * sign), row[:2]))
     pages = max((len(rows) + PAGE - 1) // PAGE, 1)
     page = min(max(page, 0), pages - 1)
-    cells = [_cell(row, shown, beside, links, names)
-             for row in rows[page * PAGE : (page + 1) * PAGE]]  # fmt: skip
+    cells = [
+        _cell(row, shown, beside, links, names) for row in rows[page * PAGE : (page + 1) * PAGE]
+    ]
     sheet = shown.root / "contact_sheet.png"
     return {
-        "set": shown.name, "beside": beside.name if beside is not None else "",
-        "finished": shown.finished, "cells": cells, "page": page, "pages": pages,
-        "count": len(rows), "note": summary(shown),
+        "set": shown.name,
+        "beside": beside.name if beside is not None else "",
+        "finished": shown.finished,
+        "cells": cells,
+        "page": page,
+        "pages": pages,
+        "count": len(rows),
+        "note": summary(shown),
         "sheet": links.file(sheet) if shown.finished and sheet.exists() else "",
         "sheet_name": f"{shown.root.name}.png",
-    }  # fmt: skip
+    }
 
 
 def summary(shown: SetView) -> str:
@@ -111,27 +125,39 @@ def classes_of(sets: Iterable[SetView | None]) -> list[str]:
 
 
 def _cell(
-    row: tuple[str, int, str, str], shown: SetView, beside: SetView | None, links: Links,
+    row: tuple[str, int, str, str],
+    shown: SetView,
+    beside: SetView | None,
+    links: Links,
     names: Mapping[str, str],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     class_name, slot, prototype, caption = row
     record = shown.slots.get((class_name, slot))
     cell: dict[str, Any] = {
-        "key": f"{class_name}/{slot}", "class": class_name, "slot": slot,
+        "key": f"{class_name}/{slot}",
+        "class": class_name,
+        "slot": slot,
         "title": f"{names.get(class_name, class_name)} {slot + 1}",
         "prototype": links.thumbnail(record["prototype_id"] if record else prototype),
         "caption": record["caption"] if record else caption,
-        "busy": (class_name, slot) in shown.busy, "image": None, "beside": None,
-    }  # fmt: skip
+        "busy": (class_name, slot) in shown.busy,
+        "image": None,
+        "beside": None,
+    }
     if record is not None:
         cell |= _image(record, shown, links)
         cell["candidates"] = [
-            {"index": one["index"], "score": f"{one['score']:.2f}", "predicted": one["predicted"],
-             "right": one["predicted"] == class_name, "chosen": place == record["chosen"],
-             "round": one.get("round", 0),
-             "url": links.file(shown.root / candidate_file(record["file"], one["index"]))}
+            {
+                "index": one["index"],
+                "score": f"{one['score']:.2f}",
+                "predicted": one["predicted"],
+                "right": one["predicted"] == class_name,
+                "chosen": place == record["chosen"],
+                "round": one.get("round", 0),
+                "url": links.file(shown.root / candidate_file(record["file"], one["index"])),
+            }
             for place, one in enumerate(record["candidates"])
-        ]  # fmt: skip
+        ]
     if beside is not None:
         other = beside.slots.get((class_name, slot))
         cell["beside"] = _image(other, beside, links) if other is not None else {"image": None}
@@ -141,10 +167,13 @@ def _cell(
 def _image(record: dict[str, Any], of: SetView, links: Links) -> dict[str, Any]:
     chosen = _chosen(record)
     return {
-        "image": links.file(of.root / record["file"]), "score": f"{chosen['score']:.2f}",
-        "right": chosen["predicted"] == record["class"], "predicted": chosen["predicted"],
-        "by_hand": record.get("chosen_by") == BY_HAND, "pinned": bool(record.get("pinned")),
-    }  # fmt: skip
+        "image": links.file(of.root / record["file"]),
+        "score": f"{chosen['score']:.2f}",
+        "right": chosen["predicted"] == record["class"],
+        "predicted": chosen["predicted"],
+        "by_hand": record.get("chosen_by") == BY_HAND,
+        "pinned": bool(record.get("pinned")),
+    }
 
 
 def _chosen(record: dict[str, Any]) -> dict[str, Any]:

@@ -73,9 +73,13 @@ def previews(run: Run | None, names: dict[str, str], link: Callable[[Path], str]
 
 
 def run_rows(
-    runs: Sequence[Run], *, used: str | None, active: str | None, main: str | None,
+    runs: Sequence[Run],
+    *,
+    used: str | None,
+    active: str | None,
+    main: str | None,
     compared: Sequence[str] = (),
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The table of trainings.
 
     Args:
@@ -88,16 +92,21 @@ def run_rows(
     rows = []
     for number, run in zip(range(len(runs), 0, -1), runs, strict=True):
         state = "finished" if run.finished else "not finished"
-        rows.append({
-            "id": run.id, "label": run_label(run, number),
-            "state": "training" if run.id == active else state,
-            "settings": settings_text(run.settings),
-            "diffusion": _number(run.final.get("diffusion")),
-            "consistency": _number(run.final.get("consistency")),
-            "accuracy": _percent(run.final.get("classifier_accuracy")),
-            "finished": bool(run.finished), "used": run.id == used, "main": run.id == main,
-            "compared": run.id == main or run.id in compared,
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": run.id,
+                "label": run_label(run, number),
+                "state": "training" if run.id == active else state,
+                "settings": settings_text(run.settings),
+                "diffusion": _number(run.final.get("diffusion")),
+                "consistency": _number(run.final.get("consistency")),
+                "accuracy": _percent(run.final.get("classifier_accuracy")),
+                "finished": bool(run.finished),
+                "used": run.id == used,
+                "main": run.id == main,
+                "compared": run.id == main or run.id in compared,
+            }
+        )
     return {"rows": rows}
 
 
@@ -129,9 +138,16 @@ def status(
     """
     if job is None:
         return {"title": "", "detail": idle}
-    titles = {"queued": "Waiting for its turn.", "starting": "Starting.", "running": working,
-              "paused": "Paused.", "done": "Finished.", "stopped": "Stopped.",
-              "failed": "Failed.", "interrupted": "Interrupted."}  # fmt: skip
+    titles = {
+        "queued": "Waiting for its turn.",
+        "starting": "Starting.",
+        "running": working,
+        "paused": "Paused.",
+        "done": "Finished.",
+        "stopped": "Stopped.",
+        "failed": "Failed.",
+        "interrupted": "Interrupted.",
+    }
     parts = []
     if job.active and job.total:
         unit = "step" if job.message == "training" else job.message
@@ -154,10 +170,13 @@ def _curve(run: Run, label: str) -> dict[str, Any]:
         last = len(points) - 1
         points = [points[round(place * last / (POINTS - 1))] for place in range(POINTS)]
     return {
-        "id": run.id, "label": label, "finished": bool(run.finished),
-        "total": run.settings.get("steps", 0), "steps": [point["step"] for point in points],
+        "id": run.id,
+        "label": label,
+        "finished": bool(run.finished),
+        "total": run.settings.get("steps", 0),
+        "steps": [point["step"] for point in points],
         "series": {name: [point.get(name) for point in points] for name in SERIES},
-    }  # fmt: skip
+    }
 
 
 def _number(value: float | None) -> str:

@@ -18,17 +18,42 @@ from dpd_core.project import Project
 from dpd_core.staleness import is_current
 
 RECIPE = (
-    "--demo", "--ipc", "4", "--preset", "quick", "--strategy", "dpd+",
-    "--set", "dataset.demo_per_class=32",
+    "--demo",
+    "--ipc",
+    "4",
+    "--preset",
+    "quick",
+    "--strategy",
+    "dpd+",
+    "--set",
+    "dataset.demo_per_class=32",
     "--set",
     "dataset.classes=beach,circular fields,farmland,forest,harbor,lake,river,storage tanks",
-    "--set", "train.steps=60", "--set", "train.decoder_steps=100", "--set", "train.batch_size=16",
-    "--set", "train.rank=8", "--set", "train.checkpoint_steps=30",
-    "--set", "train.preview_steps=20", "--set", "train.classifier_steps=120",
-    "--set", "synthesize.steps=15", "--set", "synthesize.candidates=4",
-    "--set", "evaluate.seeds=2", "--set", "evaluate.student_steps=100",
-    "--set", "evaluate.feature_steps=100",
-)  # fmt: skip
+    "--set",
+    "train.steps=60",
+    "--set",
+    "train.decoder_steps=100",
+    "--set",
+    "train.batch_size=16",
+    "--set",
+    "train.rank=8",
+    "--set",
+    "train.checkpoint_steps=30",
+    "--set",
+    "train.preview_steps=20",
+    "--set",
+    "train.classifier_steps=120",
+    "--set",
+    "synthesize.steps=15",
+    "--set",
+    "synthesize.candidates=4",
+    "--set",
+    "evaluate.seeds=2",
+    "--set",
+    "evaluate.student_steps=100",
+    "--set",
+    "evaluate.feature_steps=100",
+)
 """What is given to ``python -m dpd_core run``: a few minutes on an idle laptop."""
 
 LEFT_OUT = ("cache", "parts", "export", ".lock", "*.lock", ".part-*", "output.txt")
@@ -43,11 +68,13 @@ def pack(source: Path, out: Path) -> None:
     """
     project = Project.open(source)
     if not is_current(project, "evaluate"):
-        raise ProjectError("the project is not finished.", where=source,
-                           fix="Let the run come to its end first.")  # fmt: skip
+        raise ProjectError(
+            "the project is not finished.", where=source, fix="Let the run come to its end first."
+        )
     with storage.atomic_folder(out) as temporary:
-        shutil.copytree(source, temporary, dirs_exist_ok=True,
-                        ignore=shutil.ignore_patterns(*LEFT_OUT))  # fmt: skip
+        shutil.copytree(
+            source, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT)
+        )
         manifest = storage.read_json(temporary / "project.json")
         manifest["stages"].pop("export", None)  # its files are as large as all others together
         storage.write_json(temporary / "project.json", manifest)

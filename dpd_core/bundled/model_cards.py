@@ -120,8 +120,10 @@ Reproduce: `python -m dpd_core.bundled --eurosat DIR --work WORKDIR --out assets
 
 def _steps(name: str, recipe: PretrainRecipe) -> str:
     """The optimizer steps of a model's parts, in words."""
-    parts = {"base": {"autoencoder": recipe.vae, "text encoder and UNet": recipe.base},
-             "captioner": {"captioner": recipe.captioner}}[name]  # fmt: skip
+    parts = {
+        "base": {"autoencoder": recipe.vae, "text encoder and UNet": recipe.base},
+        "captioner": {"captioner": recipe.captioner},
+    }[name]
     return "\n".join(
         f"- {part}: {loop.steps:,} AdamW steps of {loop.batch_size} images, peak learning rate "
         f"{loop.learning_rate:g}, on two CPU cores"

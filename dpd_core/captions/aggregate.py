@@ -92,12 +92,16 @@ def aggregate(
     dropped = _common_words(described, common)
     return {
         name: [
-            compose(_best(cluster, dropped | _name_words(name, readable)), name, readable,
-                    template=template)
+            compose(
+                _best(cluster, dropped | _name_words(name, readable)),
+                name,
+                readable,
+                template=template,
+            )
             for cluster in clusters
         ]
         for name, clusters in described.items()
-    }  # fmt: skip
+    }
 
 
 def compose(

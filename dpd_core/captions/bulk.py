@@ -43,11 +43,17 @@ class Replacement:
 
 
 def find_replace(
-    project: Project, pattern: str, replacement: str, *, regex: bool = False,
-    ignore_case: bool = False, whole_words: bool = False,
-    scope: Iterable[tuple[str, int]] | None = None, apply: bool = False,
+    project: Project,
+    pattern: str,
+    replacement: str,
+    *,
+    regex: bool = False,
+    ignore_case: bool = False,
+    whole_words: bool = False,
+    scope: Iterable[tuple[str, int]] | None = None,
+    apply: bool = False,
     expected: Replacement | None = None,
-) -> Replacement:  # fmt: skip
+) -> Replacement:
     """Replace text in many captions, or show what that would do.
 
     Args:
@@ -83,8 +89,10 @@ def find_replace(
     with writing(project) as log:
         found = search(log.state, log.targets)
         if expected is not None and found != expected:
-            raise CaptionError("the captions have been changed since the preview.",
-                               fix="Look at the new preview, then replace.")  # fmt: skip
+            raise CaptionError(
+                "the captions have been changed since the preview.",
+                fix="Look at the new preview, then replace.",
+            )
         log.write_changes(found.changes, "bulk", source=f"replace {pattern!r} by {replacement!r}")
         return found
 
@@ -108,8 +116,16 @@ def export_captions(project: Project, path: Path) -> int:
         writer.writerow(_COLUMNS)
         for target, caption in captions:
             if caption is not None:
-                writer.writerow([target.class_name, target.cluster_id, target.prototype_id,
-                                 caption.text, caption.author, caption.version])  # fmt: skip
+                writer.writerow(
+                    [
+                        target.class_name,
+                        target.cluster_id,
+                        target.prototype_id,
+                        caption.text,
+                        caption.author,
+                        caption.version,
+                    ]
+                )
         storage.write_bytes(path, table.getvalue().encode())
     else:
         published: dict[str, list[dict[str, Any]]] = {}
@@ -143,8 +159,9 @@ def import_captions(project: Project, path: Path, *, apply: bool = True) -> list
     path = Path(path)
     rows = list(_csv_rows(path) if _kind(path) == ".csv" else _json_rows(path))
     if not rows:
-        raise CaptionError("there is no caption in the file.", where=path,
-                           fix="Export captions to see the format.")  # fmt: skip
+        raise CaptionError(
+            "there is no caption in the file.", where=path, fix="Export captions to see the format."
+        )
     if not apply:
         return _imported(rows, replay(project), load_targets(project))
     with writing(project) as log:
@@ -159,12 +176,15 @@ def _compile(
     if not pattern:
         raise CaptionError("there is nothing to find.", fix="Write the text to find.")
     if max(len(pattern), len(replacement)) > MAX_PATTERN:
-        raise CaptionError("the pattern or replacement is too long.",
-                           fix=f"Use at most {MAX_PATTERN} characters.")  # fmt: skip
+        raise CaptionError(
+            "the pattern or replacement is too long.", fix=f"Use at most {MAX_PATTERN} characters."
+        )
     if regex and _counted_repeats(pattern) > _MAX_REPEATS:
-        raise CaptionError("the expression repeats too often.", where=pattern,
-                           fix=f"Keep the product of its {{...}} counts below {_MAX_REPEATS:,}."
-                           )  # fmt: skip
+        raise CaptionError(
+            "the expression repeats too often.",
+            where=pattern,
+            fix=f"Keep the product of its {{...}} counts below {_MAX_REPEATS:,}.",
+        )
     source = pattern if regex else regular_expressions.escape(pattern)
     if whole_words:
         source = rf"(?<!\w)(?:{source})(?!\w)"
@@ -172,8 +192,11 @@ def _compile(
     try:
         return regular_expressions.compile(source, flags)
     except (regular_expressions.error, RecursionError, OverflowError, ValueError) as error:
-        raise CaptionError(f"not a regular expression ({error}).", where=pattern,
-                           fix="Mend it, or search for plain text.") from error  # fmt: skip
+        raise CaptionError(
+            f"not a regular expression ({error}).",
+            where=pattern,
+            fix="Mend it, or search for plain text.",
+        ) from error
 
 
 def _counted_repeats(pattern: str) -> int:
@@ -199,13 +222,16 @@ def _search(
             text, count = pattern.subn(template, caption.text, timeout=left)
         except TimeoutError:
             raise CaptionError(
-                "the search takes too long.", where=pattern.pattern,
+                "the search takes too long.",
+                where=pattern.pattern,
                 fix="Use a simpler expression: repeats inside repeats, such as (a+)+, explode.",
-            ) from None  # fmt: skip
+            ) from None
         except (regular_expressions.error, IndexError, KeyError, MemoryError) as error:
-            raise CaptionError(f"the replacement does not fit the pattern ({error}).",
-                               where=template, fix="Name only groups the pattern has."
-                               ) from error  # fmt: skip
+            raise CaptionError(
+                f"the replacement does not fit the pattern ({error}).",
+                where=template,
+                fix="Name only groups the pattern has.",
+            ) from error
         if text == caption.text:
             continue
         text = checked_caption(text, where=f"{target.class_name}, cluster {target.cluster_id}")
@@ -216,15 +242,22 @@ def _search(
 
 def _change(target: Target, state: State, text: str) -> Change:
     old = state.captions.get(target.key)
-    return Change(target.class_name, target.cluster_id, target.prototype_id,
-                  old.text if old else None, text, state.versions[target.key])  # fmt: skip
+    return Change(
+        target.class_name,
+        target.cluster_id,
+        target.prototype_id,
+        old.text if old else None,
+        text,
+        state.versions[target.key],
+    )
 
 
 def _kind(path: Path) -> str:
     ending = Path(path).suffix.lower()
     if ending not in (".json", ".csv"):
-        raise CaptionError(f"got a file ending in {ending or 'nothing'!r}.", where=path,
-                           fix="Use .json or .csv.")  # fmt: skip
+        raise CaptionError(
+            f"got a file ending in {ending or 'nothing'!r}.", where=path, fix="Use .json or .csv."
+        )
     return ending
 
 
@@ -239,8 +272,11 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         for number, row in enumerate(reader, start=2):
             yield f"{path.name}, row {number}", row
     except csv.Error as error:
-        raise CaptionError(f"not readable as CSV ({error}).", where=path,
-                           fix="Save it as CSV with commas, in UTF-8.") from error  # fmt: skip
+        raise CaptionError(
+            f"not readable as CSV ({error}).",
+            where=path,
+            fix="Save it as CSV with commas, in UTF-8.",
+        ) from error
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -253,8 +289,9 @@ def _json_rows(path: Path) -> Iterator[Row]:
         raise CaptionError("not in the prototypes' format.", where=path, fix=fix)
     for name, records in classes.items():
         if not isinstance(records, list):
-            raise CaptionError("not in the prototypes' format.", where=f"{path.name}, class {name}",
-                               fix=fix)  # fmt: skip
+            raise CaptionError(
+                "not in the prototypes' format.", where=f"{path.name}, class {name}", fix=fix
+            )
         for number, record in enumerate(records, start=1):
             where = f"{path.name}, class {name}, entry {number}"
             if not isinstance(record, dict):
@@ -265,12 +302,14 @@ def _json_rows(path: Path) -> Iterator[Row]:
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise CaptionError("the file is too large for captions.", where=path,
-                               fix="Is it the right one?")  # fmt: skip
+            raise CaptionError(
+                "the file is too large for captions.", where=path, fix="Is it the right one?"
+            )
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise CaptionError(f"not readable ({error}).", where=path,
-                           fix="Give a text file in UTF-8.") from error  # fmt: skip
+        raise CaptionError(
+            f"not readable ({error}).", where=path, fix="Give a text file in UTF-8."
+        ) from error
 
 
 def _imported(rows: list[Row], state: State, targets: list[Target]) -> list[Change]:
@@ -281,13 +320,15 @@ def _imported(rows: list[Row], state: State, targets: list[Target]) -> list[Chan
     for where, row in rows:
         target = _row_target(where, row, by_key, by_cluster)
         if target.key in seen:
-            raise CaptionError(f"the caption was already given by {seen[target.key]}.",
-                               where=where, fix="Keep one of the two.")  # fmt: skip
+            raise CaptionError(
+                f"the caption was already given by {seen[target.key]}.",
+                where=where,
+                fix="Keep one of the two.",
+            )
         seen[target.key] = where
         text = row.get("caption")
         if text is None:
-            raise CaptionError("the caption is missing.", where=where,
-                               fix="Add a value 'caption'.")  # fmt: skip
+            raise CaptionError("the caption is missing.", where=where, fix="Add a value 'caption'.")
         text = checked_caption(text, where=where)
         old = state.captions.get(target.key)
         if old is None or old.text != text:
@@ -296,28 +337,33 @@ def _imported(rows: list[Row], state: State, targets: list[Target]) -> list[Chan
 
 
 def _row_target(
-    where: str, row: dict[str, Any], by_key: dict[tuple[str, str], Target],
+    where: str,
+    row: dict[str, Any],
+    by_key: dict[tuple[str, str], Target],
     by_cluster: dict[tuple[str, int], Target],
-) -> Target:  # fmt: skip
+) -> Target:
     name = row.get("class")
     classes = {target.class_name for target in by_key.values()}
     if name not in classes:
         what = f"there is no class {name!r}." if name else "the class is missing."
-        raise CaptionError(what, where=where,
-                           fix=f"Classes here: {', '.join(sorted(classes))}.")  # fmt: skip
+        raise CaptionError(what, where=where, fix=f"Classes here: {', '.join(sorted(classes))}.")
     prototype = row.get("prototype") or row.get("id")
     if prototype:
         if (name, str(prototype)) not in by_key:
-            raise CaptionError(f"{prototype!r} is not a prototype of this project.", where=where,
-                               fix="Leave the row out; it describes another image.")  # fmt: skip
+            raise CaptionError(
+                f"{prototype!r} is not a prototype of this project.",
+                where=where,
+                fix="Leave the row out; it describes another image.",
+            )
         return by_key[name, str(prototype)]
     try:
         return by_cluster[name, int(row["cluster_id"])]
     except (KeyError, TypeError, ValueError):
         raise CaptionError(
-            f"there is no cluster {row.get('cluster_id')!r} in the class {name!r}.", where=where,
+            f"there is no cluster {row.get('cluster_id')!r} in the class {name!r}.",
+            where=where,
             fix="Give the number of a cluster as 'cluster_id'.",
-        ) from None  # fmt: skip
+        ) from None
 
 
 __all__ = ["MAX_PATTERN", "Replacement", "export_captions", "find_replace", "import_captions"]

@@ -100,14 +100,16 @@ class ModelCaptioner:
                     texts[index] = tidy_generated(answer, room)
         except torch.OutOfMemoryError as error:
             raise ModelError(
-                "the captioner does not fit into the device's memory.", where=self._source,
+                "the captioner does not fit into the device's memory.",
+                where=self._source,
                 fix="Use a smaller model, or the bundled one.",
-            ) from error  # fmt: skip
+            ) from error
         except (ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
             raise ModelError(
                 f"the captioner's parts do not fit together ({first_line(error)}).",
-                where=self._source, fix="Get the model again, or use another one.",
-            ) from error  # fmt: skip
+                where=self._source,
+                fix="Get the model again, or use another one.",
+            ) from error
         return texts
 
     def _question(self, name: str, max_words: int) -> str:
@@ -154,23 +156,36 @@ def load_captioner(
     kind = _model_type(folder)
     if kind not in FAMILIES:
         raise ModelError(
-            f"models of the type {kind!r} are not supported as captioners.", where=source,
+            f"models of the type {kind!r} are not supported as captioners.",
+            where=source,
             fix=f"Use one of these types: {', '.join(FAMILIES)}.",
-        )  # fmt: skip
+        )
     weights = folder if any(folder.glob("*.safetensors")) else None
     if weights is None and (source == "bundled" or Path(source).expanduser().is_dir()):
-        raise ModelError("there are no safetensors weights in the folder.", where=folder,
-                         fix="Save the model with save_pretrained(..., safe_serialization=True); "
-                         "pickled weights are not loaded.")  # fmt: skip
+        raise ModelError(
+            "there are no safetensors weights in the folder.",
+            where=folder,
+            fix="Save the model with save_pretrained(..., safe_serialization=True); "
+            "pickled weights are not loaded.",
+        )
     try:
         # For a Hub model without safetensors transformers finds the Hub's own conversion of it.
         model = load_model(folder, weights or source, kind, hardware)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError,
-            SafetensorError) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        ImportError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         raise ModelError(
-            f"not a usable captioner ({first_line(error)}).", where=source,
+            f"not a usable captioner ({first_line(error)}).",
+            where=source,
             fix="It needs config.json, an image processor, a tokenizer and safetensors weights.",
-        ) from error  # fmt: skip
+        ) from error
     return ModelCaptioner(model, captioner_fingerprint(source, instruction), instruction, source)
 
 
@@ -192,16 +207,20 @@ def resolve_captioner(source: str) -> Path:
     if source == "bundled":
         if not (BUNDLED / "config.json").exists():
             raise ModelError(
-                "the bundled captioner is missing.", where=BUNDLED,
+                "the bundled captioner is missing.",
+                where=BUNDLED,
                 fix="Get the repository again, with its assets folder, or use the mode 'template'.",
-            )  # fmt: skip
+            )
         return BUNDLED
     folder = model_folder(
         source, patterns=_FILES, ignore=["*/*"], example="HuggingFaceTB/SmolVLM-256M-Instruct"
     )
     if not (folder / "config.json").exists():
-        raise ModelError("there is no config.json in the folder.", where=folder,
-                         fix="Give a model folder in the transformers format.")  # fmt: skip
+        raise ModelError(
+            "there is no config.json in the folder.",
+            where=folder,
+            fix="Give a model folder in the transformers format.",
+        )
     return folder
 
 

@@ -59,10 +59,16 @@ class CaptionModel:
         joined = {name: self._place(value) for name, value in joined.items()}
         length = joined["input_ids"].shape[1] if "input_ids" in joined else 1
         output = self.model.generate(
-            **joined, max_new_tokens=self._room(max_words, length), do_sample=False, num_beams=1,
+            **joined,
+            max_new_tokens=self._room(max_words, length),
+            do_sample=False,
+            num_beams=1,
             # Off, because some models' own settings would make it depend on the prompt's padding.
-            repetition_penalty=1.0, temperature=None, top_p=None, top_k=None,
-        )  # fmt: skip
+            repetition_penalty=1.0,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+        )
         words = output[:, self._words_start(length) :]
         return self.tokenizer.batch_decode(words, skip_special_tokens=True)
 
@@ -125,9 +131,11 @@ class ChatModel(CaptionModel):
             if template is None:
                 continue
             text = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], chat_template=template,
-                add_generation_prompt=True, tokenize=False,
-            )  # fmt: skip
+                [{"role": "user", "content": content}],
+                chat_template=template,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
             # The tokenizer's template may be the one of the text model, which knows no images.
             if text.count(self.image_token) == 1:
                 return text
@@ -164,9 +172,12 @@ class SmolVlm(ChatModel):
         split = max(image.size) > tile
         options = {} if split else {"size": {"longest_edge": tile}}
         found = self.image_processor(
-            images=[[image]], do_image_splitting=split, return_row_col_info=True,
-            return_tensors="pt", **options,
-        )  # fmt: skip
+            images=[[image]],
+            do_image_splitting=split,
+            return_row_col_info=True,
+            return_tensors="pt",
+            **options,
+        )
         pixels = found["pixel_values"]
         rows, columns = (int(found[name][0][0]) for name in ("rows", "cols"))
         vision = self.model.config.vision_config
@@ -251,9 +262,12 @@ def load_model(folder: Path, weights: Path | str, kind: str, hardware: Hardware)
         # transformers makes an empty tokenizer then.
         raise OSError(f"there is no tokenizer: none of {', '.join(_VOCABULARIES)}")
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
-        weights, dtype=torch.float32 if family is Blip else hardware.dtype,
-        use_safetensors=True, trust_remote_code=False, output_loading_info=True,
-    )  # fmt: skip
+        weights,
+        dtype=torch.float32 if family is Blip else hardware.dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
     model, report = loaded
     lacking = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
     if lacking:

@@ -51,9 +51,15 @@ def history(project: Project, class_name: str, cluster_id: int) -> list[Entry]:
 
 
 def edit(
-    project: Project, class_name: str, cluster_id: int, text: str, author: str = "human", *,
-    source: str = "", expected_version: int | None = None,
-) -> Caption:  # fmt: skip
+    project: Project,
+    class_name: str,
+    cluster_id: int,
+    text: str,
+    author: str = "human",
+    *,
+    source: str = "",
+    expected_version: int | None = None,
+) -> Caption:
     """Write one caption.
 
     Args:
@@ -72,8 +78,7 @@ def edit(
         CaptionError: no such prototype, or an unacceptable text.
     """
     if author not in PEOPLE:
-        raise CaptionError(f"got the author {author!r}.",
-                           fix=f"Use one of {', '.join(PEOPLE)}.")  # fmt: skip
+        raise CaptionError(f"got the author {author!r}.", fix=f"Use one of {', '.join(PEOPLE)}.")
     where = f"{class_name}, cluster {cluster_id}"
     plain = checked_caption(text, where=where)
     with writing(project) as log:
@@ -103,9 +108,10 @@ def reset(project: Project, class_name: str, cluster_id: int) -> Caption:
         ]
         if not made:
             raise CaptionError(
-                "this caption was never generated.", where=f"{class_name}, cluster {cluster_id}",
+                "this caption was never generated.",
+                where=f"{class_name}, cluster {cluster_id}",
                 fix="Run the stage 'captions' first.",
-            )  # fmt: skip
+            )
         old = log.state.captions.get(target.key)
         if old is None or old.by_hand:
             last = made[-1]
@@ -176,8 +182,14 @@ def _step_changes(state: State, kind: str) -> list[Change]:
     changes = []
     for key, caption in goal.items():
         old = state.captions.get(key)
-        changes.append(Change(
-            key[0], operation.clusters[key], key[1], old.text if old else None,
-            caption.text if caption else None, state.versions[key],
-        ))  # fmt: skip
+        changes.append(
+            Change(
+                key[0],
+                operation.clusters[key],
+                key[1],
+                old.text if old else None,
+                caption.text if caption else None,
+                state.versions[key],
+            )
+        )
     return changes

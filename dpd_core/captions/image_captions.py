@@ -57,9 +57,15 @@ class ImageCaptions:
     """
 
     def __init__(
-        self, project: Project, source: str, max_words: int, emit: Emit, stage: str, *,
+        self,
+        project: Project,
+        source: str,
+        max_words: int,
+        emit: Emit,
+        stage: str,
+        *,
         captioner: tuple[str, Callable[[], Captioner]] | None = None,
-    ):  # fmt: skip
+    ):
         self._max_words, self._emit, self._stage = max_words, emit, stage
         self._project, self._source = project, source
         fingerprint, self._load = captioner or (captioner_fingerprint(source), self._load_source)
@@ -70,8 +76,11 @@ class ImageCaptions:
                 self._all = _checked(storage.read_json(self._path))
             except (ProjectError, ValueError) as error:
                 # Only a cache: what is lost is time.
-                emit(Log(stage, f"the cached captions are damaged and made again: {error}",
-                         "warning"))  # fmt: skip
+                emit(
+                    Log(
+                        stage, f"the cached captions are damaged and made again: {error}", "warning"
+                    )
+                )
         self._texts = self._all.setdefault(f"{fingerprint}/{max_words}", {})
 
     def known(self, shows: Sequence[Shown]) -> dict[str, str]:
@@ -103,14 +112,15 @@ class ImageCaptions:
                     readable.append(one)
                 except DatasetError as error:
                     unreadable.append(one.record.id)
-                    self._emit(Log(self._stage, f"not captioned: {one.record.id}: {error}",
-                                   "warning"))  # fmt: skip
+                    self._emit(
+                        Log(self._stage, f"not captioned: {one.record.id}: {error}", "warning")
+                    )
             if images:
                 names = [one.class_name for one in readable]
                 texts = model.caption(images, self._max_words, names)
-                self._texts.update({one.key: text
-                                    for one, text in zip(readable, texts, strict=True)
-                                    })  # fmt: skip
+                self._texts.update(
+                    {one.key: text for one, text in zip(readable, texts, strict=True)}
+                )
                 storage.write_json(self._path, self._all)
             meter.advance(len(batch))
         return sorted(unreadable)

@@ -102,11 +102,19 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """The line as JSON."""
         record = {
-            "id": self.id, "time": self.time, "kind": self.kind, "author": self.author,
-            "source": self.source, "class": self.class_name, "cluster_id": self.cluster_id,
-            "prototype": self.prototype_id, "before": self.before, "after": self.after,
-            "batch": self.batch, "of": self.of,
-        }  # fmt: skip
+            "id": self.id,
+            "time": self.time,
+            "kind": self.kind,
+            "author": self.author,
+            "source": self.source,
+            "class": self.class_name,
+            "cluster_id": self.cluster_id,
+            "prototype": self.prototype_id,
+            "before": self.before,
+            "after": self.after,
+            "batch": self.batch,
+            "of": self.of,
+        }
         return record if self.target is None else {**record, "target": self.target}
 
     @classmethod
@@ -120,11 +128,20 @@ class Entry:
             if record[name] is not None and not isinstance(record[name], str):
                 raise ValueError(f"{name} is not a text")
         return cls(
-            int(record["id"]), str(record["time"]), record["kind"], record["author"],
-            str(record["source"]), str(record["class"]), int(record["cluster_id"]),
-            str(record["prototype"]), record["before"], record["after"],
-            int(record["batch"]), int(record["of"]), record.get("target"),
-        )  # fmt: skip
+            int(record["id"]),
+            str(record["time"]),
+            record["kind"],
+            record["author"],
+            str(record["source"]),
+            str(record["class"]),
+            int(record["cluster_id"]),
+            str(record["prototype"]),
+            record["before"],
+            record["after"],
+            int(record["batch"]),
+            int(record["of"]),
+            record.get("target"),
+        )
 
 
 @dataclass(frozen=True)
@@ -180,8 +197,14 @@ class State:
 
     def copy(self) -> State:
         """A state of its own, to be changed without changing this one."""
-        return State(dict(self.captions), Counter(self.versions), list(self.done),
-                     list(self.undone), list(self.entries), self.next_id)  # fmt: skip
+        return State(
+            dict(self.captions),
+            Counter(self.versions),
+            list(self.done),
+            list(self.undone),
+            list(self.entries),
+            self.next_id,
+        )
 
     def apply(self, entries: list[Entry]) -> None:
         """Take over one whole operation."""
@@ -244,8 +267,9 @@ def _replayed(path: Path, size: int, changed: int, inode: int) -> State:
     try:
         entries = [Entry.from_json(record) for record in storage.read_json_lines(path)]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise CaptionError(f"not a caption log ({error!r}).", where=path,
-                           fix="Restore the file from a copy.") from error  # fmt: skip
+        raise CaptionError(
+            f"not a caption log ({error!r}).", where=path, fix="Restore the file from a copy."
+        ) from error
     operations: dict[int, list[Entry]] = {}
     for entry in entries:
         operations.setdefault(entry.batch, []).append(entry)
@@ -286,10 +310,23 @@ class LogWriter:
         entries = []
         for number, draft in enumerate(drafts, start=first):
             old = self.state.captions.get(draft.key)
-            entries.append(Entry(
-                number, now, kind, draft.author, draft.source, draft.key[0], draft.cluster_id,
-                draft.key[1], old.text if old else None, draft.text, first, len(drafts), target,
-            ))  # fmt: skip
+            entries.append(
+                Entry(
+                    number,
+                    now,
+                    kind,
+                    draft.author,
+                    draft.source,
+                    draft.key[0],
+                    draft.cluster_id,
+                    draft.key[1],
+                    old.text if old else None,
+                    draft.text,
+                    first,
+                    len(drafts),
+                    target,
+                )
+            )
         lines = [entry.to_json() for entry in entries]
         storage.append_json_lines(_log_path(self.project), lines, sync=True)
         self.state.apply(entries)
@@ -334,8 +371,11 @@ def writing(project: Project, timeout: float = 30.0) -> Iterator[LogWriter]:
             with FileLock(path.with_name(".lock")).acquire(timeout=timeout):
                 yield LogWriter(project)
         except Timeout:
-            raise ProjectError("another process is writing captions.", where=path.parent,
-                               fix="Try again in a moment.") from None  # fmt: skip
+            raise ProjectError(
+                "another process is writing captions.",
+                where=path.parent,
+                fix="Try again in a moment.",
+            ) from None
 
 
 def snapshot_path(project: Project) -> Path:
@@ -350,5 +390,8 @@ def _log_path(project: Project) -> Path:
 def changed_meanwhile(where: str, caption: Caption | None) -> CaptionConflict:
     """The error for a writer who did not see the caption that stands now."""
     now = f"now: “{caption.text}”, by {caption.author}" if caption else "now: none"
-    return CaptionConflict(f"the caption has been changed meanwhile ({now}).", where=where,
-                           fix="Look at the new text, then edit again.")  # fmt: skip
+    return CaptionConflict(
+        f"the caption has been changed meanwhile ({now}).",
+        where=where,
+        fix="Look at the new text, then edit again.",
+    )

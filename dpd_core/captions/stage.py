@@ -25,9 +25,12 @@ STAGE = "captions"
 
 
 def run(
-    project: Project, config: CaptionsConfig, emit: Emit = ignore, *,
+    project: Project,
+    config: CaptionsConfig,
+    emit: Emit = ignore,
+    *,
     captioner: tuple[str, Callable[[], Captioner]] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Write captions: for every prototype, or those in ``config.only`` and those without one.
 
     The images' captions are cached in ``captions/raw.json`` by captioner, image content and
@@ -61,9 +64,11 @@ def run(
     readable = {name: index.readable(name) for name in index.classes}
     for target in targets:
         if target.class_name not in readable:
-            raise ProjectError(f"there is no class {target.class_name!r} in the data set now.",
-                               where=project.path("prototypes", "prototypes.json"),
-                               fix="Run the stage 'prototypes' again.")  # fmt: skip
+            raise ProjectError(
+                f"there is no class {target.class_name!r} in the data set now.",
+                where=project.path("prototypes", "prototypes.json"),
+                fix="Run the stage 'prototypes' again.",
+            )
         template_caption(config.template, readable[target.class_name])
     wanted = _wanted(project, targets, config)
     shown = _images_to_caption(project, targets, config)
@@ -72,11 +77,16 @@ def run(
     if config.mode != "template":
         by_id = {record.id: record for record in index.images}
         records = [by_id[image_id] for ids in shown for image_id in ids if image_id in by_id]
-        words_of = ImageCaptions(project, config.captioner, config.max_words, emit, STAGE,
-                                 captioner=captioner)  # fmt: skip
+        words_of = ImageCaptions(
+            project, config.captioner, config.max_words, emit, STAGE, captioner=captioner
+        )
         shows = [Shown(one, readable[one.class_name] * config.name_class) for one in records]
-        ids = {image_id for target, ids in zip(targets, shown, strict=True)
-               if target.key in wanted for image_id in ids}  # fmt: skip
+        ids = {
+            image_id
+            for target, ids in zip(targets, shown, strict=True)
+            if target.key in wanted
+            for image_id in ids
+        }
         asked = [one for one in shows if one.record.id in ids]
         unreadable = words_of.add(asked, config.batch_size)
         raw = words_of.known(shows)
@@ -172,10 +182,12 @@ def _texts(
         return [
             compose(
                 describe(captions[0] if captions else "", target.class_name, readable).text,
-                target.class_name, readable, template=config.template,
+                target.class_name,
+                readable,
+                template=config.template,
             )
             for target, captions in zip(targets, words, strict=True)
-        ]  # fmt: skip
+        ]
     clusters: dict[str, list[list[str]]] = {}
     for target, captions in zip(targets, words, strict=True):
         clusters.setdefault(target.class_name, []).append(captions)
@@ -190,9 +202,13 @@ def _texts(
 
 
 def _write(
-    log: LogWriter, targets: list[Target], texts: list[str], config: CaptionsConfig,
-    readable: dict[str, str], wanted: dict[Key, int],
-) -> dict[str, int]:  # fmt: skip
+    log: LogWriter,
+    targets: list[Target],
+    texts: list[str],
+    config: CaptionsConfig,
+    readable: dict[str, str],
+    wanted: dict[Key, int],
+) -> dict[str, int]:
     drafts, kept = [], 0
     for target, text in zip(targets, texts, strict=True):
         if target.key not in wanted:
@@ -222,8 +238,14 @@ def _report(emit: Emit, kept: int, lost: list[tuple[str, str]], unreadable: Sequ
         emit(Log(STAGE, f"{kept} captions written by hand were kept"))
     if lost:
         names = ", ".join(image for _, image in lost[:5]) + (" ..." if len(lost) > 5 else "")
-        emit(Log(STAGE, f"{len(lost)} captions written by hand no longer apply, because their "
-                 f"images are not prototypes now: {names}", "warning"))  # fmt: skip
+        emit(
+            Log(
+                STAGE,
+                f"{len(lost)} captions written by hand no longer apply, because their "
+                f"images are not prototypes now: {names}",
+                "warning",
+            )
+        )
     if unreadable:
         emit(Log(STAGE, f"{len(unreadable)} images could not be read", "warning"))
 

@@ -62,11 +62,15 @@ def load_targets(project: Project) -> list[Target]:
     path = _existing(project, "prototypes.json")
     try:
         targets = [
-            Target(name, int(record["cluster_id"]), str(record.get("id") or record["image"]),
-                   dict(record))
+            Target(
+                name,
+                int(record["cluster_id"]),
+                str(record.get("id") or record["image"]),
+                dict(record),
+            )
             for name, records in storage.read_json(path, fix=_FIX).items()
             for record in records
-        ]  # fmt: skip
+        ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProjectError("not in the prototypes' format.", where=path, fix=_FIX) from error
     return sorted(targets, key=lambda target: (target.class_name, target.cluster_id))
@@ -98,11 +102,15 @@ def find_target(targets: list[Target], class_name: str, cluster_id: int) -> Targ
     clusters = {one.cluster_id: one for one in targets if one.class_name == class_name}
     if not clusters:
         known = ", ".join(dict.fromkeys(one.class_name for one in targets))
-        raise CaptionError("there is no such class.", where=class_name,
-                           fix=f"Classes with prototypes: {known}.")  # fmt: skip
+        raise CaptionError(
+            "there is no such class.", where=class_name, fix=f"Classes with prototypes: {known}."
+        )
     if cluster_id not in clusters:
-        raise CaptionError(f"there is no cluster {cluster_id}.", where=class_name,
-                           fix=f"Its clusters: {', '.join(map(str, clusters))}.")  # fmt: skip
+        raise CaptionError(
+            f"there is no cluster {cluster_id}.",
+            where=class_name,
+            fix=f"Its clusters: {', '.join(map(str, clusters))}.",
+        )
     return clusters[cluster_id]
 
 
@@ -141,16 +149,20 @@ def _member(name: str, entry: dict[str, Any]) -> Member:
     cluster = None if cluster is None or int(cluster) < 0 else int(cluster)
     distance = entry.get("distance")
     return Member(
-        name, str(entry["class"]), cluster, float("inf") if distance is None else float(distance),
+        name,
+        str(entry["class"]),
+        cluster,
+        float("inf") if distance is None else float(distance),
         bool(entry.get("outlier", False)),
-    )  # fmt: skip
+    )
 
 
 def _existing(project: Project, name: str) -> Path:
     path = project.path("prototypes", name)
     if not path.exists():
         raise StageMissing(
-            "there are no prototypes to caption yet.", where=project.root,
+            "there are no prototypes to caption yet.",
+            where=project.root,
             fix=f"Run `python -m dpd_core prototypes --project {project.root}` first.",
-        )  # fmt: skip
+        )
     return path

@@ -47,19 +47,22 @@ def checked_caption(text: str, *, where: str | None = None) -> str:
         raise CaptionError(f"got {text!r} for a caption.", where=where, fix="Give a text.")
     plain = " ".join(text.split())
     if not plain:
-        raise CaptionError("the caption is empty.", where=where,
-                           fix="Write what the image shows, or undo.")  # fmt: skip
+        raise CaptionError(
+            "the caption is empty.", where=where, fix="Write what the image shows, or undo."
+        )
     if len(plain) > MAX_CAPTION:
         raise CaptionError(
-            f"the caption has {len(plain):,} characters.", where=where,
+            f"the caption has {len(plain):,} characters.",
+            where=where,
             fix=f"Shorten it to at most {MAX_CAPTION:,}.",
-        )  # fmt: skip
+        )
     for char in plain:
         if unicodedata.category(char) in ("Cc", "Cs") or char in _REORDERING:
             raise CaptionError(
-                f"the caption holds the control character U+{ord(char):04X}.", where=where,
+                f"the caption holds the control character U+{ord(char):04X}.",
+                where=where,
                 fix="Remove it; typing the text anew is the surest way.",
-            )  # fmt: skip
+            )
     return plain
 
 
@@ -75,8 +78,11 @@ def template_caption(template: str, readable: str) -> str:
         CaptionError: the sentence is not an acceptable caption.
     """
     if "{class}" not in template:
-        raise ConfigError(f"got {template!r}.", where="captions.template",
-                          fix="Put {class} where the class name goes.")  # fmt: skip
+        raise ConfigError(
+            f"got {template!r}.",
+            where="captions.template",
+            fix="Put {class} where the class name goes.",
+        )
     return checked_caption(template.replace("{class}", readable), where="captions.template")
 
 

@@ -71,12 +71,16 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
     """
     if config.bands and (len(config.bands) != 3 or min(config.bands) < 1):
         raise ConfigError(
-            f"got {', '.join(map(str, config.bands))}.", where="dataset.bands",
+            f"got {', '.join(map(str, config.bands))}.",
+            where="dataset.bands",
             fix="Give three band numbers from 1, e.g. 4,3,2.",
-        )  # fmt: skip
+        )
     if config.validation and not config.test_fraction:
-        raise ConfigError("there is nothing to validate on.", where="dataset.test_fraction",
-                          fix="Give the share of the training images, like 0.25.")  # fmt: skip
+        raise ConfigError(
+            "there is nothing to validate on.",
+            where="dataset.test_fraction",
+            fix="Give the share of the training images, like 0.25.",
+        )
     found = sources.find(project, config, emit)
     test = sources.find_test(project, config, emit) if config.test_data else None
     items = _joined(found, test)
@@ -121,15 +125,17 @@ def _joined(found: Found, test: Found | None) -> list[Item]:
         if any(item.side == "test" for item in items):
             raise DatasetError(
                 "the data has a test folder of its own, and test data was given as well.",
-                where=found.data, fix="Give only its train folder as data, or no test data.",
-            )  # fmt: skip
+                where=found.data,
+                fix="Give only its train folder as data, or no test data.",
+            )
         items = [replace(item, side="train") for item in items] + test.items
     repeated = [name for name, count in Counter(item.id for item in items).items() if count > 1]
     if repeated:
         raise DatasetError(
-            "two images would have the same name in the project.", where=repeated[0],
+            "two images would have the same name in the project.",
+            where=repeated[0],
             fix="Rename one of them.",
-        )  # fmt: skip
+        )
     return items
 
 
@@ -144,9 +150,10 @@ def _choose_classes(items: Sequence[Item], config: DatasetConfig) -> list[Item]:
     unknown = sorted(set(config.classes) - set(available))
     if unknown:
         raise DatasetError(
-            f"there is no class {', '.join(unknown)}.", where="dataset.classes",
+            f"there is no class {', '.join(unknown)}.",
+            where="dataset.classes",
             fix=f"Available: {', '.join(available)}.",
-        )  # fmt: skip
+        )
     wanted = sorted(set(config.classes)) or available
     spellings: dict[str, str] = {}
     for name in wanted:
@@ -154,14 +161,16 @@ def _choose_classes(items: Sequence[Item], config: DatasetConfig) -> list[Item]:
         if plain in spellings:
             raise DatasetError(
                 f"the classes '{spellings[plain]}' and '{name}' differ only in spelling.",
-                where=config.data, fix="Merge the two folders, or rename one.",
-            )  # fmt: skip
+                where=config.data,
+                fix="Merge the two folders, or rename one.",
+            )
         spellings[plain] = name
     if len(wanted) < 2:
         raise DatasetError(
-            f"only one class was found: {wanted[0]}.", where=config.data or "demo",
+            f"only one class was found: {wanted[0]}.",
+            where=config.data or "demo",
             fix="At least two are needed, each in a folder of its own.",
-        )  # fmt: skip
+        )
     chosen = set(wanted)
     return [item for item in items if item.class_name in chosen]
 
@@ -201,8 +210,9 @@ def _select(
     sides = splits.divide(kept, seed=seed, fraction=config.test_fraction)
     if config.validation:
         kept = [replace(entry, side=None) for entry in kept if sides[entry.id] == "train"]
-        sides = splits.divide(kept, seed=derive_seed(seed, "validation"),
-                              fraction=config.test_fraction)  # fmt: skip
+        sides = splits.divide(
+            kept, seed=derive_seed(seed, "validation"), fraction=config.test_fraction
+        )
     classes = sorted({item.class_name for item in chosen})
     given = any(item.side is not None for item in chosen)
     faults = splits.too_small(classes, sides, kept, tested=given or config.test_fraction > 0)
@@ -210,15 +220,18 @@ def _select(
         listed = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
         reasons = "".join(f" {entry.file}: {entry.reason}" for entry in refused[:3])
         raise DatasetError(
-            f"some classes have too few images ({listed}).{reasons}", where=config.data or "demo",
+            f"some classes have too few images ({listed}).{reasons}",
+            where=config.data or "demo",
             fix="Add images, choose other classes with --classes, or, if only test images are "
             "missing, give them with --test-data.",
-        )  # fmt: skip
+        )
     return _Selection(
         images=[image for image in usable if image.item.id in sides],
-        sides=sides, refused=refused, duplicates=splits.duplicates(kept),
+        sides=sides,
+        refused=refused,
+        duplicates=splits.duplicates(kept),
         left_out=len(entries) - len(kept),
-    )  # fmt: skip
+    )
 
 
 def _write(
@@ -229,29 +242,39 @@ def _write(
         from_test = test is not None and item.side == "test"
         base = (test if test is not None and from_test else found).root or project.root
         entry = {
-            "id": item.id, "class": item.class_name, "split": chosen.sides[item.id],
-            "file": item.path.relative_to(base).as_posix(), "sha256": checked.sha256,
-            "width": checked.width, "height": checked.height,
-        }  # fmt: skip
+            "id": item.id,
+            "class": item.class_name,
+            "split": chosen.sides[item.id],
+            "file": item.path.relative_to(base).as_posix(),
+            "sha256": checked.sha256,
+            "width": checked.width,
+            "height": checked.height,
+        }
         return entry if item.caption is None else {**entry, "caption": item.caption}
 
-    counts = Counter((image.item.class_name, chosen.sides[image.item.id])
-                     for image in chosen.images)  # fmt: skip
+    counts = Counter(
+        (image.item.class_name, chosen.sides[image.item.id]) for image in chosen.images
+    )
     names = readable_names(sorted({name for name, _ in counts}))
     write_index(
         project,
         source={
-            "kind": found.kind, "data": found.data, "licence": found.licence,
-            "root": _text(found.root), "bands": list(config.bands),
-            "test_data": config.test_data, "test_root": _text(test.root) if test else None,
+            "kind": found.kind,
+            "data": found.data,
+            "licence": found.licence,
+            "root": _text(found.root),
+            "bands": list(config.bands),
+            "test_data": config.test_data,
+            "test_root": _text(test.root) if test else None,
         },
         classes={
             name: ClassInfo(readable, counts[name, "train"], counts[name, "test"])
             for name, readable in names.items()
         },
         images=[record(image) for image in chosen.images],
-        refused=chosen.refused, duplicates=chosen.duplicates,
-    )  # fmt: skip
+        refused=chosen.refused,
+        duplicates=chosen.duplicates,
+    )
 
 
 def _text(path: Path | None) -> str | None:
@@ -260,8 +283,10 @@ def _text(path: Path | None) -> str | None:
 
 def _result(found: Found, chosen: _Selection, *, left_out: int) -> dict[str, Any]:
     sides = Counter(chosen.sides.values())
-    content = sorted((image.item.id, image.checked.sha256, chosen.sides[image.item.id])
-                     for image in chosen.images)  # fmt: skip
+    content = sorted(
+        (image.item.id, image.checked.sha256, chosen.sides[image.item.id])
+        for image in chosen.images
+    )
     return {
         "source": found.kind,
         "classes": len({image.item.class_name for image in chosen.images}),
@@ -280,8 +305,13 @@ def _report(chosen: _Selection, emit: Emit) -> None:
         emit(Log("dataset", f"{len(chosen.refused)} files are not used. {first}", "warning"))
     if chosen.duplicates:
         copies = sum(len(group) - 1 for group in chosen.duplicates)
-        emit(Log("dataset", f"{copies} images are exact copies of others; copies are never "
-                 "on both sides of the split."))  # fmt: skip
+        emit(
+            Log(
+                "dataset",
+                f"{copies} images are exact copies of others; copies are never "
+                "on both sides of the split.",
+            )
+        )
 
 
 def _remove_other_copies(project: Project, used: Sequence[Found | None]) -> None:

@@ -145,8 +145,14 @@ class _Writer:
                     if self.total > MAX_TOTAL_BYTES:
                         raise self._too_large(f"more than {MAX_TOTAL_BYTES / 2**30:g} GiB")
                     file.write(block)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError,
-                NotImplementedError) as error:  # fmt: skip
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            lzma.LZMAError,
+            EOFError,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
             path.unlink(missing_ok=True)
             return f"damaged in the archive ({error})."
         except FileExistsError:
@@ -155,9 +161,10 @@ class _Writer:
 
     def _too_large(self, what: str) -> DatasetError:
         return DatasetError(
-            f"the archive unpacks to {what}.", where=self.archive,
+            f"the archive unpacks to {what}.",
+            where=self.archive,
             fix="Unpack it yourself if you trust it, and give the folder.",
-        )  # fmt: skip
+        )
 
 
 def _kind(archive: Path) -> str:
@@ -168,15 +175,17 @@ def _kind(archive: Path) -> str:
             return "tar"
     except OSError as error:
         raise DatasetError(
-            f"cannot be read ({error.strerror}).", where=archive,
+            f"cannot be read ({error.strerror}).",
+            where=archive,
             fix="Check its permissions, or copy it elsewhere.",
-        ) from error  # fmt: skip
+        ) from error
     except _DAMAGE:
         pass
     raise DatasetError(
-        "this file is no zip or tar archive.", where=archive,
+        "this file is no zip or tar archive.",
+        where=archive,
         fix="Give a folder, a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive, or a Hub id.",
-    )  # fmt: skip
+    )
 
 
 def _members(archive: Path, kind: str) -> Generator[_Member]:
@@ -196,9 +205,12 @@ def _zip_members(archive: Path) -> Generator[_Member]:
             elif info.flag_bits & 1:
                 fault = "it is encrypted."
             yield _Member(
-                info.filename, info.file_size, info.compress_size, fault,
+                info.filename,
+                info.file_size,
+                info.compress_size,
+                fault,
                 lambda info=info: file.open(info),
-            )  # fmt: skip
+            )
 
 
 def _tar_members(archive: Path) -> Generator[_Member]:

@@ -33,9 +33,10 @@ def write_scenes(project: Project, config: DatasetConfig, emit: Emit) -> Found:
     unknown = sorted(set(config.classes) - set(SCENE_CLASSES))
     if unknown:
         raise DatasetError(
-            f"there are no demo scenes of {', '.join(unknown)}.", where="dataset.classes",
+            f"there are no demo scenes of {', '.join(unknown)}.",
+            where="dataset.classes",
             fix=f"Known classes: {', '.join(SCENE_CLASSES)}.",
-        )  # fmt: skip
+        )
     size = project.config.image_size or DEFAULT_SIZE
     folder = project.path("dataset", "demo")
     classes = [name for name in SCENE_CLASSES if not config.classes or name in config.classes]
@@ -48,9 +49,7 @@ def write_scenes(project: Project, config: DatasetConfig, emit: Emit) -> Found:
             caption = _write_scene(path, class_name, seed, size)
             items.append(Item(class_name, path.name, path, caption=caption))
             meter.advance()
-    return Found(
-        kind="demo", data="demo", root=None, items=items, licence="cc0-1.0", copy=folder
-    )  # fmt: skip
+    return Found(kind="demo", data="demo", root=None, items=items, licence="cc0-1.0", copy=folder)
 
 
 def _write_scene(path: Path, class_name: str, seed: int, size: int) -> str:

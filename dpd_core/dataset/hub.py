@@ -44,17 +44,28 @@ PRESETS: dict[str, Preset] = {
 }
 """Short name → Hub data set. The licences are those the authors state; ``None``: none."""
 
-_ALIASES = {"ucm": "ucmerced", "nwpu": "nwpuresisc45", "resisc45": "nwpuresisc45",
-            "eurosatrgb": "eurosat", "ucmercedlanduse": "ucmerced"}  # fmt: skip
+_ALIASES = {
+    "ucm": "ucmerced",
+    "nwpu": "nwpuresisc45",
+    "resisc45": "nwpuresisc45",
+    "eurosatrgb": "eurosat",
+    "ucmercedlanduse": "ucmerced",
+}
 
 _REPORT = "rows.json"
 
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "cls", "target", "scene")
 
 _SIGNATURES = (
-    (b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"II*\0", ".tif"), (b"MM\0*", ".tif"),
-    (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"RIFF", ".webp"), (b"\0\0\0\x0cjP", ".jp2"),
-)  # fmt: skip
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"\x89PNG", ".png"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"RIFF", ".webp"),
+    (b"\0\0\0\x0cjP", ".jp2"),
+)
 
 
 def preset(name: str) -> Preset | None:
@@ -82,9 +93,10 @@ def load(project: Project, name: str, *, emit: Emit) -> Found:
             # Network, authentication, parsing: a dozen libraries' errors end here.
             raise DatasetError(
                 f"the data set '{hub_id}' cannot be had from the Hub: {_first_line(error)}",
-                where=name, fix="Check the id and the network, or give a local folder or archive "
+                where=name,
+                fix="Check the id and the network, or give a local folder or archive "
                 "(there is no local one of this name).",
-            ) from error  # fmt: skip
+            ) from error
         target = project.path("dataset", "hub", storage.digest(hub_id, _origin(tables)))
         if not (target / _REPORT).exists():
             _write(target, tables, data=name, emit=emit, downloads=_download_folders())
@@ -115,9 +127,10 @@ def load_parquet(project: Project, files: Sequence[Path], *, data: str, emit: Em
                 tables = library.load_dataset("parquet", data_files=parts, cache_dir=copy)
             except Exception as error:
                 raise DatasetError(
-                    f"the Parquet files cannot be read: {_first_line(error)}", where=data,
+                    f"the Parquet files cannot be read: {_first_line(error)}",
+                    where=data,
                     fix="Write them with the datasets library, images inside.",
-                ) from error  # fmt: skip
+                ) from error
             _write(target, tables, data=data, emit=emit, downloads=())
     return _found(target, data=data, licence=None)
 
@@ -141,9 +154,13 @@ def _write(
         for name, table in tables.items():
             for _ in meter.over(writer.rows(name, table, data)):
                 pass
-        storage.write_json(folder / _REPORT, {
-            "items": writer.items, "refused": [asdict(entry) for entry in writer.refused],
-        })  # fmt: skip
+        storage.write_json(
+            folder / _REPORT,
+            {
+                "items": writer.items,
+                "refused": [asdict(entry) for entry in writer.refused],
+            },
+        )
 
 
 def _found(target: Path, *, data: str, licence: str | None) -> Found:
@@ -151,13 +168,17 @@ def _found(target: Path, *, data: str, licence: str | None) -> Found:
     if not rows["items"]:
         raise DatasetError("the data set has no labelled images.", where=data)
     return Found(
-        kind="hub", data=data, root=None, licence=licence, copy=target,
+        kind="hub",
+        data=data,
+        root=None,
+        licence=licence,
+        copy=target,
         items=[
             Item(entry["class"], entry["name"], target / entry["file"], entry["side"])
             for entry in rows["items"]
         ],
         refused=[Refusal(**entry) for entry in rows["refused"]],
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -205,10 +226,14 @@ class _Writer:
             shutil.copyfile(path, file)
         else:
             file.write_bytes(content)
-        self.items.append({
-            "class": class_name, "name": name, "side": self.sides[split],
-            "file": file.relative_to(self.folder).as_posix(),
-        })  # fmt: skip
+        self.items.append(
+            {
+                "class": class_name,
+                "name": name,
+                "side": self.sides[split],
+                "file": file.relative_to(self.folder).as_posix(),
+            }
+        )
         return None
 
     def _path_fault(self, path: str) -> str | None:
@@ -251,15 +276,17 @@ def _columns(table: datasets.Dataset, data: str) -> _Columns:
         name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)
     ]
     labels += [
-        name for name in _LABEL_COLUMNS
+        name
+        for name in _LABEL_COLUMNS
         if name in features and getattr(features[name], "dtype", "") in ("string", "int64", "int32")
-    ]  # fmt: skip
+    ]
     if not images or not labels:
         missing = "image" if not images else "class"
         raise DatasetError(
             f"the data set has no {missing} column; its columns are {', '.join(features)}.",
-            where=data, fix=f"One column with images and one named {_LABEL_COLUMNS[0]} are needed.",
-        )  # fmt: skip
+            where=data,
+            fix=f"One column with images and one named {_LABEL_COLUMNS[0]} are needed.",
+        )
     feature = features[labels[0]]
     names = list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
     return _Columns(images[0], labels[0], names)

@@ -123,9 +123,8 @@ class DatasetIndex:
     def unknown_labels(self, labels: Mapping[str, str]) -> dict[str, str]:
         """The corrections that do not apply: the image or the class is not in the data set now."""
         return {
-            i: name for i, name in labels.items()
-            if i not in self.by_id or name not in self.classes
-        }  # fmt: skip
+            i: name for i, name in labels.items() if i not in self.by_id or name not in self.classes
+        }
 
 
 def write_index(
@@ -168,9 +167,10 @@ def load_index(project: Project, *, corrected: bool = True) -> DatasetIndex:
         status = path.stat()
     except OSError:
         raise StageMissing(
-            "the stage 'dataset' has not been run yet.", where=project.root,
+            "the stage 'dataset' has not been run yet.",
+            where=project.root,
             fix=f"Run `python -m dpd_core dataset --project {project.root} --data FOLDER` first.",
-        ) from None  # fmt: skip
+        ) from None
     index = _load(project.root, status.st_mtime_ns, status.st_ino)
     _check_roots(index, project)
     if corrected:
@@ -201,13 +201,18 @@ def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
             raise TypeError("bands are not numbers")
         images = [
             ImageRecord(
-                id=image["id"], class_name=image["class"], split=image["split"],
+                id=image["id"],
+                class_name=image["class"],
+                split=image["split"],
                 path=(test_base if image["split"] == "test" else base) / image["file"],
-                sha256=image["sha256"], width=image["width"], height=image["height"],
-                caption=image.get("caption"), bands=bands,
+                sha256=image["sha256"],
+                width=image["width"],
+                height=image["height"],
+                caption=image.get("caption"),
+                bands=bands,
             )
             for image in content["images"]
-        ]  # fmt: skip
+        ]
         refused = [Refusal(**entry) for entry in content["refused"]]
         return DatasetIndex(classes, images, refused, content["duplicates"], source)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -235,10 +240,11 @@ def _check_roots(index: DatasetIndex, project: Project) -> None:
         folder = index.source[key]
         if folder and not _is_folder(folder):
             raise DatasetError(
-                "the folder of the images is gone.", where=folder,
+                "the folder of the images is gone.",
+                where=folder,
                 fix="Move it back, or run `python -m dpd_core dataset --project "
                 f"{project.root} {setting} FOLDER` with its new place.",
-            )  # fmt: skip
+            )
 
 
 def _is_folder(text: str) -> bool:
@@ -263,9 +269,10 @@ def rename_class(project: Project, class_name: str, readable: str) -> None:
     text = " ".join(readable.split())
     if len(text) > _LONGEST_NAME or not text.isprintable():
         raise DatasetError(
-            "this is no name for a class.", where=class_name,
+            "this is no name for a class.",
+            where=class_name,
             fix=f"Use at most {_LONGEST_NAME} ordinary characters.",
-        )  # fmt: skip
+        )
     path = _names_path(project)
     with storage.writable(path), FileLock(path.with_name(".names.lock")):
         names = _names(project)

@@ -94,15 +94,17 @@ def open_record(record: ImageRecord) -> Image.Image:
         data = images.read_file(record.path)
         if hashlib.sha256(data).hexdigest() != record.sha256:
             raise DatasetError(
-                "the image has changed since it was indexed.", where=record.path,
+                "the image has changed since it was indexed.",
+                where=record.path,
                 fix="Run the stage 'dataset' again.",
-            )  # fmt: skip
+            )
         return images.open_rgb(data, bands=record.bands)
     except ImageRefused as refused:
         raise DatasetError(
-            f"the image cannot be read any more: {refused.what}", where=record.path,
+            f"the image cannot be read any more: {refused.what}",
+            where=record.path,
             fix="Put it back, or run the stage 'dataset' again.",
-        ) from refused  # fmt: skip
+        ) from refused
 
 
 def _square(record: ImageRecord, size: int) -> np.ndarray:

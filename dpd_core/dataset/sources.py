@@ -71,8 +71,9 @@ def _find_data(project: Project, data: str, emit: Emit) -> Found:
         path = Path(data).expanduser()
         exists, is_folder = path.exists(), path.is_dir()
     except (OSError, RuntimeError) as error:  # a name too long, a forbidden folder, no such home
-        raise DatasetError(f"cannot be read ({error}).", where=data,
-                           fix="Check the name and the permissions.") from error  # fmt: skip
+        raise DatasetError(
+            f"cannot be read ({error}).", where=data, fix="Check the name and the permissions."
+        ) from error
     if is_folder:
         return scan_folder(path.resolve(), data=data, project=project, emit=emit)
     if exists:
@@ -87,9 +88,10 @@ def _find_data(project: Project, data: str, emit: Emit) -> Found:
     if preset is not None or _HUB_ID.match(data):
         return hub.load(project, data, emit=emit)
     raise DatasetError(
-        "there is no such folder or archive.", where=data,
+        "there is no such folder or archive.",
+        where=data,
         fix=f"Check the path, or use a Hub id (owner/name) or one of {', '.join(hub.PRESETS)}.",
-    )  # fmt: skip
+    )
 
 
 def scan_folder(root: Path, *, data: str, project: Project, emit: Emit) -> Found:

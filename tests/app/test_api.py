@@ -34,8 +34,9 @@ def app(tmp_path_factory):
     """A server on one's own machine, with a project that has a set and a report."""
     folder = tmp_path_factory.mktemp("api")
     project = make_project(folder)
-    storage.write_json(project.path("reports", "dpd-1.json"),
-                       make_report(classes=("desert", "forest", "river")))  # fmt: skip
+    storage.write_json(
+        project.path("reports", "dpd-1.json"), make_report(classes=("desert", "forest", "river"))
+    )
     running = serve(folder / "home")
     shutil.copytree(project.root, running.project("small"))
     running.start(300)
@@ -92,8 +93,13 @@ def test_reading_a_project(client, app):
 def test_captions_are_read_and_written(client):
     before = client.predict("small", api_name="/list_prototypes")
     assert [row["caption"] for row in before] == [None] * 6
-    made = client.predict(project="small", class_name="river", cluster=1, text="A <b>wide</b> bend",
-                          api_name="/set_caption")  # fmt: skip
+    made = client.predict(
+        project="small",
+        class_name="river",
+        cluster=1,
+        text="A <b>wide</b> bend",
+        api_name="/set_caption",
+    )
     assert made == {"text": "A <b>wide</b> bend", "author": "human", "version": 1}
     after = client.predict("small", api_name="/list_prototypes")
     assert [row["caption"] for row in after if row["caption"]] == ["A <b>wide</b> bend"]
@@ -135,8 +141,9 @@ def test_strangers_see_only_their_own(tmp_path):
                 client.predict(token, api_name="/list_projects")
         for settings in ({"data": "/etc"}, {"test_data": "../other"}):
             with pytest.raises(Exception, match="server"):
-                client.predict("secret plans", "dataset", settings, visitor=mine,
-                               api_name="/start_stage")  # fmt: skip
+                client.predict(
+                    "secret plans", "dataset", settings, visitor=mine, api_name="/start_stage"
+                )
     finally:
         app.stop()
 
@@ -149,8 +156,10 @@ def test_the_example_of_the_documentation_runs(app):
     assert names["export"]["size"] > 1000
     with urllib.request.urlopen(app.url + names["export"]["link"]) as answer:
         assert answer.read(2) == b"PK"
-    captions = {(row["class"], row["cluster"]): row["caption"] for row in
-                names["studio"].predict("from python", api_name="/list_prototypes")}  # fmt: skip
+    captions = {
+        (row["class"], row["cluster"]): row["caption"]
+        for row in names["studio"].predict("from python", api_name="/list_prototypes")
+    }
     assert captions["beach", 0] == "A wide beach with white surf"
 
 

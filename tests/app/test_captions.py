@@ -40,10 +40,13 @@ def link(image_id: str) -> str:
 def test_warnings_say_what_is_empty_doubled_or_does_not_name_its_class(project: Project) -> None:
     warnings = {one.place: one.warnings for one in service.load_items(project)}
     assert warnings == {
-        ("airplane", 0): (DUPLICATE,), ("airplane", 1): (DUPLICATE,),
-        ("golfcourse", 0): (UNNAMED,), ("golfcourse", 1): (),
-        ("harbor", 0): (), ("harbor", 1): (EMPTY,),
-    }  # fmt: skip
+        ("airplane", 0): (DUPLICATE,),
+        ("airplane", 1): (DUPLICATE,),
+        ("golfcourse", 0): (UNNAMED,),
+        ("golfcourse", 1): (),
+        ("harbor", 0): (),
+        ("harbor", 1): (EMPTY,),
+    }
 
 
 @pytest.mark.parametrize(
@@ -74,8 +77,13 @@ def test_saving_what_was_not_seen_is_refused(project: Project) -> None:
     assert service.save(project, ["harbor", 0], "A harbor", 1).version == 2
     with pytest.raises(CaptionConflict):
         service.save(project, ["harbor", 0], "Another harbor", 1)
-    for place, text, version in ((["sea", 0], "A", 0), (["harbor", 9], "A", 0), (None, "A", 0),
-                                 (["harbor", 0], "A", "2"), (["harbor", 0], None, 2)):  # fmt: skip
+    for place, text, version in (
+        (["sea", 0], "A", 0),
+        (["harbor", 9], "A", 0),
+        (None, "A", 0),
+        (["harbor", 0], "A", "2"),
+        (["harbor", 0], None, 2),
+    ):
         with pytest.raises(CaptionError):
             service.save(project, place, text, version)
     assert history(project, "harbor", 0)[-1].after == "A harbor"
@@ -136,21 +144,39 @@ def test_the_newest_try_out_of_a_prototype_is_found(project: Project, tmp_path: 
     for number, place in enumerate((("harbor", 0), ("harbor", 0), ("harbor", 1))):
         folder = project.path("jobs", f"2026010{number}-preview-ab")
         config = service.trial(project, place, f"text {number}", "template")
-        storage.write_json(folder / "config.json", {
-            "stage": "preview", "settings": config.to_dict(), "command": "",
-        })  # fmt: skip
+        storage.write_json(
+            folder / "config.json",
+            {
+                "stage": "preview",
+                "settings": config.to_dict(),
+                "command": "",
+            },
+        )
         files = [f"previews/{number}/0.png"]
-        storage.write_json(folder / "state.json", {
-            "status": "done", "pid": 1, "process_started": 0.0,
-            "result": {"prompts": [{"text": "old", "files": files},
-                                   {"text": f"text {number}", "files": files}],
-                       "adapter": "", "prototype": "", "strategy": "template", "folder": ""},
-        })  # fmt: skip
+        storage.write_json(
+            folder / "state.json",
+            {
+                "status": "done",
+                "pid": 1,
+                "process_started": 0.0,
+                "result": {
+                    "prompts": [
+                        {"text": "old", "files": files},
+                        {"text": f"text {number}", "files": files},
+                    ],
+                    "adapter": "",
+                    "prototype": "",
+                    "strategy": "template",
+                    "folder": "",
+                },
+            },
+        )
     found = service.last_trial(project, desk, ("harbor", 0))
     view = views.trial(found, link)
     assert [(row["title"], row["text"]) for row in view["rows"]] == [
-        ("Before", "old"), ("After", "text 1"),
-    ]  # fmt: skip
+        ("Before", "old"),
+        ("After", "text 1"),
+    ]
     assert view["rows"][1]["images"] == ["/link/previews/1/0.png"]
 
 
@@ -200,16 +226,20 @@ def test_buttons_say_what_they_will_change(project: Project) -> None:
     assert views.replace_label([], 0) == "Nothing to replace"
     find_replace(project, "white", "red", apply=True)
     assert views.step_labels(replay(project)) == (
-        "Undo: replace 'white' by 'red' (2 captions)", "",
-    )  # fmt: skip
+        "Undo: replace 'white' by 'red' (2 captions)",
+        "",
+    )
     undo(project)
     undone = views.step_labels(replay(project))
     assert undone == ("Undo: edit (harbor 0)", "Redo: replace 'white' by 'red' (2 captions)")
     redo(project)
     history_rows = views.details(history(project, "airplane", 0), [], link)["history"]
     assert [row["what"] for row in history_rows] == [
-        "done again", "undone", "replace 'white' by 'red'", "",
-    ]  # fmt: skip
+        "done again",
+        "undone",
+        "replace 'white' by 'red'",
+        "",
+    ]
     assert [row["restorable"] for row in history_rows] == [False, True, True, True]
 
 

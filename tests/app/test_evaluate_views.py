@@ -23,8 +23,10 @@ def test_a_clear_win_and_the_upper_bound():
     rows = texts(make_report())
     assert rows[0][0] == "good"
     assert "beats 6 random real images (55.0 % against 42.0 %) by 13.0 points" in rows[0][1]
-    assert rows[1] == ("note", "All 90 real images reach 80.0 %; the 6 distilled ones 55.0 %, "
-                               "69% of that.")  # fmt: skip
+    assert rows[1] == (
+        "note",
+        "All 90 real images reach 80.0 %; the 6 distilled ones 55.0 %, 69% of that.",
+    )
 
 
 def test_a_loss_is_called_a_loss():
@@ -88,8 +90,11 @@ def test_soft_labels_have_bars_of_their_own():
     report = make_report()
     value = views.accuracy_chart([{**report, "accuracy_soft": report["accuracy"]}])
     labels = [row["label"] for row in value["rows"]]
-    assert labels[3:] == ["dpd-1 (distilled), soft labels", "random real images, soft labels",
-                          "all real images, soft labels"]  # fmt: skip
+    assert labels[3:] == [
+        "dpd-1 (distilled), soft labels",
+        "random real images, soft labels",
+        "all real images, soft labels",
+    ]
 
 
 def test_baselines_are_named_in_few_words():
@@ -106,12 +111,22 @@ def test_bars_stay_on_the_axis():
 
 def test_reports_side_by_side_share_equal_baselines():
     first = make_report()
-    second = make_report("plain-1", {**{"plain-1": (0.2, 0.2, 0.3)},
-                                     "random": first["accuracy"]["random"]["runs"],
-                                     "full": (0.7, 0.7, 0.71)})  # fmt: skip
+    second = make_report(
+        "plain-1",
+        {
+            **{"plain-1": (0.2, 0.2, 0.3)},
+            "random": first["accuracy"]["random"]["runs"],
+            "full": (0.7, 0.7, 0.71),
+        },
+    )
     labels = [row["label"] for row in views.accuracy_chart([first, second])["rows"]]
-    assert labels == ["dpd-1 (distilled)", "plain-1 (distilled)", "random real images",
-                      "all real images", "all real images, beside plain-1"]  # fmt: skip
+    assert labels == [
+        "dpd-1 (distilled)",
+        "plain-1 (distilled)",
+        "random real images",
+        "all real images",
+        "all real images, beside plain-1",
+    ]
     columns = views.per_class([first, second], str)["columns"]
     assert columns == ["class", "dpd-1", "plain-1", "random", "full", "full (plain-1)"]
 
@@ -128,8 +143,12 @@ def test_the_confusion_matrix_has_words_for_every_count():
     cells = value["rows"][0]["cells"]
     # Three seeds of ten images, 55 % of them right.
     assert cells[0]["text"] == "BEACH: 16 of 30 recognised"
-    assert cells[1] == {"share": 35.0, "kind": "wrong", "shown": "47",
-                        "text": "BEACH: 14 of 30 taken for FOREST"}  # fmt: skip
+    assert cells[1] == {
+        "share": 35.0,
+        "kind": "wrong",
+        "shown": "47",
+        "text": "BEACH: 14 of 30 taken for FOREST",
+    }
     assert cells[2]["shown"] == cells[2]["text"] == ""
 
 
@@ -165,10 +184,13 @@ def test_the_privacy_sentence_follows_the_numbers(similarities, tone):
 
 def pair_page(report, page):
     return privacy.pairs(
-        report, page, readable=str.upper, image=lambda name, slot: f"/image/{name}/{slot}",
+        report,
+        page,
+        readable=str.upper,
+        image=lambda name, slot: f"/image/{name}/{slot}",
         thumbnail=lambda image_id: f"/thumb/{image_id}",
         prototype=lambda name, slot: f"{name}/00.png",
-    )["pairs"]  # fmt: skip
+    )["pairs"]
 
 
 def test_pairs_come_most_similar_first_and_in_pages():
@@ -178,11 +200,15 @@ def test_pairs_come_most_similar_first_and_in_pages():
     assert (len(first), len(second)) == (privacy.PER_PAGE, 3)
     assert pair_page(report, 99) == second
     assert first[0] == {
-        "image": "/image/beach/0", "nearest": "/thumb/beach/00.png",
-        "nearest_alt": "training image beach/00.png", "nearest_label": "its own prototype",
-        "name": "BEACH, image 1", "similarity": "0.600", "kind": "near",
+        "image": "/image/beach/0",
+        "nearest": "/thumb/beach/00.png",
+        "nearest_alt": "training image beach/00.png",
+        "nearest_label": "its own prototype",
+        "name": "BEACH, image 1",
+        "similarity": "0.600",
+        "kind": "near",
         "note": "nearer than 95 % of real images",
-    }  # fmt: skip
+    }
     assert second[-1]["kind"] == ""
     assert second[-1]["nearest_label"] == "nearest real"
 

@@ -40,8 +40,9 @@ def lay_out(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 def ask(project: Project, action: str, *ids: str, class_name: str = "") -> curation.Decision:
     data = views.columns(project)
     rows = [data["ids"].index(image_id) for image_id in ids]
-    return services.decide(project, {"action": action, "rows": rows, "key": data["key"],
-                                     "class_name": class_name})  # fmt: skip
+    return services.decide(
+        project, {"action": action, "rows": rows, "key": data["key"], "class_name": class_name}
+    )
 
 
 # ---- the map's columns ---------------------------------------------------------------------

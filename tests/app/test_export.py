@@ -29,9 +29,17 @@ def project(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1 KB"), (12_300, "12 KB"), (999_600, "1.0 MB"),
-     (3_440_000, "3.4 MB"), (52_000_000, "52 MB"), (7_300_000_000, "7.3 GB")],
-)  # fmt: skip
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 KB"),
+        (12_300, "12 KB"),
+        (999_600, "1.0 MB"),
+        (3_440_000, "3.4 MB"),
+        (52_000_000, "52 MB"),
+        (7_300_000_000, "7.3 GB"),
+    ],
+)
 def test_sizes_are_for_people(count, text):
     assert views.size(count) == text
 
@@ -178,8 +186,11 @@ def test_a_push_uses_the_token_and_leaves_it_nowhere(tmp_path, monkeypatch):
         assert job.status == "done", job.error
         assert hub.repositories == {"me/tiny": True}
         folder = project.path("export", "dpd-1")
-        written = {path.relative_to(folder).as_posix(): path.read_bytes()
-                   for path in folder.rglob("*") if path.is_file()}  # fmt: skip
+        written = {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
         assert hub.files.items() >= written.items()
         assert service.pushed_to(project) == "me/tiny"
         assert TOKEN not in job.command

@@ -49,15 +49,27 @@ def image_bytes(colour: tuple[int, int, int] = (20, 90, 40)) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("stage", "name", "value"), [
-    ("dataset", "data", "/etc"), ("dataset", "data", "~/pictures"), ("dataset", "data", "../x"),
-    ("dataset", "data", "assets/base"), ("dataset", "data", "."), ("dataset", "data", "a/../b"),
-    ("dataset", "test_data", "/etc"), ("dataset", "test_data", "owner/name"),
-    ("prototypes", "file", "/etc/passwd"), ("prototypes", "file", "prototypes.json"),
-    ("captions", "captioner", "/srv/model"), ("captions", "captioner", "assets/captioner"),
-    ("evaluate", "student", "/srv/model"), ("export", "output", "/tmp/out"),
-    ("export", "output", "out"), ("export", "push", "owner/name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [
+        ("dataset", "data", "/etc"),
+        ("dataset", "data", "~/pictures"),
+        ("dataset", "data", "../x"),
+        ("dataset", "data", "assets/base"),
+        ("dataset", "data", "."),
+        ("dataset", "data", "a/../b"),
+        ("dataset", "test_data", "/etc"),
+        ("dataset", "test_data", "owner/name"),
+        ("prototypes", "file", "/etc/passwd"),
+        ("prototypes", "file", "prototypes.json"),
+        ("captions", "captioner", "/srv/model"),
+        ("captions", "captioner", "assets/captioner"),
+        ("evaluate", "student", "/srv/model"),
+        ("export", "output", "/tmp/out"),
+        ("export", "output", "out"),
+        ("export", "push", "owner/name"),
+    ],
+)
 def test_a_stranger_cannot_name_a_path_of_the_server(
     hosted: Settings, stage: str, name: str, value: str
 ) -> None:
@@ -78,9 +90,11 @@ def test_every_setting_that_names_a_path_is_looked_at() -> None:
     for stage, config in CONFIGS.items():
         if stage == "benchmark":
             continue  # not started from the page at all: see the next test
-        fields = {name for name, field in config.__dataclass_fields__.items()
-                  if field.type == "str" and any(word in field.metadata["help"].lower()
-                                                 for word in words)}  # fmt: skip
+        fields = {
+            name
+            for name, field in config.__dataclass_fields__.items()
+            if field.type == "str" and any(word in field.metadata["help"].lower() for word in words)
+        }
         fields -= {"push", "licence"}
         assert fields <= set(_PATHS[stage]), stage
 
@@ -104,8 +118,11 @@ def test_hub_ids_and_own_uploads_are_accepted_but_nobody_elses(hosted: Settings)
         storage.write_bytes(mine.path("uploads", "scenes.zip"), b"x")
     for data in ("eurosat", "owner/name", str(project.path("uploads", "scenes.zip"))):
         limits.check_paths(project, "dataset", DatasetConfig(data=data))
-    for data in (str(other.path("uploads", "scenes.zip")), str(project.path("uploads")),
-                 str(project.path("uploads", "..", "project.json"))):  # fmt: skip
+    for data in (
+        str(other.path("uploads", "scenes.zip")),
+        str(project.path("uploads")),
+        str(project.path("uploads", "..", "project.json")),
+    ):
         with pytest.raises(ConfigError):
             limits.check_paths(project, "dataset", DatasetConfig(data=data))
     project.path("uploads", "link.zip").symlink_to("/etc/passwd")
@@ -227,14 +244,26 @@ def test_links_open_one_project_and_only_what_is_shown(hosted: Settings) -> None
 def entry(settings: Settings, project: Project, *, started: float | None, pid: int = 0) -> Path:
     """A run on the waiting list, as the desk writes it."""
     job = f"20260101-000000-000000-train-{project.root.parent.name[:4]}"
-    storage.write_json(project.path("jobs", job, "config.json"), {
-        "stage": "train", "settings": TrainConfig().to_dict(), "command": "python",
-    })  # fmt: skip
+    storage.write_json(
+        project.path("jobs", job, "config.json"),
+        {
+            "stage": "train",
+            "settings": TrainConfig().to_dict(),
+            "command": "python",
+        },
+    )
     path = settings.home / "queue" / f"{job}.json"
-    storage.write_json(path, {
-        "job": job, "project": str(project.root), "arguments": ["train"], "entered": time.time(),
-        "started": started, "pid": pid,
-    })  # fmt: skip
+    storage.write_json(
+        path,
+        {
+            "job": job,
+            "project": str(project.root),
+            "arguments": ["train"],
+            "entered": time.time(),
+            "started": started,
+            "pid": pid,
+        },
+    )
     return project.path("jobs", job)
 
 
@@ -242,9 +271,15 @@ def test_a_run_that_takes_too_long_is_asked_to_stop(hosted: Settings) -> None:
     settings = replace(hosted, run_seconds=30.0)
     project, desk = visit(settings), JobDesk(settings)
     folder = entry(settings, project, started=time.time() - 31, pid=os.getpid())
-    storage.write_json(folder / "state.json", {
-        "status": "running", "pid": os.getpid(), "process_started": _born(), "started": 0,
-    })  # fmt: skip
+    storage.write_json(
+        folder / "state.json",
+        {
+            "status": "running",
+            "pid": os.getpid(),
+            "process_started": _born(),
+            "started": 0,
+        },
+    )
     desk.dispatch()
     assert (folder / "stop").exists()
 
@@ -252,9 +287,15 @@ def test_a_run_that_takes_too_long_is_asked_to_stop(hosted: Settings) -> None:
 def test_a_paused_run_gives_way_only_when_others_wait(hosted: Settings) -> None:
     project, other, desk = visit(hosted), visit(hosted), JobDesk(hosted)
     folder = entry(hosted, project, started=time.time(), pid=os.getpid())
-    storage.write_json(folder / "state.json", {
-        "status": "running", "pid": os.getpid(), "process_started": _born(), "started": 0,
-    })  # fmt: skip
+    storage.write_json(
+        folder / "state.json",
+        {
+            "status": "running",
+            "pid": os.getpid(),
+            "process_started": _born(),
+            "started": 0,
+        },
+    )
     (folder / "pause").touch()
     os.utime(folder / "pause", (0, 0))
     desk.dispatch()

@@ -47,10 +47,15 @@ def test_links_lead_to_the_own_project_only(served: tuple[TestClient, Context, A
     base = ctx.images.base(mine)
     up = f"{theirs.root.parent.name}/theirs/distilled/a/x.png"
     for bad in (
-        f"{base}/file/project.json", f"{base}/file/..%2F..%2F{up}", f"{base}/file/../../{up}",
-        f"{base}/file/%2Fetc%2Fpasswd", f"{base}/thumb/..%2Fproject.json", f"{base}/other/x",
-        f"/studio/{'0' * 40}/file/distilled/a/x.png", "/studio//file/distilled/a/x.png",
-    ):  # fmt: skip
+        f"{base}/file/project.json",
+        f"{base}/file/..%2F..%2F{up}",
+        f"{base}/file/../../{up}",
+        f"{base}/file/%2Fetc%2Fpasswd",
+        f"{base}/thumb/..%2Fproject.json",
+        f"{base}/other/x",
+        f"/studio/{'0' * 40}/file/distilled/a/x.png",
+        "/studio//file/distilled/a/x.png",
+    ):
         assert client.get(bad).status_code == 404, bad
 
 
@@ -62,9 +67,14 @@ def test_gradios_own_file_route_gives_nothing_of_the_server(
     result = project.path("distilled", "a", "x.png")
     assert ctx.settings.secret
     for path in (
-        ctx.settings.home / "secret", project.manifest_path, result,
-        Path("/etc/passwd"), Path(__file__), Path("app.py"), Path("README.md"),
-    ):  # fmt: skip
+        ctx.settings.home / "secret",
+        project.manifest_path,
+        result,
+        Path("/etc/passwd"),
+        Path(__file__),
+        Path("app.py"),
+        Path("README.md"),
+    ):
         for address in (f"/gradio_api/file={path}", f"/file={path}"):
             assert client.get(address).status_code in (403, 404), address
 
@@ -79,10 +89,20 @@ def test_the_page_tells_nothing_of_where_the_server_keeps_things(
     assert "Folder on this computer" not in text
 
 
-@pytest.mark.parametrize("session", [
-    None, [], "x", 7, {}, {"visitor": "../../etc"}, {"visitor": {"a": 1}, "project": ["b"]},
-    {"visitor": "0" * 32, "project": "../x"}, {"visitor": "0" * 32, "project": "demo"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "session",
+    [
+        None,
+        [],
+        "x",
+        7,
+        {},
+        {"visitor": "../../etc"},
+        {"visitor": {"a": 1}, "project": ["b"]},
+        {"visitor": "0" * 32, "project": "../x"},
+        {"visitor": "0" * 32, "project": "demo"},
+    ],
+)
 def test_made_up_sessions_get_no_data_and_no_traceback(
     served: tuple[TestClient, Context, Any], session: Any
 ) -> None:
@@ -97,9 +117,14 @@ def test_made_up_sessions_get_no_data_and_no_traceback(
         if type(function.inputs[0]).__name__ != "BrowserState":
             continue
         data = [session, *[None] * (len(function.inputs) - 1)]
-        reply = client.post("/gradio_api/run/predict", json={
-            "data": data, "fn_index": number, "session_hash": "made-up",
-        })  # fmt: skip
+        reply = client.post(
+            "/gradio_api/run/predict",
+            json={
+                "data": data,
+                "fn_index": number,
+                "session_hash": "made-up",
+            },
+        )
         called += 1
         assert "Traceback" not in reply.text
         assert str(ctx.settings.home) not in reply.text
@@ -119,7 +144,7 @@ def test_no_handler_is_public_but_the_documented_endpoints(
         for function in page.fns.values()
         if function.api_visibility == "public" and f"/{function.api_name}" not in public
     ]
-    assert undocumented == []  # fmt: skip
+    assert undocumented == []
 
 
 def test_a_tab_that_nobody_sees_hears_of_a_change_when_it_is_opened(
@@ -127,16 +152,24 @@ def test_a_tab_that_nobody_sees_hears_of_a_change_when_it_is_opened(
 ) -> None:
     client, ctx, page = served
     project = visit(ctx, "tabs")
-    number, look = next((number, function) for number, function in page.fns.items()
-                        if ctx.pulse in function.inputs and len(function.inputs) > 5)  # fmt: skip
+    number, look = next(
+        (number, function)
+        for number, function in page.fns.items()
+        if ctx.pulse in function.inputs and len(function.inputs) > 5
+    )
     keys = [block.elem_id.removeprefix("revision-") for block in look.inputs[1:]]
 
     def changed(tab: str, known: dict[str, str]) -> dict[str, str]:
         """What the page is told, having been told ``known``."""
         session = {"visitor": project.root.parent.name, "project": "tabs", "tab": tab}
-        reply = client.post("/gradio_api/run/predict", json={
-            "data": [session, *known.values()], "fn_index": number, "session_hash": "tabs",
-        })  # fmt: skip
+        reply = client.post(
+            "/gradio_api/run/predict",
+            json={
+                "data": [session, *known.values()],
+                "fn_index": number,
+                "session_hash": "tabs",
+            },
+        )
         told = dict(zip(keys, reply.json()["data"], strict=False))
         return {key: value for key, value in told.items() if isinstance(value, str)}
 

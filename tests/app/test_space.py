@@ -36,8 +36,11 @@ def test_the_front_matter_says_what_a_space_needs() -> None:
     assert (ROOT / str(front["app_file"])).exists()
     assert len(str(front["short_description"])) <= 60  # the Hub refuses longer ones
     assert front["hf_oauth"] is True
-    requirement = next(line for line in (ROOT / "requirements.txt").read_text().splitlines()
-                       if line.startswith("gradio"))  # fmt: skip
+    requirement = next(
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line.startswith("gradio")
+    )
     wanted = requirement.partition(">=")[2].split(",")[0]
     assert str(front["sdk_version"]).startswith(f"{wanted}.")
     assert gradio.__version__ == front["sdk_version"]
@@ -53,17 +56,25 @@ def test_it_starts_as_an_ordinary_user_who_can_write_only_at_home(tmp_path: Path
         shutil.chown(home, USER, USER)
         tmp_path.chmod(0o755)
     environment = {
-        "PATH": os.environ["PATH"], "HOME": str(home), "SPACE_ID": "someone/dpd-studio",
-        "SPACE_HOST": "someone-dpd-studio.hf.space", "SYSTEM": "spaces",
-        "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(home / "gradio"), "HF_HUB_OFFLINE": "1",
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "SPACE_ID": "someone/dpd-studio",
+        "SPACE_HOST": "someone-dpd-studio.hf.space",
+        "SYSTEM": "spaces",
+        "GRADIO_SERVER_NAME": "0.0.0.0",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(home / "gradio"),
+        "HF_HUB_OFFLINE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+    }
     if all(importlib.util.find_spec(name) for name in ("itsdangerous", "authlib")):
         # A Space installs gradio[oauth], which brings these two; without them signing in is off.
-        environment |= {"OAUTH_CLIENT_ID": "none", "OAUTH_CLIENT_SECRET": "none",
-                        "OAUTH_SCOPES": "openid profile",
-                        "OPENID_PROVIDER_URL": "https://huggingface.co"}  # fmt: skip
+        environment |= {
+            "OAUTH_CLIENT_ID": "none",
+            "OAUTH_CLIENT_SECRET": "none",
+            "OAUTH_SCOPES": "openid profile",
+            "OPENID_PROVIDER_URL": "https://huggingface.co",
+        }
     output = tmp_path / "log.txt"
     begun = time.monotonic()
     with output.open("wb") as log:
@@ -105,7 +116,17 @@ def _as_user(folder: Path) -> list[str]:
     for above in (folder, *folder.parents):  # pytest closes its folders to other users
         if above.name.startswith("pytest-") or above == folder:
             above.chmod(0o755)
-    words = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups",
-             "--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]  # fmt: skip
+    words = [
+        "setpriv",
+        "--reuid",
+        str(USER),
+        "--regid",
+        str(USER),
+        "--clear-groups",
+        "--inh-caps",
+        "+dac_read_search",
+        "--ambient-caps",
+        "+dac_read_search",
+    ]
     tried = subprocess.run([*words, sys.executable, "-c", ""], capture_output=True, check=False)
     return words if tried.returncode == 0 else []

@@ -17,8 +17,9 @@ def test_the_page_is_built_without_the_heavy_libraries() -> None:
     """Each of them takes seconds to import; what needs them imports them when it is used."""
     heavy = ["torch", "diffusers", "transformers", "peft", "sklearn", "umap", "datasets"]
     code = f"import sys, app.build; print(*[name for name in {heavy} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                           check=True)  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert found.stdout.split() == []
 
 

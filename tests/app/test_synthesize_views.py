@@ -46,8 +46,10 @@ def test_order_class_and_page(
     shown = service.read_set(project, desk, "dpd-1")
     assert shown is not None
     shown.slots["river", 1]["chosen"] = 0  # score -1 instead of 1.5
-    first = [views.grid(shown, None, LINKS, {}, order=order)["cells"][0]["key"]
-             for order in ("class", "worst", "best")]  # fmt: skip
+    first = [
+        views.grid(shown, None, LINKS, {}, order=order)["cells"][0]["key"]
+        for order in ("class", "worst", "best")
+    ]
     assert first == ["desert/0", "river/1", "desert/0"]
     del shown.slots["desert", 0]
     for order in ("worst", "best"):
@@ -63,8 +65,9 @@ def test_order_class_and_page(
 def test_an_unfinished_set_shows_what_is_there(project: Project, desk: JobDesk) -> None:
     folder = project.path("distilled", "half")
     slots = [["forest", 0, "forest/00.png", "trees"], ["forest", 1, "forest/01.png", "wood"]]
-    storage.write_json(folder / "recipe.json", {"name": "half", "identity": "x",
-                                                "recipe": {"slots": slots}})  # fmt: skip
+    storage.write_json(
+        folder / "recipe.json", {"name": "half", "identity": "x", "recipe": {"slots": slots}}
+    )
     record = storage.read_json(project.path("distilled", "dpd-1", "manifest.json"))["slots"][2]
     assert (record["class"], record["slot"]) == ("forest", 0)
     storage.write_json(slot_path(folder, "forest", 0), record)
@@ -84,8 +87,11 @@ def test_an_unfinished_set_shows_what_is_there(project: Project, desk: JobDesk) 
 def test_a_browser_can_name_only_what_is_there(project: Project, desk: JobDesk) -> None:
     event = SimpleNamespace(set="dpd-1", class_name="forest", slot=1)
     assert service.slot_of(event) == ("dpd-1", "forest", 1)
-    for wrong in ({}, {"set": 3, "class_name": "forest", "slot": 1},
-                  {"set": "dpd-1", "class_name": "forest", "slot": True}):  # fmt: skip
+    for wrong in (
+        {},
+        {"set": 3, "class_name": "forest", "slot": 1},
+        {"set": "dpd-1", "class_name": "forest", "slot": True},
+    ):
         with pytest.raises(ProjectError):
             service.slot_of(SimpleNamespace(**wrong))
     for name in ("../dpd-1", "none"):

@@ -27,10 +27,15 @@ def add_run(project: Project, name: str, points: int, *, finished: bool = False)
     for place in range(1, points + 1):
         adapters.append_curve(folder, place * 10, {"diffusion": 1 / place, "loss": 1.0})
     if finished:
-        storage.write_json(folder / "adapter.json", {
-            "id": name, "finished": "2026-01-02T03:04", "final": {"classifier_accuracy": 0.5},
-            "recipe": {"settings": TrainConfig(rank=7).to_dict()},
-        })  # fmt: skip
+        storage.write_json(
+            folder / "adapter.json",
+            {
+                "id": name,
+                "finished": "2026-01-02T03:04",
+                "final": {"classifier_accuracy": 0.5},
+                "recipe": {"settings": TrainConfig(rank=7).to_dict()},
+            },
+        )
     return folder
 
 
@@ -76,8 +81,9 @@ def test_the_table_says_which_run_is_which(project: Project) -> None:
     runs = [run(project, "new"), run(project, "old")]
     rows = views.run_rows(runs, used="old", active="new", main="new")["rows"]
     assert [(row["id"], row["state"], row["used"]) for row in rows] == [
-        ("new", "training", False), ("old", "finished", True),
-    ]  # fmt: skip
+        ("new", "training", False),
+        ("old", "finished", True),
+    ]
     assert rows[1]["accuracy"] == "50%"
     assert "rank 7" in rows[1]["settings"]
     assert rows[0]["compared"]
@@ -93,10 +99,10 @@ def test_one_preset_is_recommended_by_the_device() -> None:
 
 
 def test_the_status_line_tells_time_and_memory(tmp_path: Path) -> None:
-    job = JobView("id", "train", "running", "", tmp_path, done=50, total=200, eta=90.0,
-                  message="training")  # fmt: skip
-    assert views.status(job, 1234)["detail"] == \
-        "step 50 of 200 · 1:30 left · peak memory 1,234 MB"  # fmt: skip
+    job = JobView(
+        "id", "train", "running", "", tmp_path, done=50, total=200, eta=90.0, message="training"
+    )
+    assert views.status(job, 1234)["detail"] == "step 50 of 200 · 1:30 left · peak memory 1,234 MB"
     assert views.status(None, None, idle="start")["detail"] == "start"
 
 
@@ -104,11 +110,20 @@ def test_what_a_job_makes_and_holds_is_read_from_its_log(tmp_path: Path) -> None
     job = JobView("id", "train", "running", "", tmp_path)
     assert service.made_by(job) is None
     assert service.peak_memory(job) is None
-    lines = [{"event": "Progress", "time": 1.0, "stage": "train", "done": 0, "total": 9,
-              "eta": None, "message": "", "memory": 77},
-             {"event": "Making", "time": 2.0, "stage": "train", "path": "adapters/abc"},
-             {"event": "Log", "time": 3.0, "stage": "train", "message": '"memory"',
-              "level": "info"}]  # fmt: skip
+    lines = [
+        {
+            "event": "Progress",
+            "time": 1.0,
+            "stage": "train",
+            "done": 0,
+            "total": 9,
+            "eta": None,
+            "message": "",
+            "memory": 77,
+        },
+        {"event": "Making", "time": 2.0, "stage": "train", "path": "adapters/abc"},
+        {"event": "Log", "time": 3.0, "stage": "train", "message": '"memory"', "level": "info"},
+    ]
     storage.append_json_lines(tmp_path / "events.jsonl", lines)
     with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"event": "Progress", "memory": 5')  # cut off by a kill

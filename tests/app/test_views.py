@@ -25,8 +25,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def job(status: str, **values: object) -> JobView:
-    given = {"id": "20260102-030405-000000-train-ab12", "stage": "train", "status": status,
-             "command": "", "folder": Path()}  # fmt: skip
+    given = {
+        "id": "20260102-030405-000000-train-ab12",
+        "stage": "train",
+        "status": status,
+        "command": "",
+        "folder": Path(),
+    }
     return JobView(**{**given, **values})  # type: ignore[arg-type]
 
 
@@ -45,8 +50,9 @@ def test_a_stopping_job_says_so_and_a_failed_one_why() -> None:
     assert "stopping" in views.job(job("running", stopping=True))["detail"]
     assert views.job(job("failed", error="no disk"))["detail"] == "no disk"
     rows = views.recent_jobs([job("failed", error="no disk")])
-    assert rows == [{"stage": "train", "status": "failed", "when": "02 Jan 03:04",
-                     "error": "no disk"}]  # fmt: skip
+    assert rows == [
+        {"stage": "train", "status": "failed", "when": "02 Jan 03:04", "error": "no disk"}
+    ]
 
 
 def test_the_report_counts_what_is_there_and_what_was_refused(tmp_path: Path) -> None:
@@ -59,8 +65,13 @@ def test_the_report_counts_what_is_there_and_what_was_refused(tmp_path: Path) ->
     finish(made, "dataset", config, run(made, config))
     shown = dataset_views.report(load_index(made), made.result("dataset"))
     numbers = {entry["name"]: entry["count"] for entry in shown["numbers"]}
-    assert numbers == {"classes": "3", "training images": "19", "test images": "12",
-                       "refused files": "1", "exact copies": "1"}  # fmt: skip
+    assert numbers == {
+        "classes": "3",
+        "training images": "19",
+        "test images": "12",
+        "refused files": "1",
+        "exact copies": "1",
+    }
     assert shown["refused"][0]["file"] == "forest/train/broken.png"
     assert shown["duplicates"] == ["forest/train/00.png = forest/train/copy.png"]
     assert shown["sizes"] == [{"size": "16 × 16 px", "count": "31 images"}]

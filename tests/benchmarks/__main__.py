@@ -27,23 +27,32 @@ def main() -> int:
     """Entry point; returns the exit status."""
     notes = "\n".join(f"  {name:14} {text}" for name, text in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks", description=__doc__, epilog=f"benchmarks:\n{notes}",
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        epilog=f"benchmarks:\n{notes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME")
     parser.add_argument("--size", choices=("toy", "small", "full"), default="small")
     parser.add_argument("--repeats", type=int, default=3, help="times both sides are run")
-    parser.add_argument("--data", type=Path, default=DATA,
-                        help="folder with UCMerced_LandUse and EuroSAT_RGB")  # fmt: skip
-    parser.add_argument("--theirs", type=Path, default=Path("../theirs"),
-                        help="folder with tools that are not installed")  # fmt: skip
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help="folder with UCMerced_LandUse and EuroSAT_RGB"
+    )
+    parser.add_argument(
+        "--theirs",
+        type=Path,
+        default=Path("../theirs"),
+        help="folder with tools that are not installed",
+    )
     parser.add_argument("--json", type=Path, help="also write the record to this file")
     given = parser.parse_args()
     options = Options(given.size, given.repeats, given.data, given.theirs.resolve())
     found = machine()
     rows = importlib.import_module(f"tests.benchmarks.{given.name}").run(options)
-    print(f"{found['processor']}, {found['cores']} cores, {found['instructions']}, torch "
-          f"{found['torch']}, load {found['load']} at the start\n")  # fmt: skip
+    print(
+        f"{found['processor']}, {found['cores']} cores, {found['instructions']}, torch "
+        f"{found['torch']}, load {found['load']} at the start\n"
+    )
     print(table(rows, found["threads"]))
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)

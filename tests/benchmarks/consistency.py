@@ -37,5 +37,13 @@ def _row(folder: Path, batch: int, steps: int) -> Row:
     )
     ratios = [statistics.median(b[kind] / a[kind] for a, b in pairs) for kind in (0, 1)]
     note = f"adds {1 / ratios[0] - 1:.1%}, by processor time {1 / ratios[1] - 1:.1%}"
-    return Row(f"consistency loss, batch {batch}", ours, theirs, *ratios, "≤ 20 % more",
-               f"{steps} steps of each kind, 64 px", "s a step", note)  # fmt: skip
+    return Row(
+        f"consistency loss, batch {batch}",
+        ours,
+        theirs,
+        *ratios,
+        "≤ 20 % more",
+        f"{steps} steps of each kind, 64 px",
+        "s a step",
+        note,
+    )

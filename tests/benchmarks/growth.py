@@ -59,9 +59,23 @@ def run(options: Options) -> list[Row]:
     for count in counts:
         with scratch() as folder:
             most = str(-(-count // CLASSES))
-            made = child(["-m", "dpd_core", "dataset", "--project", folder / "p", "--data",
-                          options.data / "EuroSAT_RGB", "--max-per-class", most,
-                          "--test-fraction", "0", "--json", "--quiet"])  # fmt: skip
+            made = child(
+                [
+                    "-m",
+                    "dpd_core",
+                    "dataset",
+                    "--project",
+                    folder / "p",
+                    "--data",
+                    options.data / "EuroSAT_RGB",
+                    "--max-per-class",
+                    most,
+                    "--test-fraction",
+                    "0",
+                    "--json",
+                    "--quiet",
+                ]
+            )
             images = json.loads(made.output)["results"]["dataset"]["train"]
             rows.append(_row("index", images, made, made.cost.wall, first, counts[0]))
             for name, code in _STEPS.items():
@@ -74,6 +88,13 @@ def _row(
     name: str, images: int, done: Child, seconds: float, first: dict[str, float], smallest: int
 ) -> Row:
     in_proportion = first.setdefault(name, seconds) * images / smallest
-    return Row(f"{name}, {images} images", seconds, in_proportion, in_proportion / seconds, None,
-               "near-linear, bounded memory", f"EuroSAT, {CLASSES} classes, 64 px",
-               note=f"peak memory {done.peak_mb} MB; theirs: {smallest} images scaled")  # fmt: skip
+    return Row(
+        f"{name}, {images} images",
+        seconds,
+        in_proportion,
+        in_proportion / seconds,
+        None,
+        "near-linear, bounded memory",
+        f"EuroSAT, {CLASSES} classes, 64 px",
+        note=f"peak memory {done.peak_mb} MB; theirs: {smallest} images scaled",
+    )

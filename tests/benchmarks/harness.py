@@ -125,8 +125,13 @@ def child(words: Sequence[str | Path], **environment: str) -> Child:
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stdout=output,
-                                   stderr=errors, env={**os.environ, **environment})  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            cwd=ROOT,
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, **environment},
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -153,32 +158,49 @@ def machine() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines()
-                 if line.startswith("model name")]  # fmt: skip
+        names = [
+            line.split(":")[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         cpu = names[0] if names else cpu
     return {
-        "processor": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "instructions": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__,
-        "python": platform.python_version(), "load": round(os.getloadavg()[0], 2),
-    }  # fmt: skip
+        "processor": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
 def table(rows: Sequence[Row], threads: int) -> str:
     """The rows as Markdown."""
-    lines = ["| work | sizes | threads | ours | theirs | ratio | by processor time | goal | note |",
-             "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |"]  # fmt: skip
+    lines = [
+        "| work | sizes | threads | ours | theirs | ratio | by processor time | goal | note |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
+    ]
     for row in rows:
         theirs = "" if row.theirs is None else f"{row.theirs:.3g} {row.unit}"
-        ratio, cpu = ("" if value is None else f"{value:.3g}×"
-                      for value in (row.ratio, row.cpu_ratio))  # fmt: skip
-        lines.append(f"| {row.work} | {row.sizes} | {threads} | {row.ours:.3g} {row.unit} | "
-                     f"{theirs} | {ratio} | {cpu} | {row.goal} | {row.note} |")  # fmt: skip
+        ratio, cpu = (
+            "" if value is None else f"{value:.3g}×" for value in (row.ratio, row.cpu_ratio)
+        )
+        lines.append(
+            f"| {row.work} | {row.sizes} | {threads} | {row.ours:.3g} {row.unit} | "
+            f"{theirs} | {ratio} | {cpu} | {row.goal} | {row.note} |"
+        )
     return "\n".join(lines)
 
 
 def record(name: str, options: Options, rows: Sequence[Row], found: dict[str, Any]) -> str:
     """Everything about one run, as JSON."""
-    content = {"benchmark": name, "size": options.size, "repeats": options.repeats,
-               "machine": found, "rows": [asdict(row) for row in rows],
-               "when": time.strftime("%Y-%m-%dT%H:%M:%S")}  # fmt: skip
+    content = {
+        "benchmark": name,
+        "size": options.size,
+        "repeats": options.repeats,
+        "machine": found,
+        "rows": [asdict(row) for row in rows],
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
     return json.dumps(content, indent=1, ensure_ascii=False)

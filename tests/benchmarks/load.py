@@ -71,16 +71,18 @@ class Log:
         return {
             "requests": rows,
             "server_cpu": {
-                "seconds": round(busy, 1), "cores": round(busy / span, 2),
+                "seconds": round(busy, 1),
+                "cores": round(busy / span, 2),
                 "ms_per_request": round(1000 * busy / count, 1),
             },
             "errors": len(self.errors),
             "first_errors": self.errors[:5],
             "memory_mb": {
-                "start": round(self.memory[0][1]), "half": round(self.memory[half][1]),
+                "start": round(self.memory[0][1]),
+                "half": round(self.memory[half][1]),
                 "end": round(self.memory[-1][1]),
             },
-        }  # fmt: skip
+        }
 
 
 class Visitor:
@@ -103,9 +105,12 @@ class Visitor:
 
     def events(self, target: int, name: str) -> list[dict[str, Any]]:
         """The page's handlers of a component's event."""
-        return [dependency for dependency in self.config["dependencies"]
-                if [target, name] in [list(pair) for pair in dependency["targets"]]
-                and dependency["backend_fn"]]  # fmt: skip
+        return [
+            dependency
+            for dependency in self.config["dependencies"]
+            if [target, name] in [list(pair) for pair in dependency["targets"]]
+            and dependency["backend_fn"]
+        ]
 
     async def fire(self, target: int, name: str, kind: str, data: Any = None) -> None:
         """Run the handlers of an event, and then those of everything they changed."""
@@ -113,10 +118,17 @@ class Visitor:
             await self._call(dependency, kind, data)
 
     async def _call(self, dependency: dict[str, Any], kind: str, data: Any = None) -> None:
-        sent = [None if number in self.states else self.values.get(number)
-                for number in dependency["inputs"]]  # fmt: skip
-        body = {"data": sent, "fn_index": dependency["id"], "session_hash": self.hash,
-                "event_data": data, "trigger_id": None}  # fmt: skip
+        sent = [
+            None if number in self.states else self.values.get(number)
+            for number in dependency["inputs"]
+        ]
+        body = {
+            "data": sent,
+            "fn_index": dependency["id"],
+            "session_hash": self.hash,
+            "event_data": data,
+            "trigger_id": None,
+        }
         begun = time.perf_counter()
         try:
             if dependency["queue"] is False:
@@ -138,8 +150,11 @@ class Visitor:
             if self.values.get(number) != value:
                 self.values[number] = value
                 changed.append(number)
-        after = [one for one in self.config["dependencies"]
-                 if one["trigger_after"] == dependency["id"] and one["backend_fn"]]  # fmt: skip
+        after = [
+            one
+            for one in self.config["dependencies"]
+            if one["trigger_after"] == dependency["id"] and one["backend_fn"]
+        ]
         for one in after:
             await self._call(one, kind)
         for number in changed:
@@ -205,10 +220,17 @@ class Visitor:
         await self.fire(grid, "open_card", "open caption", {"class_name": name, "cluster": cluster})
         shown = self.values.get(editor) or {}
         text = f"A satellite image of {name}, as seen by visitor {random.getrandbits(30)}"
-        await self.fire(editor, "save_caption", "save caption", {
-            "place": shown.get("place"), "text": text, "version": shown.get("version"),
-            "key": shown.get("key"),
-        })  # fmt: skip
+        await self.fire(
+            editor,
+            "save_caption",
+            "save caption",
+            {
+                "place": shown.get("place"),
+                "text": text,
+                "version": shown.get("version"),
+                "key": shown.get("key"),
+            },
+        )
 
 
 def make_visitors(settings: Settings, project: Path, count: int) -> list[str]:
@@ -221,8 +243,12 @@ def make_visitors(settings: Settings, project: Path, count: int) -> list[str]:
     for _ in range(count):
         token = new_visitor()
         root = settings.home / "visitors" / token
-        shutil.copytree(project, root / PROJECT, copy_function=copy,
-                        ignore=shutil.ignore_patterns("jobs", ".lock"))  # fmt: skip
+        shutil.copytree(
+            project,
+            root / PROJECT,
+            copy_function=copy,
+            ignore=shutil.ignore_patterns("jobs", ".lock"),
+        )
         (root / SEEN).touch()
         tokens.append(token)
     return tokens
@@ -255,18 +281,28 @@ async def visit(app: App, tokens: list[str], seconds: float, actions: tuple[str,
         config = (await client.get("/config")).json()
     end = time.monotonic() + seconds
     visitors = [Visitor(app.url, config, token, log) for token in tokens]
-    tasks = [browse(visitor, place * ARRIVAL_SECONDS / len(visitors), end, actions)
-             for place, visitor in enumerate(visitors)]  # fmt: skip
-    results = await asyncio.gather(watch_memory(psutil.Process(app.process.pid), log, end),
-                                   *tasks, return_exceptions=True)  # fmt: skip
+    tasks = [
+        browse(visitor, place * ARRIVAL_SECONDS / len(visitors), end, actions)
+        for place, visitor in enumerate(visitors)
+    ]
+    results = await asyncio.gather(
+        watch_memory(psutil.Process(app.process.pid), log, end), *tasks, return_exceptions=True
+    )
     log.errors += [repr(result) for result in results if isinstance(result, BaseException)]
     for visitor in visitors:
         await visitor.client.aclose()
     return log
 
 
-def run(project: Path, home: Path, *, visitors: int, seconds: float, train: bool = True,
-        actions: tuple[str, ...] = ("turn_page", "edit_caption")) -> dict[str, Any]:  # fmt: skip
+def run(
+    project: Path,
+    home: Path,
+    *,
+    visitors: int,
+    seconds: float,
+    train: bool = True,
+    actions: tuple[str, ...] = ("turn_page", "edit_caption"),
+) -> dict[str, Any]:
     """Serve, visit, measure; returns the summary.
 
     Args:
@@ -296,8 +332,13 @@ def run(project: Path, home: Path, *, visitors: int, seconds: float, train: bool
         app.stop()
     faults = app.log.read_text().count("Traceback")
     steps = trained.done if train and trained is not None else 0
-    return {"visitors": visitors, "seconds": seconds, **log.summary(), "server_faults": faults,
-            "training_steps": steps}  # fmt: skip
+    return {
+        "visitors": visitors,
+        "seconds": seconds,
+        **log.summary(),
+        "server_faults": faults,
+        "training_steps": steps,
+    }
 
 
 def main() -> int:
@@ -312,11 +353,17 @@ def main() -> int:
         "--p95", type=float, default=1.0, help="most seconds of a page action, for 95 of 100"
     )
     options = parser.parse_args()
-    result = run(options.project, options.home.resolve(), visitors=options.visitors,
-                 seconds=options.seconds, train=not options.no_train)  # fmt: skip
+    result = run(
+        options.project,
+        options.home.resolve(),
+        visitors=options.visitors,
+        seconds=options.seconds,
+        train=not options.no_train,
+    )
     print(json.dumps(result, indent=1))
-    slow = any(row["p95"] > options.p95 for kind, row in result["requests"].items()
-               if kind not in ARRIVAL)  # fmt: skip
+    slow = any(
+        row["p95"] > options.p95 for kind, row in result["requests"].items() if kind not in ARRIVAL
+    )
     return 1 if slow or result["errors"] or result["server_faults"] else 0
 
 

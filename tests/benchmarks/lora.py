@@ -40,36 +40,71 @@ def run(options: Options) -> list[Row]:
 
 def compare(
     options: Options, folder: Path, model: Path, settings: dict[str, Any], images: int, goal: str
-) -> Row:  # fmt: skip
+) -> Row:
     """Train by both in turn; folder has the images in ``images``."""
     batch, steps = settings["batch_size"], settings["steps"]
     side = settings["image_size"] or 64
     seen: dict[str, Child] = {}
 
     def ours() -> Cost:
-        seen["ours"] = child(["-m", "tests.benchmarks.run_trainer", folder / "images",
-                              json.dumps(settings)])  # fmt: skip
+        seen["ours"] = child(
+            ["-m", "tests.benchmarks.run_trainer", folder / "images", json.dumps(settings)]
+        )
         return _step(seen["ours"].answer["ends"])
 
     def theirs() -> Cost:
-        seen["theirs"] = child([
-            "tests/benchmarks/run_example.py", options.theirs / SCRIPT,
-            "--pretrained_model_name_or_path", model, "--train_data_dir", folder / "images",
-            "--resolution", str(side), "--center_crop", "--train_batch_size", str(batch),
-            "--max_train_steps", str(steps), "--rank", "4", "--snr_gamma", "5", "--seed", "0",
-            "--checkpointing_steps", "1000000", "--output_dir", folder / "out",
-            "--image_column", "image", "--caption_column", "text",
-        ], HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=str(folder / "cache"))  # fmt: skip
+        seen["theirs"] = child(
+            [
+                "tests/benchmarks/run_example.py",
+                options.theirs / SCRIPT,
+                "--pretrained_model_name_or_path",
+                model,
+                "--train_data_dir",
+                folder / "images",
+                "--resolution",
+                str(side),
+                "--center_crop",
+                "--train_batch_size",
+                str(batch),
+                "--max_train_steps",
+                str(steps),
+                "--rank",
+                "4",
+                "--snr_gamma",
+                "5",
+                "--seed",
+                "0",
+                "--checkpointing_steps",
+                "1000000",
+                "--output_dir",
+                folder / "out",
+                "--image_column",
+                "image",
+                "--caption_column",
+                "text",
+            ],
+            HF_HUB_OFFLINE="1",
+            HF_DATASETS_CACHE=str(folder / "cache"),
+        )
         return _step(seen["theirs"].answer)
 
     own, other, *ratios = interleaved(ours, theirs, options.repeats)
     loss = "with the consistency loss" if settings["consistency_weight"] else "diffusion loss alone"
     encoding = seen["ours"].answer["encoding"]
-    note = (f"encoding {images} images and their texts once: {encoding:.1f} s; peak memory "
-            f"{seen['ours'].peak_mb} against {seen['theirs'].peak_mb} MB")  # fmt: skip
-    return Row(f"LoRA training, batch {batch}, {loss}", batch / own, batch / other, *ratios, goal,
-               f"{steps - WARM_UP} steps × {options.repeats}, {side} px, rank 4", "samples/s",
-               note)  # fmt: skip
+    note = (
+        f"encoding {images} images and their texts once: {encoding:.1f} s; peak memory "
+        f"{seen['ours'].peak_mb} against {seen['theirs'].peak_mb} MB"
+    )
+    return Row(
+        f"LoRA training, batch {batch}, {loss}",
+        batch / own,
+        batch / other,
+        *ratios,
+        goal,
+        f"{steps - WARM_UP} steps × {options.repeats}, {side} px, rank 4",
+        "samples/s",
+        note,
+    )
 
 
 def write_images(source: Path, folder: Path, count: int) -> None:
@@ -90,5 +125,7 @@ def _step(ends: list[list[float]]) -> Cost:
     """What a step takes, the median; ``ends`` are its wall clock and processor time, in seconds."""
     kept = [Cost(*end) for end in ends[WARM_UP - 1 :]]
     pairs = list(itertools.pairwise(kept))
-    return Cost(statistics.median(b.wall - a.wall for a, b in pairs),
-                statistics.median(b.cpu - a.cpu for a, b in pairs))  # fmt: skip
+    return Cost(
+        statistics.median(b.wall - a.wall for a, b in pairs),
+        statistics.median(b.cpu - a.cpu for a, b in pairs),
+    )

@@ -23,7 +23,12 @@ def run(options: Options) -> list[Row]:
     with scratch() as folder:
         write_images(options.data / "UCMerced_LandUse", folder / "images", images)
         model = save_model(folder / "model", dtype=torch.float32, sizes=STABLE_DIFFUSION_1)
-        settings = {"model": str(model), "image_size": SIDE, "steps": steps, "batch_size": 1,
-                    "consistency_weight": 0.0}  # fmt: skip
+        settings = {
+            "model": str(model),
+            "image_size": SIDE,
+            "steps": steps,
+            "batch_size": 1,
+            "consistency_weight": 0.0,
+        }
         goal = "≥ 1.5×, peak memory no higher"
         return [compare(options, folder, model, settings, images, goal)]

@@ -36,10 +36,16 @@ def _row(options: Options, folder: Path) -> Row:
     folders = sorted((options.data / "UCMerced_LandUse").iterdir())[:classes]
     files = {folder.name: sorted(folder.glob("*.jpg")) for folder in folders}
     references = [(name, file) for name, found in files.items() for file in found[:real]]
-    queries = [(name, _mirrored(file, folder / f"{name}-{file.stem}.png"))
-               for name, found in files.items() for file in found[:distilled]]  # fmt: skip
-    part = [pair for _, group in groupby(queries, key=lambda pair: pair[0])
-            for pair in list(group)[:done]]  # fmt: skip
+    queries = [
+        (name, _mirrored(file, folder / f"{name}-{file.stem}.png"))
+        for name, found in files.items()
+        for file in found[:distilled]
+    ]
+    part = [
+        pair
+        for _, group in groupby(queries, key=lambda pair: pair[0])
+        for pair in list(group)[:done]
+    ]
     found: dict[str, dict[Path, float]] = {}
 
     def ours() -> Cost:
@@ -75,8 +81,10 @@ def _pair_by_pair(queries: list, references: list) -> dict[Path, float]:
         values = []
         for other_name, other in references:
             if other_name == name:
-                pair = [torch.from_numpy(_read(path).copy()).permute(2, 0, 1)[None] / 255
-                        for path in (file, other)]  # fmt: skip
+                pair = [
+                    torch.from_numpy(_read(path).copy()).permute(2, 0, 1)[None] / 255
+                    for path in (file, other)
+                ]
                 values.append(float(structural_similarity_index_measure(*pair, data_range=1.0)))
         found[file] = float(np.mean(sorted(values)[-metrics.NN_SSIM_TOP :]))
     return found

@@ -23,14 +23,59 @@ def run(options: Options) -> list[Row]:
     """Two rows; ours is two processes, theirs one."""
     train, steps = SIZES[options.size]
     with scratch() as folder:
-        child(["-m", "dpd_core", "dataset", "--project", folder / "p", "--demo", "--classes",
-               CLASSES, "--demo-per-class", "12", "--quiet", "--device", "cpu"])  # fmt: skip
-        child(["-m", "dpd_core", "prototypes", "--project", folder / "p", "--ipc", "2",
-               "--no-project-map", "--quiet"])  # fmt: skip
-        child(["-m", "dpd_core", "captions", "--project", folder / "p", "--mode", "template",
-               "--quiet"])  # fmt: skip
-        training = ["train", "--steps", str(train), "--batch-size", "16", "--classifier-epochs",
-                    "2", "--preview-steps", "0"]  # fmt: skip
+        child(
+            [
+                "-m",
+                "dpd_core",
+                "dataset",
+                "--project",
+                folder / "p",
+                "--demo",
+                "--classes",
+                CLASSES,
+                "--demo-per-class",
+                "12",
+                "--quiet",
+                "--device",
+                "cpu",
+            ]
+        )
+        child(
+            [
+                "-m",
+                "dpd_core",
+                "prototypes",
+                "--project",
+                folder / "p",
+                "--ipc",
+                "2",
+                "--no-project-map",
+                "--quiet",
+            ]
+        )
+        child(
+            [
+                "-m",
+                "dpd_core",
+                "captions",
+                "--project",
+                folder / "p",
+                "--mode",
+                "template",
+                "--quiet",
+            ]
+        )
+        training = [
+            "train",
+            "--steps",
+            str(train),
+            "--batch-size",
+            "16",
+            "--classifier-epochs",
+            "2",
+            "--preview-steps",
+            "0",
+        ]
         sampling = ["synthesize", "--strategy", "dpd", "--steps", str(steps), "--set-name", "set"]
         both = {}
         for processes in (1, 2):
@@ -46,25 +91,44 @@ def run(options: Options) -> list[Row]:
     sizes = f"{len(CLASSES.split(','))} classes, 2 a class"
     one, two = both[1], both[2]
     return [
-        Row("training on two processes", two[0], one[0], one[0] / two[0], None, "work divided",
-            f"{sizes}, {train} steps of 16", note="whole command, imports included"),
-        Row("synthesis on two processes", again, one[1], one[1] / again, None, "same images",
-            f"{sizes}, {steps} steps", note=f"{same} images equal, largest difference "
-            f"{largest} of 255"),
-    ]  # fmt: skip
+        Row(
+            "training on two processes",
+            two[0],
+            one[0],
+            one[0] / two[0],
+            None,
+            "work divided",
+            f"{sizes}, {train} steps of 16",
+            note="whole command, imports included",
+        ),
+        Row(
+            "synthesis on two processes",
+            again,
+            one[1],
+            one[1] / again,
+            None,
+            "same images",
+            f"{sizes}, {steps} steps",
+            note=f"{same} images equal, largest difference {largest} of 255",
+        ),
+    ]
 
 
 def _launch(root: Path, processes: int, words: list[str]) -> float:
     """Seconds of a stage on so many processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return child([*launcher, "-m", "dpd_core", *words, "--project", root, "--quiet"],
-                 OMP_NUM_THREADS="1").cost.wall  # fmt: skip
+    return child(
+        [*launcher, "-m", "dpd_core", *words, "--project", root, "--quiet"], OMP_NUM_THREADS="1"
+    ).cost.wall
 
 
 def _compare(first: Path, second: Path) -> tuple[str, int]:
     """How many images of two sets are equal, and by how much they differ at most."""
-    files = sorted(path.relative_to(first) for path in first.rglob("*.png")
-                   if "slots" not in path.parts and path.name != "contact_sheet.png")  # fmt: skip
+    files = sorted(
+        path.relative_to(first)
+        for path in first.rglob("*.png")
+        if "slots" not in path.parts and path.name != "contact_sheet.png"
+    )
     differences = [_difference(first / file, second / file) for file in files]
     return f"{differences.count(0)} of {len(files)}", max(differences)
 

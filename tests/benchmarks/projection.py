@@ -55,12 +55,26 @@ def run(options: Options) -> list[Row]:
         cold = interleaved(ours, lambda: theirs("0"), options.repeats)
         free = interleaved(ours, lambda: theirs(""), options.repeats)
         again = sorted(later() for _ in range(3))[1]
-    rows = [Row("map, cold process, seeded", *cold, "≥ 3×", sizes),
-            Row("map, cold process, theirs unseeded", *free, "", sizes,
-                note="theirs differs from run to run, ours does not"),
-            Row("map, cold process, later", again.wall, cold[1], cold[1] / again.wall, None,
-                "instant", sizes,
-                note="found on disk; the rest is starting Python")]  # fmt: skip
+    rows = [
+        Row("map, cold process, seeded", *cold, "≥ 3×", sizes),
+        Row(
+            "map, cold process, theirs unseeded",
+            *free,
+            "",
+            sizes,
+            note="theirs differs from run to run, ours does not",
+        ),
+        Row(
+            "map, cold process, later",
+            again.wall,
+            cold[1],
+            cold[1] / again.wall,
+            None,
+            "instant",
+            sizes,
+            note="found on disk; the rest is starting Python",
+        ),
+    ]
     return rows
 
 

@@ -43,17 +43,19 @@ def run(options: Options) -> list[Row]:
     result = interleaved(ours, theirs, options.repeats)
     with patch.object(prototype_clusterer, "_outlier_factors", lambda rows: np.ones(len(rows))):
         alike = interleaved(ours, theirs, options.repeats)
-    pairs = [pair for name, rows in found["ours"].items()
-             for pair in zip(rows, found["theirs"][name], strict=True)]  # fmt: skip
+    pairs = [
+        pair
+        for name, rows in found["ours"].items()
+        for pair in zip(rows, found["theirs"][name], strict=True)
+    ]
     same = sum(a == b for a, b in pairs)
     assert same == classes * IPC, f"only {same} of {classes * IPC} representatives are the same"
     sizes = f"{classes} classes × {images}, latents {'×'.join(map(str, SHAPE))}, {IPC} a class"
     note = f"all {same} representatives the same"
     return [
         Row("prototypes from latents", *alike, "≥ 10×", sizes, note=note),
-        Row("the same, ours with outlier factors", *result, "", sizes,
-            note="theirs has none"),
-    ]  # fmt: skip
+        Row("the same, ours with outlier factors", *result, "", sizes, note="theirs has none"),
+    ]
 
 
 def _latents(classes: int, images: int) -> tuple[torch.Tensor, list[str]]:

@@ -29,21 +29,25 @@ def make_trainer(folder: Path, settings: dict[str, Any], work: Path) -> tuple[Tr
     """A trainer on the images of the folder, and the seconds that encoding them took."""
     given = dict(settings)
     project = ProjectConfig(dtype="float32", device="cpu")
-    backbone = Backbone.load(given.pop("model"), hardware=choose_hardware(project),
-                             image_size=given.pop("image_size"))  # fmt: skip
+    backbone = Backbone.load(
+        given.pop("model"), hardware=choose_hardware(project), image_size=given.pop("image_size")
+    )
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     started = time.perf_counter()
     parts = []
     for start in range(0, len(lines), 16):
-        squares = [to_square(open_rgb(folder / line["file_name"]), backbone.image_size)
-                   for line in lines[start : start + 16]]  # fmt: skip
+        squares = [
+            to_square(open_rgb(folder / line["file_name"]), backbone.image_size)
+            for line in lines[start : start + 16]
+        ]
         parts.append(backbone.encode_images(np.stack([np.asarray(image) for image in squares])))
     texts = sorted({line["text"] for line in lines})
     captions = [texts.index(line["text"]) for line in lines]
     prompts = backbone.encode_prompts(texts)
     seconds = time.perf_counter() - started
-    posterior = Posterior(torch.cat([part.mean for part in parts]),
-                          torch.cat([part.std for part in parts]))  # fmt: skip
+    posterior = Posterior(
+        torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
+    )
     # As many classes as texts: each image's text names its class.
     classifier = LatentClassifier(texts, backbone.latent_shape[0])
     examples = Examples(posterior, torch.tensor(captions), captions, prompts)

@@ -20,8 +20,13 @@ from dpd_core.project import Project
 from tests.benchmarks.harness import ROOT, Options, Row, child, scratch
 from tests.studio_app import App, free_port
 
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
-              "--disable-component-update", "--disable-sync"]  # fmt: skip
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def run(options: Options) -> list[Row]:
@@ -31,12 +36,27 @@ def run(options: Options) -> list[Row]:
     answers, pages = zip(*(_page() for _ in range(options.repeats)), strict=True)
     note = f"server answers after {statistics.median(answers):.1f} s; slowest {max(pages):.1f} s"
     return [
-        Row("python -m dpd_core --help", statistics.median(cost.wall for cost in helps), None,
-            None, None, "< 1 s", f"{len(helps)} starts",
-            note=f"processor time {min(cost.cpu for cost in helps):.2f} s"),
-        Row("python app.py to usable page", statistics.median(pages), None, None, None, "< 8 s",
-            f"{len(pages)} starts", note=note),
-    ]  # fmt: skip
+        Row(
+            "python -m dpd_core --help",
+            statistics.median(cost.wall for cost in helps),
+            None,
+            None,
+            None,
+            "< 1 s",
+            f"{len(helps)} starts",
+            note=f"processor time {min(cost.cpu for cost in helps):.2f} s",
+        ),
+        Row(
+            "python app.py to usable page",
+            statistics.median(pages),
+            None,
+            None,
+            None,
+            "< 8 s",
+            f"{len(pages)} starts",
+            note=note,
+        ),
+    ]
 
 
 def _page() -> tuple[float, float]:
@@ -50,9 +70,11 @@ def _page() -> tuple[float, float]:
         Project.create(app.project(), config=ProjectConfig())
         started = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(app.port)], cwd=ROOT,
-            env={**os.environ, "DPD_HOME": str(app.home)}, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "app.py", "--port", str(app.port)],
+            cwd=ROOT,
+            env={**os.environ, "DPD_HOME": str(app.home)},
+            stderr=subprocess.DEVNULL,
+        )
         try:
             answered = _goto(page, app.url, process) - started
             page.wait_for_function(

@@ -43,8 +43,9 @@ def run(options: Options) -> list[Row]:
     def sampler(strategy: str, **settings: object) -> Sampler:
         config = resolve("synthesize", "quick", strategy=strategy, **settings)
         assert isinstance(config, SynthesizeConfig)
-        config = config.replace(steps=max(config.steps // divisor, 2),
-                                cfg=config.cfg or get_strategy(strategy).cfg)  # fmt: skip
+        config = config.replace(
+            steps=max(config.steps // divisor, 2), cfg=config.cfg or get_strategy(strategy).cfg
+        )
         return Sampler(backbone, classifier, latents, get_strategy(strategy), config, 0)
 
     plain = sampler("dpd", **PLAIN)
@@ -57,8 +58,9 @@ def run(options: Options) -> list[Row]:
     rows = []
     for name, goal in (("dpd", "≥ 4×"), ("dpd+", "≥ 4×")):
         one = sampler(name, detail=0.0)
-        found = interleaved(lambda one=one: timed(lambda: list(one.fill(tasks))), published,
-                            options.repeats)  # fmt: skip
+        found = interleaved(
+            lambda one=one: timed(lambda: list(one.fill(tasks))), published, options.repeats
+        )
         rows.append(
             _row(
                 f"synthesis, {name} quick against the published loop",
@@ -73,11 +75,17 @@ def run(options: Options) -> list[Row]:
     prompts = [task.caption.text for task in tasks for _ in range(quick.candidates)]
 
     def by_pipeline() -> Cost:
-        return timed(lambda: [
-            pipeline(prompts[start : start + quick.batch_size], guidance_scale=quick.cfg,
-                     num_inference_steps=quick.steps, output_type="np")
-            for start in range(0, len(prompts), quick.batch_size)
-        ])  # fmt: skip
+        return timed(
+            lambda: [
+                pipeline(
+                    prompts[start : start + quick.batch_size],
+                    guidance_scale=quick.cfg,
+                    num_inference_steps=quick.steps,
+                    output_type="np",
+                )
+                for start in range(0, len(prompts), quick.batch_size)
+            ]
+        )
 
     one = sampler("dpd")
     found = interleaved(lambda: timed(lambda: list(one.fill(tasks))), by_pipeline, options.repeats)

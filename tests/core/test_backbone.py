@@ -152,8 +152,10 @@ def test_an_adapter_for_another_model_is_refused(folder: Path, tmp_path: Path) -
     from safetensors.torch import save_file
 
     name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    save_file({f"{name}.lora_A.weight": torch.zeros(2, 7), f"{name}.lora_B.weight":
-               torch.zeros(7, 2)}, tmp_path / "pytorch_lora_weights.safetensors")  # fmt: skip
+    save_file(
+        {f"{name}.lora_A.weight": torch.zeros(2, 7), f"{name}.lora_B.weight": torch.zeros(7, 2)},
+        tmp_path / "pytorch_lora_weights.safetensors",
+    )
     with pytest.raises(ModelError, match="does not fit"):
         Backbone.load(str(folder), hardware=CPU, image_size=32, adapter=tmp_path)
 

@@ -97,15 +97,18 @@ def test_herding_keeps_the_mean_of_the_chosen_at_that_of_the_class():
     chosen = numbers(baselines.herding(measured_pool(draw), 6, 0))
     assert len(set(chosen)) == 6
     ours = np.linalg.norm(draw[chosen].mean(0) - draw.mean(0))
-    by_chance = [np.linalg.norm(draw[np.random.default_rng(seed).permutation(60)[:6]].mean(0)
-                                - draw.mean(0)) for seed in range(50)]  # fmt: skip
+    by_chance = [
+        np.linalg.norm(draw[np.random.default_rng(seed).permutation(60)[:6]].mean(0) - draw.mean(0))
+        for seed in range(50)
+    ]
     assert ours < min(by_chance)
 
 
 def test_k_centre_leaves_no_group_without_a_chosen_image():
     centres = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
-    draw = np.concatenate([centre + np.random.default_rng(1).normal(size=(9, 2)) * 0.1
-                           for centre in centres])  # fmt: skip
+    draw = np.concatenate(
+        [centre + np.random.default_rng(1).normal(size=(9, 2)) * 0.1 for centre in centres]
+    )
     chosen = numbers(baselines.k_center(measured_pool(draw), 4, 0))
     assert sorted(number // 9 for number in chosen) == [0, 1, 2, 3]
 

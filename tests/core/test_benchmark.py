@@ -13,21 +13,49 @@ from dpd_core.cli import main
 from dpd_core.errors import ConfigError
 
 SETTINGS = {
-    "prototypes.n_init": 2, "captions.mode": "template", "train.steps": 2, "train.batch_size": 4,
+    "prototypes.n_init": 2,
+    "captions.mode": "template",
+    "train.steps": 2,
+    "train.batch_size": 4,
     "train.decoder_steps": 2,
-    "train.classifier_epochs": 1, "synthesize.steps": 4, "synthesize.candidates": 1,
-    "synthesize.batch_size": 6, "synthesize.cfg": 1.0, "synthesize.refine_steps": 2,
-    "synthesize.exchange_networks": 1, "synthesize.exchange_network_steps": 8,
+    "train.classifier_epochs": 1,
+    "synthesize.steps": 4,
+    "synthesize.candidates": 1,
+    "synthesize.batch_size": 6,
+    "synthesize.cfg": 1.0,
+    "synthesize.refine_steps": 2,
+    "synthesize.exchange_networks": 1,
+    "synthesize.exchange_network_steps": 8,
     "evaluate.feature_steps": 4,
-}  # fmt: skip
+}
 
 
 def command(out: Path, strategies: str, ipc: str) -> list[str]:
-    words = ["benchmark", "--demo", "--classes", "beach,forest,harbor", "--max-per-class", "12",
-             "--ipc", ipc, "--strategies", strategies, "--seeds", "2", "--student-steps", "3",
-             "--baselines", "random,herding,rded,exchanged,full", "--soft-labels",
-             "--preset", "quick",
-             "--out", str(out), "--quiet", "--json"]  # fmt: skip
+    words = [
+        "benchmark",
+        "--demo",
+        "--classes",
+        "beach,forest,harbor",
+        "--max-per-class",
+        "12",
+        "--ipc",
+        ipc,
+        "--strategies",
+        strategies,
+        "--seeds",
+        "2",
+        "--student-steps",
+        "3",
+        "--baselines",
+        "random,herding,rded,exchanged,full",
+        "--soft-labels",
+        "--preset",
+        "quick",
+        "--out",
+        str(out),
+        "--quiet",
+        "--json",
+    ]
     for name, value in SETTINGS.items():
         words += ["--set", f"{name}={value}"]
     return words
@@ -42,8 +70,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def row(out: Path, label: str, ipc: int, labels: str = "hard") -> dict:
     rows = json.loads((out / "report.json").read_text(encoding="utf-8"))["rows"]
-    return next(one for one in rows
-                if (one["label"], one["ipc"], one["labels"]) == (label, ipc, labels))  # fmt: skip
+    return next(
+        one for one in rows if (one["label"], one["ipc"], one["labels"]) == (label, ipc, labels)
+    )
 
 
 @pytest.mark.slow
@@ -64,8 +93,10 @@ def test_every_set_is_measured_by_the_same_protocol(finished: Path) -> None:
 @pytest.mark.slow
 def test_minimax_has_an_adapter_of_its_own(finished: Path) -> None:
     sets = finished.glob("ipc-2/distilled/*/manifest.json")
-    adapters = {json.loads(path.read_text())["strategy"]: json.loads(path.read_text())["adapter"]
-                for path in sets}  # fmt: skip
+    adapters = {
+        json.loads(path.read_text())["strategy"]: json.loads(path.read_text())["adapter"]
+        for path in sets
+    }
     assert adapters.keys() == {"dpd+", "minimax"}
     assert adapters["dpd+"] != adapters["minimax"]
 
@@ -127,8 +158,15 @@ def test_the_table_and_the_chart_show_every_row(finished: Path) -> None:
 
 
 def test_a_label_cannot_become_markup() -> None:
-    bar = {"label": "<script>", "kind": "real", "student": "a&b", "labels": "hard", "ipc": 1,
-           "mean": 0.5, "std": None}  # fmt: skip
+    bar = {
+        "label": "<script>",
+        "kind": "real",
+        "student": "a&b",
+        "labels": "hard",
+        "ipc": 1,
+        "mean": 0.5,
+        "std": None,
+    }
     picture = benchmark_report.chart([bar])
     assert "<script>" not in picture
     ElementTree.fromstring(picture)

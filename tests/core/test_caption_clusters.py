@@ -85,9 +85,11 @@ def test_a_file_of_prototypes_stands_and_says_so(tmp_path: Path, monkeypatch) ->
     project = clustered_project(tmp_path, monkeypatch)
     file = tmp_path / "mine.json"
     file.write_bytes(project.path("prototypes", "prototypes.json").read_bytes())
-    config = PrototypesConfig(ipc=3, pool=4, project_map=False, file=str(file),
-                              match_captions="bundled")  # fmt: skip
+    config = PrototypesConfig(
+        ipc=3, pool=4, project_map=False, file=str(file), match_captions="bundled"
+    )
     events = list[Event]()
     prototypes.run(project, config, events.append)
-    assert any(isinstance(event, Log) and "no captions were matched" in event.message
-               for event in events)  # fmt: skip
+    assert any(
+        isinstance(event, Log) and "no captions were matched" in event.message for event in events
+    )

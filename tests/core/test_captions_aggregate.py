@@ -52,8 +52,9 @@ def test_words_of_most_classes_are_dropped():
 def test_the_share_of_classes_is_met_exactly():
     names = [f"class {n}" for n in range(10)]
     readable = {name: f"kind {n}" for n, name in enumerate(names)}
-    with_word = {name: [["paved squares" if n < 7 else "long strips"]]
-                 for n, name in enumerate(names)}  # fmt: skip
+    with_word = {
+        name: [["paved squares" if n < 7 else "long strips"]] for n, name in enumerate(names)
+    }
     texts = aggregate(with_word, readable, common=0.7)
     assert texts["class 0"] == ["A satellite image of kind 0"]
     assert texts["class 9"] == ["A satellite image of kind 9: long strips"]
@@ -72,10 +73,13 @@ def test_a_rambling_caption_does_not_win_by_its_length():
 
 
 def test_of_equal_captions_the_nearest_to_the_centre_wins():
-    texts = aggregate({"harbor": [["red boats", "blue piers"], ["blue piers", "red boats"]]},
-                      READABLE)  # fmt: skip
-    assert texts["harbor"] == ["A satellite image of harbor: red boats",
-                               "A satellite image of harbor: blue piers"]  # fmt: skip
+    texts = aggregate(
+        {"harbor": [["red boats", "blue piers"], ["blue piers", "red boats"]]}, READABLE
+    )
+    assert texts["harbor"] == [
+        "A satellite image of harbor: red boats",
+        "A satellite image of harbor: blue piers",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -101,14 +105,20 @@ def test_generic_openings_and_the_class_alone_are_taken_off(caption, text):
 @pytest.mark.parametrize(
     ("class_name", "caption", "text"),
     [
-        ("airplane", "a satellite image of a small harbor with white boats on grey water",
-         "white boats on grey water"),
-        ("airplane", "A harbor. There are many boats in the harbors, on grey water.",
-         "many boats, on grey water"),
+        (
+            "airplane",
+            "a satellite image of a small harbor with white boats on grey water",
+            "white boats on grey water",
+        ),
+        (
+            "airplane",
+            "A harbor. There are many boats in the harbors, on grey water.",
+            "many boats, on grey water",
+        ),
         ("airplane", "a photo of beaches", ""),
         ("plain", "a dense residential area with red roofs", "red roofs"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_class_is_taken_out_of_the_description(class_name, caption, text):
     found = describe(caption, class_name, READABLE)
     assert (found.text, found.trusted) == (text, False)
@@ -131,8 +141,9 @@ def test_captions_of_a_wrong_class_only_count_where_there_is_no_other():
     wrong = ["a harbor with white boats", "a harbor with boats"]
     texts = aggregate({"airplane": [[*wrong, "an airplane with a red tail"], wrong]}, READABLE)
     assert texts["airplane"] == [
-        "A satellite image of airplane: a red tail", "A satellite image of airplane: boats",
-    ]  # fmt: skip
+        "A satellite image of airplane: a red tail",
+        "A satellite image of airplane: boats",
+    ]
     assert not any("harbor" in text for text in texts["airplane"])
 
 
@@ -194,8 +205,12 @@ def test_generated_text_is_tidied(generated, text):
 
 def test_plurals_and_case_count_as_one_word():
     assert words_of("Trees, BEACHES; factories' grass-lands; Bus") == [
-        "tree", "beach", "factory", "grass-land", "bus",
-    ]  # fmt: skip
+        "tree",
+        "beach",
+        "factory",
+        "grass-land",
+        "bus",
+    ]
 
 
 def test_a_written_caption_is_normalised():

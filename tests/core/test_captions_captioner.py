@@ -128,8 +128,11 @@ def test_smolvlm_inputs_are_those_of_the_joint_processor(folders):
         size={"longest_edge": 2 * TILE}, max_image_size={"longest_edge": TILE}
     )
     joint = Idefics3Processor(images, model.tokenizer, image_seq_len=4)
-    for image, split in ((noise(200), True), (noise(200).crop((0, 0, 200, 90)), True),
-                         (noise(20), False)):  # fmt: skip
+    for image, split in (
+        (noise(200), True),
+        (noise(200).crop((0, 0, 200, 90)), True),
+        (noise(20), False),
+    ):
         options = {} if split else {"do_image_splitting": False, "size": {"longest_edge": TILE}}
         prompt = model.prompt("What is it?")
         wanted = joint(text=[prompt], images=[[image]], return_tensors="pt", **options)

@@ -65,11 +65,19 @@ def test_an_edit_is_on_record_and_in_the_snapshot(project):
     assert lines(project)[:-1] == before, "earlier lines must never change"
     entry = lines(project)[-1]
     assert entry | {"time": ""} == {
-        "id": 5, "time": "", "kind": "set", "author": "human", "source": "", "class": "harbor",
-        "cluster_id": 1, "prototype": "harbor/1-1.png",
-        "before": "A satellite image of harbor", "after": "many boats at a pier",
-        "batch": 5, "of": 1,
-    }  # fmt: skip
+        "id": 5,
+        "time": "",
+        "kind": "set",
+        "author": "human",
+        "source": "",
+        "class": "harbor",
+        "cluster_id": 1,
+        "prototype": "harbor/1-1.png",
+        "before": "A satellite image of harbor",
+        "after": "many boats at a pier",
+        "batch": 5,
+        "of": 1,
+    }
     assert snapshot(project) == texts(project)
     assert [one.author for one in history(project, "harbor", 1)] == ["template", "human"]
 
@@ -79,8 +87,10 @@ def test_the_snapshot_keeps_the_published_format(project):
     published = storage.read_json(project.path("prototypes", "prototypes.json"))
     content = storage.read_json(project.path("captions", "captions.json"))
     assert content["harbor"][0] == published["harbor"][0] | {
-        "caption": "boats", "caption_version": 2, "caption_author": "human",
-    }  # fmt: skip
+        "caption": "boats",
+        "caption_version": 2,
+        "caption_author": "human",
+    }
 
 
 def test_writing_the_same_text_changes_nothing(project):
@@ -180,8 +190,9 @@ def test_reset_gives_a_caption_back_to_the_machine(project):
     assert texts(project)["harbor", 0] == "A photo of harbor"
     undo(project)
     assert (texts(project)["harbor", 0], current_captions(project)["harbor"][0].by_hand) == (
-        "two", True,
-    )  # fmt: skip
+        "two",
+        True,
+    )
 
 
 def test_a_torn_last_line_costs_only_itself(project):
@@ -232,8 +243,10 @@ def _edit_many(root: str, class_name: str, count: int) -> None:
 
 def test_two_processes_may_edit_at_once(project):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_edit_many, args=(str(project.root), name, 15))
-               for name in ("harbor", "airplane")]  # fmt: skip
+    workers = [
+        context.Process(target=_edit_many, args=(str(project.root), name, 15))
+        for name in ("harbor", "airplane")
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -302,8 +315,9 @@ def test_patterns(project, pattern, replacement, options, result):
 def test_the_scope_limits_the_search(project):
     found = find_replace(project, "image", "photo", scope=[("harbor", 1), ("airplane", 0)])
     assert {(one.class_name, one.cluster_id) for one in found.changes} == {
-        ("harbor", 1), ("airplane", 0),
-    }  # fmt: skip
+        ("harbor", 1),
+        ("airplane", 0),
+    }
     assert find_replace(project, "image", "photo", scope=[]).changes == []
 
 

@@ -28,8 +28,11 @@ from dpd_core.errors import (
 from dpd_core.events import Log, Progress
 from dpd_core.project import Project
 
-WORDS = {"airplane": "a white airplane with a red tail", "golfcourse": "a golf course with bunkers",
-         "harbor": "a harbor with many boats"}  # fmt: skip
+WORDS = {
+    "airplane": "a white airplane with a red tail",
+    "golfcourse": "a golf course with bunkers",
+    "harbor": "a harbor with many boats",
+}
 
 
 class Fake:
@@ -58,8 +61,10 @@ def caption(project, model=None, emit=lambda event: None, **settings):
 
 
 def texts(project):
-    return {name: [one.text for _, one in sorted(found.items())]
-            for name, found in current_captions(project).items()}  # fmt: skip
+    return {
+        name: [one.text for _, one in sorted(found.items())]
+        for name, found in current_captions(project).items()
+    }
 
 
 @pytest.fixture
@@ -76,10 +81,16 @@ def test_every_prototype_gets_a_text_that_names_its_class(project):
         "harbor": ["A satellite image of harbor: many boats"] * 2,
     }
     assert result == {
-        "captions": 6, "changed": 6, "kept_by_hand": 0, "captioned_images": 12,
-        "no_longer_apply": 0, "unreadable": [], "mode": "aggregated", "captioner": "bundled",
+        "captions": 6,
+        "changed": 6,
+        "kept_by_hand": 0,
+        "captioned_images": 12,
+        "no_longer_apply": 0,
+        "unreadable": [],
+        "mode": "aggregated",
+        "captioner": "bundled",
         "digest": captions_digest(project),
-    }  # fmt: skip
+    }
     assert sum(model.batches) == 12, "the two nearest of each cluster"
     assert {one.author for c in current_captions(project).values() for one in c.values()} == {"vlm"}
     snapshot = storage.read_json(project.path("captions", "captions.json"))
@@ -250,12 +261,16 @@ def test_what_a_person_wrote_is_kept(project):
     caption(project)
     edit(project, "harbor", 1, "my own words")
     events = []
-    result = caption(project, Fake({**WORDS, "harbor": "a harbor with cranes"}), events.append,
-                     max_words=20)  # fmt: skip
+    result = caption(
+        project, Fake({**WORDS, "harbor": "a harbor with cranes"}), events.append, max_words=20
+    )
     assert texts(project)["harbor"] == ["A satellite image of harbor: cranes", "my own words"]
     assert result["kept_by_hand"] == 1
-    assert any("1 captions written by hand were kept" in event.message
-               for event in events if isinstance(event, Log))  # fmt: skip
+    assert any(
+        "1 captions written by hand were kept" in event.message
+        for event in events
+        if isinstance(event, Log)
+    )
     undo(project)
     caption(project, Fake({**WORDS, "harbor": "a harbor with cranes"}), max_words=20)
     assert texts(project)["harbor"][1] == "A satellite image of harbor: cranes"
@@ -270,8 +285,11 @@ def test_a_caption_by_hand_does_not_pass_to_another_prototype(project):
     result = caption(project, emit=events.append)
     assert texts(project)["harbor"][0] == "A satellite image of harbor: many boats"
     assert (result["kept_by_hand"], result["no_longer_apply"]) == (0, 1)
-    assert any("no longer apply" in event.message and "harbor/0-1.png" in event.message
-               for event in events if isinstance(event, Log))  # fmt: skip
+    assert any(
+        "no longer apply" in event.message and "harbor/0-1.png" in event.message
+        for event in events
+        if isinstance(event, Log)
+    )
     write_prototypes(project, files | {"harbor": ["0-1.png", "1-1.png"]})
     assert texts(project)["harbor"][0] == "my own words", "it comes back with its image"
 
@@ -366,6 +384,7 @@ def test_with_a_real_model(project, tmp_path):
     config = CaptionsConfig(captioner=str(folder), nearest=1, max_words=5)
     result = run(project, config)
     assert result["captioned_images"] == 6 and result["changed"] == 6
-    assert all(text.startswith("A satellite image of golf course")
-               for text in texts(project)["golfcourse"])  # fmt: skip
+    assert all(
+        text.startswith("A satellite image of golf course") for text in texts(project)["golfcourse"]
+    )
     assert run(Project.open(project.root), config)["changed"] == 0

@@ -7,47 +7,93 @@ from hypothesis import strategies as st
 from dpd_core.dataset.class_names import readable_name, readable_names, segment
 
 UC_MERCED = {
-    "agricultural": "agricultural area", "airplane": "airplane",
-    "baseballdiamond": "baseball diamond", "beach": "beach", "buildings": "buildings",
-    "chaparral": "chaparral", "denseresidential": "dense residential", "forest": "forest",
-    "freeway": "freeway", "golfcourse": "golf course", "harbor": "harbor",
-    "intersection": "intersection", "mediumresidential": "medium residential",
-    "mobilehomepark": "mobile home park", "overpass": "overpass", "parkinglot": "parking lot",
-    "river": "river", "runway": "runway", "sparseresidential": "sparse residential",
-    "storagetanks": "storage tanks", "tenniscourt": "tennis court",
-}  # fmt: skip
+    "agricultural": "agricultural area",
+    "airplane": "airplane",
+    "baseballdiamond": "baseball diamond",
+    "beach": "beach",
+    "buildings": "buildings",
+    "chaparral": "chaparral",
+    "denseresidential": "dense residential",
+    "forest": "forest",
+    "freeway": "freeway",
+    "golfcourse": "golf course",
+    "harbor": "harbor",
+    "intersection": "intersection",
+    "mediumresidential": "medium residential",
+    "mobilehomepark": "mobile home park",
+    "overpass": "overpass",
+    "parkinglot": "parking lot",
+    "river": "river",
+    "runway": "runway",
+    "sparseresidential": "sparse residential",
+    "storagetanks": "storage tanks",
+    "tenniscourt": "tennis court",
+}
 EUROSAT = {
-    "AnnualCrop": "annual crop", "Forest": "forest",
-    "HerbaceousVegetation": "herbaceous vegetation", "Highway": "highway",
-    "Industrial": "industrial area", "Pasture": "pasture", "PermanentCrop": "permanent crop",
-    "Residential": "residential area", "River": "river", "SeaLake": "sea or lake",
-}  # fmt: skip
+    "AnnualCrop": "annual crop",
+    "Forest": "forest",
+    "HerbaceousVegetation": "herbaceous vegetation",
+    "Highway": "highway",
+    "Industrial": "industrial area",
+    "Pasture": "pasture",
+    "PermanentCrop": "permanent crop",
+    "Residential": "residential area",
+    "River": "river",
+    "SeaLake": "sea or lake",
+}
 AID = {
-    "Airport": "airport", "BareLand": "bare land", "BaseballField": "baseball field",
-    "Center": "city center", "Commercial": "commercial area",
-    "DenseResidential": "dense residential", "Farmland": "farmland", "Parking": "parking lot",
-    "Playground": "playground", "RailwayStation": "railway station", "Square": "city square",
-    "StorageTanks": "storage tanks", "Viaduct": "viaduct",
-}  # fmt: skip
+    "Airport": "airport",
+    "BareLand": "bare land",
+    "BaseballField": "baseball field",
+    "Center": "city center",
+    "Commercial": "commercial area",
+    "DenseResidential": "dense residential",
+    "Farmland": "farmland",
+    "Parking": "parking lot",
+    "Playground": "playground",
+    "RailwayStation": "railway station",
+    "Square": "city square",
+    "StorageTanks": "storage tanks",
+    "Viaduct": "viaduct",
+}
 NWPU = {
-    "basketball_court": "basketball court", "circular_farmland": "circular farmland",
-    "dense_residential": "dense residential", "ground_track_field": "ground track field",
-    "mobile_home_park": "mobile home park", "sea_ice": "sea ice", "snowberg": "snowberg",
+    "basketball_court": "basketball court",
+    "circular_farmland": "circular farmland",
+    "dense_residential": "dense residential",
+    "ground_track_field": "ground track field",
+    "mobile_home_park": "mobile home park",
+    "sea_ice": "sea ice",
+    "snowberg": "snowberg",
     "thermal_power_station": "thermal power station",
-}  # fmt: skip
+}
 RSSCN7 = {
-    "aGrass": "grass", "bField": "field", "cIndustry": "industrial area",
-    "dRiverLake": "river or lake", "eForest": "forest", "fResident": "residential area",
+    "aGrass": "grass",
+    "bField": "field",
+    "cIndustry": "industrial area",
+    "dRiverLake": "river or lake",
+    "eForest": "forest",
+    "fResident": "residential area",
     "gParking": "parking lot",
-}  # fmt: skip
+}
 ANYONES = {
-    "01_airport": "airport", "3 - beach": "beach", "007river": "river",
-    "footballField": "football field", "RVPark": "rv park", "FOREST": "forest",
-    "cul-de-sac": "cul de sac", "solarpanel": "solar panel", "lake2": "lake 2",
+    "01_airport": "airport",
+    "3 - beach": "beach",
+    "007river": "river",
+    "footballField": "football field",
+    "RVPark": "rv park",
+    "FOREST": "forest",
+    "cul-de-sac": "cul de sac",
+    "solarpanel": "solar panel",
+    "lake2": "lake 2",
     "wastewatertreatmentplant": "wastewater treatment plant",
-    "christmastreefarm": "christmas tree farm", "Industrial Buildings": "industrial buildings",
-    "Wald": "wald", "森林": "森林", "xyzzy": "xyzzy", "7": "class 7", "__": "__",
-}  # fmt: skip
+    "christmastreefarm": "christmas tree farm",
+    "Industrial Buildings": "industrial buildings",
+    "Wald": "wald",
+    "森林": "森林",
+    "xyzzy": "xyzzy",
+    "7": "class 7",
+    "__": "__",
+}
 
 
 @pytest.mark.parametrize(
@@ -65,8 +111,10 @@ def test_a_known_word_is_not_cut(word: str) -> None:
 
 def test_names_that_would_read_the_same_are_told_apart() -> None:
     assert readable_names(["01_river", "02_river", "lake"]) == {
-        "01_river": "01 river", "02_river": "02 river", "lake": "lake",
-    }  # fmt: skip
+        "01_river": "01 river",
+        "02_river": "02 river",
+        "lake": "lake",
+    }
     names = readable_names(["storage_tank", "storageTank", "storagetank"])
     assert len(set(names.values())) == 3
 

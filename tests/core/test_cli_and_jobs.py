@@ -24,14 +24,40 @@ from dpd_core.verify import verify
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    "--demo", "--classes", "beach,forest,harbor", "--ipc", "2", "--max-per-class", "16",
-    "--set", "captions.mode=template", "--set", "prototypes.project_map=false",
-    "--set", "train.steps=4", "--set", "train.batch_size=4", "--set", "train.targets=all",
-    "--set", "train.classifier_epochs=2", "--set", "train.preview_steps=2",
-    "--set", "synthesize.steps=3", "--set", "synthesize.candidates=2",
-    "--set", "synthesize.batch_size=4", "--set", "evaluate.student_steps=4",
-    "--set", "evaluate.feature_steps=4", "--set", "evaluate.seeds=2",
-]  # fmt: skip
+    "--demo",
+    "--classes",
+    "beach,forest,harbor",
+    "--ipc",
+    "2",
+    "--max-per-class",
+    "16",
+    "--set",
+    "captions.mode=template",
+    "--set",
+    "prototypes.project_map=false",
+    "--set",
+    "train.steps=4",
+    "--set",
+    "train.batch_size=4",
+    "--set",
+    "train.targets=all",
+    "--set",
+    "train.classifier_epochs=2",
+    "--set",
+    "train.preview_steps=2",
+    "--set",
+    "synthesize.steps=3",
+    "--set",
+    "synthesize.candidates=2",
+    "--set",
+    "synthesize.batch_size=4",
+    "--set",
+    "evaluate.student_steps=4",
+    "--set",
+    "evaluate.feature_steps=4",
+    "--set",
+    "evaluate.seeds=2",
+]
 
 
 def command(*words: str) -> list[str]:
@@ -48,8 +74,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     project = tmp_path_factory.mktemp("run") / "demo"
     result = subprocess.run(
         command("run", "--project", str(project), *SMALL, "--json"),
-        capture_output=True, text=True, cwd=ROOT, timeout=600,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+    )
     assert result.returncode == 0, result.stderr
     return project, last_json(result.stdout)
 
@@ -119,9 +148,22 @@ def test_a_strategy_with_chosen_prototypes_stays_in_the_clusters_and_repeats_its
 ) -> None:
     shutil.copytree(finished[0], tmp_path / "copy")
     project = Project.open(tmp_path / "copy")
-    words = ["synthesize", "--project", str(project.root), "--strategy", "dpd+",
-             "--exchange-tries", "6", "--refine-steps", "2", "--exchange-networks", "1",
-             "--exchange-network-steps", "8", "--json"]  # fmt: skip
+    words = [
+        "synthesize",
+        "--project",
+        str(project.root),
+        "--strategy",
+        "dpd+",
+        "--exchange-tries",
+        "6",
+        "--refine-steps",
+        "2",
+        "--exchange-networks",
+        "1",
+        "--exchange-network-steps",
+        "8",
+        "--json",
+    ]
     for name in ("chosen", "chosen-again"):
         assert main([*words, "--set-name", name]) == 0
         capsys.readouterr()
@@ -142,8 +184,19 @@ def test_images_that_refining_spoils_are_not_chosen(
 ) -> None:
     shutil.copytree(finished[0], tmp_path / "copy")
     project = Project.open(tmp_path / "copy")
-    words = ["synthesize", "--project", str(project.root), "--strategy", "d4m", "--detail", "1",
-             "--refine-steps", "24", "--refine-rate", "1"]  # fmt: skip
+    words = [
+        "synthesize",
+        "--project",
+        str(project.root),
+        "--strategy",
+        "d4m",
+        "--detail",
+        "1",
+        "--refine-steps",
+        "24",
+        "--refine-rate",
+        "1",
+    ]
     assert main([*words, "--set-name", "spoilt"]) == 0
     assert "the sampled images are chosen" in capsys.readouterr().err
     for slot in records(DistilledSet.load(project, "spoilt")):
@@ -249,8 +302,9 @@ def test_a_killed_training_is_reported_and_resumed(
     finished: tuple[Path, dict], tmp_path: Path
 ) -> None:
     """``kill -9`` in the middle; the next start goes on from the checkpoint."""
-    words = command("train", "--project", str(finished[0]), "--steps", "4000",
-                    "--checkpoint-steps", "2")  # fmt: skip
+    words = command(
+        "train", "--project", str(finished[0]), "--steps", "4000", "--checkpoint-steps", "2"
+    )
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
     adapters = finished[0] / "adapters"
     deadline = time.monotonic() + 120
@@ -277,12 +331,24 @@ def test_a_killed_training_is_reported_and_resumed(
 
 
 def test_ctrl_c_stops_gracefully(finished: tuple[Path, dict]) -> None:
-    words = command("train", "--project", str(finished[0]), "--steps", "5000",
-                    "--learning-rate", "0.002", "--json")  # fmt: skip
+    words = command(
+        "train",
+        "--project",
+        str(finished[0]),
+        "--steps",
+        "5000",
+        "--learning-rate",
+        "0.002",
+        "--json",
+    )
     process = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        words,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "training" in line:
@@ -326,8 +392,11 @@ def test_a_slot_is_sampled_anew_and_the_same_way_on_a_copy(
         after = DistilledSet.load(project)
         assert verify(project).differences == []
         assert project.record("synthesize")["result"]["set"] == before.name
-        changed = [new for old, new in zip(before.manifest["slots"], after.manifest["slots"],
-                                           strict=True) if old != new]  # fmt: skip
+        changed = [
+            new
+            for old, new in zip(before.manifest["slots"], after.manifest["slots"], strict=True)
+            if old != new
+        ]
         records.append(changed)
     assert records[0] == records[1], "the same request gives the same images"
     ((record,), _) = records

@@ -37,8 +37,10 @@ def test_previews_are_made_when_asked_for(model: Path, tmp_path: Path) -> None: 
 
 
 def test_the_curve_of_a_killed_and_resumed_run_has_no_gap_and_no_second_thoughts(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
-) -> None:  # fmt: skip
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+) -> None:
     config = QUICK.replace(steps=30)
     whole = trainer(model, tmp_path / "whole", config)
     whole.fit()
@@ -52,8 +54,9 @@ def test_the_curve_of_a_killed_and_resumed_run_has_no_gap_and_no_second_thoughts
     # As a killed run leaves it: measured beyond its checkpoint.
     adapters.append_curve(tmp_path / "parts", 20, {"loss": 99.0})
     trainer(model, tmp_path / "parts", config).fit()
-    curves = [storage.read_json_lines(tmp_path / name / "curve.jsonl") for name in
-              ("whole", "parts")]  # fmt: skip
+    curves = [
+        storage.read_json_lines(tmp_path / name / "curve.jsonl") for name in ("whole", "parts")
+    ]
     assert [point["step"] for point in curves[0]] == [10, 20, 30]
     assert curves[1] == curves[0]
 
@@ -71,8 +74,12 @@ def test_runs_are_listed_finished_or_not(tmp_path: Path) -> None:
     assert run.settings["steps"] == QUICK.steps
     assert run.curve() == [{"step": 10, "loss": 0.5}], "what is no number is no point"
     assert run.previews() == [(10, "forest", folder / "previews" / "000010-forest.png")]
-    record = {"id": "abc", "recipe": {"settings": {"steps": 3}}, "finished": "2026",
-              "final": {"loss": 0.5, "odd": "<b>"}}  # fmt: skip
+    record = {
+        "id": "abc",
+        "recipe": {"settings": {"steps": 3}},
+        "finished": "2026",
+        "final": {"loss": 0.5, "odd": "<b>"},
+    }
     storage.write_json(folder / "adapter.json", record)
     (run,) = adapters.list_runs(project)
     assert run.settings == TrainConfig(steps=3).to_dict()

@@ -81,11 +81,24 @@ def test_a_folder_becomes_an_index(project: Project, folder: Path) -> None:
     events: list[Event] = []
     result = run(project, DatasetConfig(data=str(folder)), events.append)
     assert {**result, "content": ""} == {
-        "source": "folder", "classes": 2, "train": 10, "test": 4, "refused": 0,
-        "duplicates": 0, "left_out": 0, "content": "",
-    }  # fmt: skip
-    assert events[-1] == Progress("dataset", 14, 14, events[-1].eta, events[-1].message,
-                                  events[-1].memory, time=events[-1].time)  # fmt: skip
+        "source": "folder",
+        "classes": 2,
+        "train": 10,
+        "test": 4,
+        "refused": 0,
+        "duplicates": 0,
+        "left_out": 0,
+        "content": "",
+    }
+    assert events[-1] == Progress(
+        "dataset",
+        14,
+        14,
+        events[-1].eta,
+        events[-1].message,
+        events[-1].memory,
+        time=events[-1].time,
+    )
     index = load_index(project)
     assert [record.id for record in index.images] == sorted(record.id for record in index.images)
     assert list(index.classes) == ["forest", "parkinglot"]
@@ -106,8 +119,14 @@ def test_the_index_file_is_as_agreed(project: Project, folder: Path) -> None:
     assert content["source"]["kind"] == "folder" and content["source"]["root"] == str(folder)
     assert content["classes"]["forest"] == {"readable": "forest", "train": 6, "test": 2}
     assert set(content["images"][0]) == {
-        "id", "class", "split", "file", "sha256", "width", "height",
-    }  # fmt: skip
+        "id",
+        "class",
+        "split",
+        "file",
+        "sha256",
+        "width",
+        "height",
+    }
     assert content["images"][0]["file"] == "forest/00.png"
     assert content["refused"] == [] and content["duplicates"] == []
 
@@ -171,8 +190,9 @@ def layout(*paths: str) -> tuple[list[tuple[str, str, str | None]], list[str]]:
 
 def test_deeper_folders_belong_to_the_class() -> None:
     assert layout("a/x.png", "b/2020/may/y.png") == (
-        [("a", "x.png", None), ("b", "2020/may/y.png", None)], [],
-    )  # fmt: skip
+        [("a", "x.png", None), ("b", "2020/may/y.png", None)],
+        [],
+    )
 
 
 @pytest.mark.parametrize("wrap", ["", "UCMerced/", "one/two/"])
@@ -182,11 +202,14 @@ def test_wrapping_folders_are_looked_into(wrap: str) -> None:
 
 
 def test_split_folders_are_the_split() -> None:
-    entries, outside = layout("data/Train/a/x.png", "data/test/a/x.png", "data/val/a/x.png",
-                              "data/test/y.png")  # fmt: skip
+    entries, outside = layout(
+        "data/Train/a/x.png", "data/test/a/x.png", "data/val/a/x.png", "data/test/y.png"
+    )
     assert entries == [
-        ("a", "Train/x.png", "train"), ("a", "test/x.png", "test"), ("a", "val/x.png", "train"),
-    ]  # fmt: skip
+        ("a", "Train/x.png", "train"),
+        ("a", "test/x.png", "test"),
+        ("a", "val/x.png", "train"),
+    ]
     assert outside == ["data/test/y.png"]
     entries, _ = layout("train/a/x.png", "val/a/y.png")
     assert [entry[2] for entry in entries] == ["train", "test"]
@@ -207,9 +230,12 @@ def test_a_given_split_is_kept(project: Project, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("files", "message"),
-    [([], "no images"), (["a.png", "b.png"], "not sorted into class folders"),
-     (["a/1.png", "a/2.png"], "only one class")],
-)  # fmt: skip
+    [
+        ([], "no images"),
+        (["a.png", "b.png"], "not sorted into class folders"),
+        (["a/1.png", "a/2.png"], "only one class"),
+    ],
+)
 def test_folders_without_classes_say_what_is_needed(
     project: Project, tmp_path: Path, files: list[str], message: str
 ) -> None:
@@ -419,15 +445,23 @@ def tar_of(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-GOOD = {f"set/{name}/{k}.png": picture(10 * i + k)
-        for i, name in enumerate(("forest", "river")) for k in range(3)}  # fmt: skip
+GOOD = {
+    f"set/{name}/{k}.png": picture(10 * i + k)
+    for i, name in enumerate(("forest", "river"))
+    for k in range(3)
+}
 
 
 @pytest.mark.parametrize(
     ("name", "pack"),
-    [("a.zip", zip_of), ("a.tar", tar_of), ("a.tar.gz", lambda p, m: tar_of(p, m, "w:gz")),
-     ("a.tar.xz", lambda p, m: tar_of(p, m, "w:xz")), ("noending", zip_of)],
-)  # fmt: skip
+    [
+        ("a.zip", zip_of),
+        ("a.tar", tar_of),
+        ("a.tar.gz", lambda p, m: tar_of(p, m, "w:gz")),
+        ("a.tar.xz", lambda p, m: tar_of(p, m, "w:xz")),
+        ("noending", zip_of),
+    ],
+)
 def test_archives(
     project: Project, tmp_path: Path, name: str, pack: Callable[[Path, dict[str, bytes]], Path]
 ) -> None:
@@ -443,12 +477,16 @@ def test_archives(
 
 
 EVIL = {
-    "../evil.png": "leads out", "set/forest/../../../evil.png": "leads out",
-    "/tmp/dpd-evil.png": "leads out", "C:\\evil.png": "leads out", "..\\evil.png": "leads out",
-    "set/river/readme.md": "not an image", "set/forest/0.PNG": "of this name already",
+    "../evil.png": "leads out",
+    "set/forest/../../../evil.png": "leads out",
+    "/tmp/dpd-evil.png": "leads out",
+    "C:\\evil.png": "leads out",
+    "..\\evil.png": "leads out",
+    "set/river/readme.md": "not an image",
+    "set/forest/0.PNG": "of this name already",
     "set/forest/" + "x" * 300 + ".png": "cannot be a file name",
     "set/forest/1.png/a.png": "name of a file",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
@@ -474,8 +512,11 @@ def test_nothing_leaves_the_archive_folder(
 def test_links_in_archives_are_refused(project: Project, tmp_path: Path) -> None:
     archive = tar_of(tmp_path / "a.tar", GOOD)
     with tarfile.open(archive, "a") as file:
-        for name, kind in (("s.png", tarfile.SYMTYPE), ("h.png", tarfile.LNKTYPE),
-                           ("d.png", tarfile.CHRTYPE)):  # fmt: skip
+        for name, kind in (
+            ("s.png", tarfile.SYMTYPE),
+            ("h.png", tarfile.LNKTYPE),
+            ("d.png", tarfile.CHRTYPE),
+        ):
             info = tarfile.TarInfo(f"set/forest/{name}")
             info.type, info.linkname = kind, "/etc/passwd"
             file.addfile(info)
@@ -599,12 +640,16 @@ def test_rows_cannot_pick_up_files_of_this_machine(project: Project, tmp_path: P
     (tmp_path / "private.png").write_bytes(picture(666))
     good = table(8)
     rows = {
-        "image": [*good.cast_column("image", datasets.Image(decode=False))["image"],
-                  {"bytes": None, "path": str(tmp_path / "private.png")}],
+        "image": [
+            *good.cast_column("image", datasets.Image(decode=False))["image"],
+            {"bytes": None, "path": str(tmp_path / "private.png")},
+        ],
         "label": [*good["label"], 0],
-    }  # fmt: skip
-    features = {"image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
-                "label": good.features["label"]}  # fmt: skip
+    }
+    features = {
+        "image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+        "label": good.features["label"],
+    }
     plain = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
     plain.to_parquet(tmp_path / "a.parquet")
     index = prepare(project, tmp_path / "a.parquet")
@@ -631,9 +676,14 @@ def test_columns_that_are_missing_are_named(project: Project, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "hub_id"),
-    [("eurosat", "timm/eurosat-rgb"), ("UC Merced", "blanchon/UC_Merced"), ("AID", "blanchon/AID"),
-     ("nwpu-resisc45", "timm/resisc45"), ("NWPU_RESISC45", "timm/resisc45")],
-)  # fmt: skip
+    [
+        ("eurosat", "timm/eurosat-rgb"),
+        ("UC Merced", "blanchon/UC_Merced"),
+        ("AID", "blanchon/AID"),
+        ("nwpu-resisc45", "timm/resisc45"),
+        ("NWPU_RESISC45", "timm/resisc45"),
+    ],
+)
 def test_presets_load_from_the_hub(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hub_id: str
 ) -> None:
@@ -850,9 +900,15 @@ def test_uc_merced(project: Project, shared_data: Path) -> None:
     classes = ("airplane", "mobilehomepark")
     result = run(project, DatasetConfig(data=str(root), classes=classes, max_per_class=20))
     assert {**result, "content": ""} == {
-        "source": "folder", "classes": 2, "train": 30, "test": 10, "refused": 0,
-        "duplicates": 0, "left_out": 1470 - 40, "content": "",
-    }  # fmt: skip
+        "source": "folder",
+        "classes": 2,
+        "train": 30,
+        "test": 10,
+        "refused": 0,
+        "duplicates": 0,
+        "left_out": 1470 - 40,
+        "content": "",
+    }
     index = load_index(project)
     assert index.readable("mobilehomepark") == "mobile home park"
     assert pixels(project, index.select("test"), 64).std() > 30

@@ -46,8 +46,9 @@ def tuner(folder: Path, steps: int) -> DecoderTuner:
     backbone = Backbone.load(str(folder), hardware=CPU, image_size=32)
     images = stripes()
     network = build_student("convnet", 2, seed=1).eval().requires_grad_(False)
-    return DecoderTuner(backbone, backbone.encode_images(images), images, [network], side=32,
-                        steps=steps, seed=3)  # fmt: skip
+    return DecoderTuner(
+        backbone, backbone.encode_images(images), images, [network], side=32, steps=steps, seed=3
+    )
 
 
 def test_images_come_back_sharper_and_latents_stay(folder: Path, tmp_path: Path) -> None:
@@ -136,10 +137,15 @@ def test_a_stage_tunes_it_and_strategies_use_it(folder: Path, tmp_path: Path) ->
         "dataset": {"demo": True, "classes": ("beach", "forest"), "demo_per_class": 10},
         "prototypes": {"ipc": 2, "project_map": False},
         "captions": {"mode": "template"},
-        "train": {"steps": 2, "batch_size": 2, "decoder_steps": 3, "classifier_epochs": 1,
-                  "preview_steps": 0},
+        "train": {
+            "steps": 2,
+            "batch_size": 2,
+            "decoder_steps": 3,
+            "classifier_epochs": 1,
+            "preview_steps": 0,
+        },
         "synthesize": {"strategy": "d4m", "decoder": "tuned", "steps": 3, "candidates": 1},
-    }.items():  # fmt: skip
+    }.items():
         jobs.run_stage(project, stage, resolve(stage, **settings))
     adapter = find_adapter(project)
     weights = load_file(adapter.folder / adapter_weights.DECODER)

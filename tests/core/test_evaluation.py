@@ -11,8 +11,14 @@ from dpd_core.errors import ConfigError, DatasetError, JobStopped, ProjectError,
 from dpd_core.events import Metric, Progress
 from dpd_core.project import Project
 
-CONFIG = EvaluateConfig(student_steps=12, student_batch=8, feature_steps=12, seeds=2,
-                        student_size=16, baselines=("random", "medoid", "full"))  # fmt: skip
+CONFIG = EvaluateConfig(
+    student_steps=12,
+    student_batch=8,
+    feature_steps=12,
+    seeds=2,
+    student_size=16,
+    baselines=("random", "medoid", "full"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +134,9 @@ def test_another_set_shares_the_baselines(evaluated):
         data = (root / "dpd-1" / slot["file"]).read_bytes()
         target.write_bytes(data)
     other["slots"][0]["file"], other["slots"][1]["file"] = (
-        other["slots"][1]["file"], other["slots"][0]["file"],
-    )  # fmt: skip
+        other["slots"][1]["file"],
+        other["slots"][0]["file"],
+    )
     storage.write_json(root / "other" / "manifest.json", {**other, "name": "other"})
     before = set(parts(project))
     config = CONFIG.replace(set_name="other", distribution=False)

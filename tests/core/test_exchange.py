@@ -17,8 +17,9 @@ from dpd_core.prototypes import load_clustering
 from dpd_core.set_exchange import exchange_prototypes
 
 CLASSES, CLUSTERS, MEMBERS = 3, 2, 10
-CONFIG = SynthesizeConfig(strategy="dpd+", exchange_tries=6, exchange_networks=1,
-                          exchange_network_steps=8)  # fmt: skip
+CONFIG = SynthesizeConfig(
+    strategy="dpd+", exchange_tries=6, exchange_networks=1, exchange_network_steps=8
+)
 
 
 @pytest.fixture
@@ -43,8 +44,15 @@ def clouds() -> tuple[list[torch.Tensor], np.ndarray, list[list[int]]]:
 def search(tries: int, fixed: list[bool] | None = None, seed: int = 0) -> Exchanged:
     """From the second member of each cluster, an odd one."""
     spaces, labels, clusters = clouds()
-    return exchange(spaces, labels, clusters, [rows[1] for rows in clusters], tries=tries,
-                    seed=seed, fixed=fixed)  # fmt: skip
+    return exchange(
+        spaces,
+        labels,
+        clusters,
+        [rows[1] for rows in clusters],
+        tries=tries,
+        seed=seed,
+        fixed=fixed,
+    )
 
 
 def test_the_loss_falls_and_is_that_of_the_choice() -> None:
@@ -79,9 +87,11 @@ def test_a_cluster_of_one_has_nothing_to_exchange() -> None:
 
 
 def prototypes_of(project: Project) -> dict[tuple[str, int], str]:
-    return {(name, one.cluster_id): one.id
-            for name, of_class in load_clustering(project).prototypes.items()
-            for one in of_class}  # fmt: skip
+    return {
+        (name, one.cluster_id): one.id
+        for name, of_class in load_clustering(project).prototypes.items()
+        for one in of_class
+    }
 
 
 def test_a_project_exchanges_within_clusters_and_finds_the_choice_again(project: Project) -> None:
@@ -90,8 +100,9 @@ def test_a_project_exchanges_within_clusters_and_finds_the_choice_again(project:
     assert found.keys() == before.keys()
     assert found != before
     members = load_clustering(project).members
-    assert all((members[one].class_name, members[one].cluster_id) == slot
-               for slot, one in found.items())  # fmt: skip
+    assert all(
+        (members[one].class_name, members[one].cluster_id) == slot for slot, one in found.items()
+    )
     assert any(isinstance(event, Log) and "exchanged" in event.message for event in events)
     again = list[Event]()
     assert exchange_prototypes(project, CONFIG, before, (), again.append) == found

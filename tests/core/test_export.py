@@ -46,20 +46,25 @@ def expected(project):
     manifest = storage.read_json(project.path("distilled", "dpd-1", "manifest.json"))
     return {
         (slot["class"], slot["slot"]): (
-            slot["caption"], slot["prototype_id"], slot["candidates"][1]["seed"],
+            slot["caption"],
+            slot["prototype_id"],
+            slot["candidates"][1]["seed"],
             Image.open(project.path("distilled", "dpd-1", slot["file"])).tobytes(),
         )
         for slot in manifest["slots"]
-    }  # fmt: skip
+    }
 
 
 def found(rows, names=None):
     return {
         (names[row["label"]] if names else row["label"], row["slot"]): (
-            row["caption"], row["prototype_id"], row["seed"], row["image"].tobytes()
+            row["caption"],
+            row["prototype_id"],
+            row["seed"],
+            row["image"].tobytes(),
         )
         for row in rows
-    }  # fmt: skip
+    }
 
 
 def test_it_loads_as_an_image_folder(exported, tmp_path):
@@ -151,8 +156,14 @@ def test_progress_counts_images(exported):
 
 def test_numbers_of_the_report_are_in_the_card(tmp_path):
     project = make_project(tmp_path)
-    config = EvaluateConfig(student_steps=3, student_batch=8, feature_steps=3, seeds=2,
-                            student_size=16, baselines=("random",))  # fmt: skip
+    config = EvaluateConfig(
+        student_steps=3,
+        student_batch=8,
+        feature_steps=3,
+        seeds=2,
+        student_size=16,
+        baselines=("random",),
+    )
     summary = evaluation.run(project, config)
     result = export.run(project, ExportConfig(parquet=False, adapter=False))
     folder = project.path(result["folder"])
@@ -242,8 +253,11 @@ def test_a_push_uploads_the_folder_with_the_token(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     monkeypatch.setenv("HF_TOKEN", "hf_environment")
     summary = export.run(make_project(tmp_path), ExportConfig(push="me/set"))
-    assert calls == [("token", "hf_environment"), ("create", "me/set", "dataset", True),
-                     ("upload", "me/set", "dpd-1")]  # fmt: skip
+    assert calls == [
+        ("token", "hf_environment"),
+        ("create", "me/set", "dataset", True),
+        ("upload", "me/set", "dpd-1"),
+    ]
     assert summary["pushed"] == "me/set"
 
 

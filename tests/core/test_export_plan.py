@@ -53,5 +53,6 @@ def test_missing_weights_are_known_before_the_export(tmp_path):
     project.path("adapters", "lora-1", "pytorch_lora_weights.safetensors").unlink()
     with pytest.raises(ModelError, match="missing"):
         plan_export(project, ExportConfig())
-    assert not any("adapter" in file.name for file in
-                   plan_export(project, ExportConfig(adapter=False)).files)  # fmt: skip
+    assert not any(
+        "adapter" in file.name for file in plan_export(project, ExportConfig(adapter=False)).files
+    )

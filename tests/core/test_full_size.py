@@ -24,9 +24,12 @@ pytestmark = pytest.mark.slow
 
 MODELS: dict[str, dict[str, Any]] = {
     "stable-diffusion-1.5": {"sizes": STABLE_DIFFUSION_1, "prediction_type": "epsilon"},
-    "text2earth": {"sizes": STABLE_DIFFUSION_2, "prediction_type": "v_prediction",
-                   "class_labels": 1},
-}  # fmt: skip
+    "text2earth": {
+        "sizes": STABLE_DIFFUSION_2,
+        "prediction_type": "v_prediction",
+        "class_labels": 1,
+    },
+}
 
 
 @pytest.fixture(params=MODELS)
@@ -47,8 +50,9 @@ def test_a_full_size_model_is_trained_and_sampled(folder: Path, tmp_path: Path) 
 
     classifier = LatentClassifier(["forest", "harbor"], 4)
     examples = Examples(posterior, torch.tensor([0, 1]), [0, 1], prompts)
-    config = TrainConfig(steps=2, batch_size=1, warmup_steps=0, consistency_max_noise=1.0,
-                         preview_steps=0)  # fmt: skip
+    config = TrainConfig(
+        steps=2, batch_size=1, warmup_steps=0, consistency_max_noise=1.0, preview_steps=0
+    )
     trainer = Trainer(backbone, classifier, examples, config, folder=tmp_path / "a", seed=0)
     before = {name: value.detach().clone() for name, value in trainer.parameters.items()}
     result = trainer.fit()
@@ -62,10 +66,14 @@ def test_a_full_size_model_is_trained_and_sampled(folder: Path, tmp_path: Path) 
     adapted = Backbone.load(str(folder), hardware=hardware, image_size=256, adapter=tmp_path / "a")
     embeddings = prompts.batch([0])
     latents = sample(
-        adapted, noise=torch.randn(1, 4, 32, 32), embeddings=embeddings,
-        unconditional=prompts.unconditional(embeddings), steps=2, scheduler="ddim",
+        adapted,
+        noise=torch.randn(1, 4, 32, 32),
+        embeddings=embeddings,
+        unconditional=prompts.unconditional(embeddings),
+        steps=2,
+        scheduler="ddim",
         guide=PrototypeGuidance(posterior.mean[:1]),
-    )  # fmt: skip
+    )
     assert torch.isfinite(latents).all()
     images = adapted.decode_latents(latents)
     assert images.shape == (1, 256, 256, 3)

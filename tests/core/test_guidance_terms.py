@@ -72,8 +72,9 @@ def test_a_sample_is_led_alike_whoever_is_beside_it(
 
 def test_memory_is_looked_up_by_class_name_not_by_place() -> None:
     known, _, prototypes = collection()
-    stacks = {name: torch.stack([known.of(one).mean for one in ids])
-              for name, ids in prototypes.items()}  # fmt: skip
+    stacks = {
+        name: torch.stack([known.of(one).mean for one in ids]) for name, ids in prototypes.items()
+    }
     own = torch.stack([stacks["harbor"][1], stacks["beach"][0]])
     for order in (CLASSES, CLASSES[::-1]):
         around = Surroundings({name: stacks[name] for name in order})
@@ -127,11 +128,21 @@ def test_where_nothing_is_known_of_the_clean_latent_the_output_stays() -> None:
 
 def test_repulsion_and_similarity_move_apart() -> None:
     clean, memory = latents(13, 2), latents(14, 2, 3)
-    away = guidance.ascend(clean, clean, lambda z: guidance.repulsion(z, memory),
-                           alpha_bar=torch.tensor(0.0), scale=0.5)  # fmt: skip
+    away = guidance.ascend(
+        clean,
+        clean,
+        lambda z: guidance.repulsion(z, memory),
+        alpha_bar=torch.tensor(0.0),
+        scale=0.5,
+    )
     assert (guidance.repulsion(away, memory) > guidance.repulsion(clean, memory)).all()
-    apart = guidance.ascend(clean, clean, lambda z: -guidance.nearest_similarity(z, memory),
-                            alpha_bar=torch.tensor(0.0), scale=0.5)  # fmt: skip
+    apart = guidance.ascend(
+        clean,
+        clean,
+        lambda z: -guidance.nearest_similarity(z, memory),
+        alpha_bar=torch.tensor(0.0),
+        scale=0.5,
+    )
     assert (
         guidance.nearest_similarity(apart, memory) < guidance.nearest_similarity(clean, memory)
     ).all()
@@ -151,8 +162,9 @@ def test_the_last_layer_gradient_is_what_autograd_says() -> None:
 
 def test_an_objective_without_gradient_leaves_the_latent() -> None:
     clean = latents(15, 2)
-    same = guidance.ascend(clean, clean, lambda z: (z * 0).sum((1, 2, 3)),
-                           alpha_bar=torch.tensor(0.5), scale=1.0)  # fmt: skip
+    same = guidance.ascend(
+        clean, clean, lambda z: (z * 0).sum((1, 2, 3)), alpha_bar=torch.tensor(0.5), scale=1.0
+    )
     assert torch.equal(same, clean)
 
 

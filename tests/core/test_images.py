@@ -50,8 +50,14 @@ def png16(values: np.ndarray) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    return b"".join((b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header),
-                     chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")))  # fmt: skip
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            chunk(b"IDAT", zlib.compress(rows)),
+            chunk(b"IEND", b""),
+        )
+    )
 
 
 def lzw_tiff(values: np.ndarray) -> bytes:
@@ -61,8 +67,18 @@ def lzw_tiff(values: np.ndarray) -> bytes:
     row = encoded(Image.frombytes("L", (len(raw), 1), raw), "TIFF", compression="tiff_lzw")
     with Image.open(io.BytesIO(row)) as packed:
         start, size = packed.tag_v2[273][0], packed.tag_v2[279][0]
-    entries = [(256, width), (257, height), (258, 16), (259, 5), (262, 1), (273, 0), (277, count),
-               (278, height), (279, size), (339, 1)]  # fmt: skip
+    entries = [
+        (256, width),
+        (257, height),
+        (258, 16),
+        (259, 5),
+        (262, 1),
+        (273, 0),
+        (277, count),
+        (278, height),
+        (279, size),
+        (339, 1),
+    ]
     # The bits of each band stand behind the directory, then the strip.
     bits_at = 8 + 2 + 12 * len(entries) + 4
     data_at = bits_at + 2 * count
@@ -81,10 +97,17 @@ def close(pixel: tuple[int, ...], expected: tuple[int, ...], tolerance: int = 12
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("JPEG", {"quality": 95, "subsampling": 0}), ("PNG", {}), ("TIFF", {}), ("BMP", {}),
-     ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True}), ("PPM", {}),
-     ("JPEG2000", {})],
-)  # fmt: skip
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("BMP", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"lossless": True}),
+        ("PPM", {}),
+        ("JPEG2000", {}),
+    ],
+)
 def test_common_formats_keep_their_colours(kind: str, options: dict) -> None:
     image = open_rgb(encoded(photo(), kind, **options))
     assert (image.mode, image.size) == ("RGB", (24, 16))
@@ -169,11 +192,12 @@ LAYOUTS = {
     "planes": lambda v: tiff(v, planarconfig="separate"),
     "pages": lambda v: tiff(v),
     "tiles": lambda v: tiff(np.moveaxis(v, 0, -1), planarconfig="contig", tile=(16, 16)),
-    "deflate": lambda v: tiff(np.moveaxis(v, 0, -1), planarconfig="contig", compression="zlib",
-                              predictor=True),
+    "deflate": lambda v: tiff(
+        np.moveaxis(v, 0, -1), planarconfig="contig", compression="zlib", predictor=True
+    ),
     "big-endian": lambda v: tiff(v, planarconfig="separate", byteorder=">"),
     "lzw": lambda v: lzw_tiff(np.moveaxis(v, 0, -1)),
-}  # fmt: skip
+}
 
 
 def bands(count: int, dtype: type = np.uint16) -> np.ndarray:
@@ -223,10 +247,14 @@ def test_bands_of_an_ordinary_photo() -> None:
 
 @pytest.mark.parametrize(
     ("data", "chosen"),
-    [(encoded(photo(), "PNG"), (4, 3, 2)), (tiff(bands(5)), (1, 2, 6)),
-     (encoded(photo().convert("L"), "PNG"), (1, 2, 3)), (tiff(bands(5)), (0, 1, 2)),
-     (tiff(bands(5)), (1, 2))],
-)  # fmt: skip
+    [
+        (encoded(photo(), "PNG"), (4, 3, 2)),
+        (tiff(bands(5)), (1, 2, 6)),
+        (encoded(photo().convert("L"), "PNG"), (1, 2, 3)),
+        (tiff(bands(5)), (0, 1, 2)),
+        (tiff(bands(5)), (1, 2)),
+    ],
+)
 def test_bands_that_are_not_there_are_refused(data: bytes, chosen: tuple[int, ...]) -> None:
     with pytest.raises(ImageRefused, match=r"band") as refused:
         open_rgb(data, bands=chosen)
@@ -310,9 +338,14 @@ def test_limits_of_pixels_and_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         open_rgb(tmp_path / "a.png")
 
 
-SEEDS = [encoded(photo(), "PNG"), encoded(photo(), "JPEG"), encoded(photo(), "GIF"),
-         tiff(bands(3)[:, :8, :8]), lzw_tiff(np.moveaxis(bands(3)[:, :8, :8], 0, -1)),
-         encoded(photo(), "WEBP")]  # fmt: skip
+SEEDS = [
+    encoded(photo(), "PNG"),
+    encoded(photo(), "JPEG"),
+    encoded(photo(), "GIF"),
+    tiff(bands(3)[:, :8, :8]),
+    lzw_tiff(np.moveaxis(bands(3)[:, :8, :8], 0, -1)),
+    encoded(photo(), "WEBP"),
+]
 
 
 @settings(max_examples=100, deadline=None)

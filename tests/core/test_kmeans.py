@@ -13,9 +13,17 @@ def cloud(count: int, width: int, seed: int) -> np.ndarray:
     return (lumps[draws.integers(0, 6, count)] + draws.normal(size=(count, width))).astype("f4")
 
 
-@pytest.mark.parametrize(("count", "width", "k"), [
-    (300, 64, 5), (700, 256, 5), (60, 3, 10), (40, 8, 1), (12, 4, 12), (500, 2, 20),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "width", "k"),
+    [
+        (300, 64, 5),
+        (700, 256, 5),
+        (60, 3, 10),
+        (40, 8, 1),
+        (12, 4, 12),
+        (500, 2, 20),
+    ],
+)
 @pytest.mark.parametrize("seed", [0, 7])
 def test_it_finds_what_scikit_learn_finds(count: int, width: int, k: int, seed: int) -> None:
     vectors = cloud(count, width, seed)

@@ -194,10 +194,12 @@ def test_a_damaged_shard_is_reported_and_encoded_again(project: Project, damage:
     data[-50] ^= 0xFF
     shard.write_bytes(
         {
-            "truncated": data[: len(data) // 2], "empty": b"",
-            "flipped": data, "foreign": b"not a safetensors file at all",
+            "truncated": data[: len(data) // 2],
+            "empty": b"",
+            "flipped": data,
+            "foreign": b"not a safetensors file at all",
         }[damage]
-    )  # fmt: skip
+    )
     encoder, events = PoolingEncoder(), []
     assert same(first, encode_dataset(project, encoder, emit=events.append))
     assert encoder.encoded == 12

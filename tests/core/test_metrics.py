@@ -50,8 +50,10 @@ def test_fid_survives_fewer_images_than_dimensions():
 
 
 def test_kid_is_unbiased_where_fid_is_not():
-    values = [metrics.kid(gaussian(400, seed=s), gaussian(20, seed=s + 100), seed=0).value
-              for s in range(16)]  # fmt: skip
+    values = [
+        metrics.kid(gaussian(400, seed=s), gaussian(20, seed=s + 100), seed=0).value
+        for s in range(16)
+    ]
     assert abs(np.mean(values)) < 3 * np.std(values) / 16**0.5
     assert metrics.kid(gaussian(400), gaussian(20, mean=2.0, seed=1), seed=0).value > 1
 
@@ -138,9 +140,12 @@ def test_few_references_are_all_averaged():
 
 @pytest.mark.parametrize(
     ("images", "references", "labels"),
-    [(scenes(1, 8), scenes(2, 8), [0, 0]), (scenes(1), scenes(2, 30), [0, 0]),
-     (scenes(1), scenes(2), [1, 1])],
-)  # fmt: skip
+    [
+        (scenes(1, 8), scenes(2, 8), [0, 0]),
+        (scenes(1), scenes(2, 30), [0, 0]),
+        (scenes(1), scenes(2), [1, 1]),
+    ],
+)
 def test_nn_ssim_refuses_what_it_cannot_compare(images, references, labels):
     with pytest.raises(DatasetError):
         list(metrics.nn_ssim(images, np.array([0]), references, np.array(labels)))

@@ -45,8 +45,9 @@ def test_two_texts_from_the_same_noise(project: Project) -> None:
     before, after = (pixels(project, result, text) for text in ("boats", "many red boats"))
     assert before[0] != before[1] and before[0] != after[0]
     assert [event.caption for event in events if isinstance(event, Preview)] == [
-        "boats", "many red boats",
-    ]  # fmt: skip
+        "boats",
+        "many red boats",
+    ]
     assert any("plain model" in event.message for event in events if isinstance(event, Log))
     alone = run(project, config.replace(prompt="boats", before=""))
     assert pixels(project, alone, "boats") == before

@@ -134,9 +134,16 @@ def test_too_few_images_are_refused_by_class_and_count() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    [{"ipc": 0}, {"pool": 0}, {"n_init": 0}, {"alpha": -1.0}, {"alpha": float("nan")},
-     {"outlier_fraction": 0.0}, {"outlier_fraction": 0.6}],
-)  # fmt: skip
+    [
+        {"ipc": 0},
+        {"pool": 0},
+        {"n_init": 0},
+        {"alpha": -1.0},
+        {"alpha": float("nan")},
+        {"outlier_fraction": 0.0},
+        {"outlier_fraction": 0.6},
+    ],
+)
 def test_arguments_are_checked_by_fit_not_by_the_constructor(setting: dict[str, Any]) -> None:
     clusterer = PrototypeClusterer(**setting)
     with pytest.raises(ConfigError, match=next(iter(setting))):
@@ -217,8 +224,11 @@ def test_run_writes_files_that_agree(project: Project) -> None:
     assert result["images"] == 16
     assert result["outliers"] == result["excluded"] == 0
     assert set(contents(project)) == {
-        "prototypes.json", "clusters.json", "centers.safetensors", "changes.json",
-    }  # fmt: skip
+        "prototypes.json",
+        "clusters.json",
+        "centers.safetensors",
+        "changes.json",
+    }
 
     clustering = load_clustering(project)
     train = {record.id for record in dataset.load_index(project).select("train")}
@@ -247,9 +257,16 @@ def test_the_file_has_the_published_keys_and_six_decimals(project: Project) -> N
     for entries in content.values():
         for entry in entries:
             assert list(entry) == [
-                "image", "caption", "cluster_id", "file_name", "margin", "d_intra",
-                "d_inter_min", "cluster_size", "id",
-            ]  # fmt: skip
+                "image",
+                "caption",
+                "cluster_id",
+                "file_name",
+                "margin",
+                "d_intra",
+                "d_inter_min",
+                "cluster_size",
+                "id",
+            ]
             assert entry["caption"] == ""
             assert entry["margin"] == round(entry["margin"], 6)
             assert entry["file_name"] == Path(entry["id"]).name
@@ -349,9 +366,10 @@ def test_a_choice_replaces_the_representative_of_its_cluster(project: Project) -
     clustering = load_clustering(project)
     automatic = clustering.prototypes["river"][1]
     other = next(
-        image_id for image_id, member in clustering.members.items()
+        image_id
+        for image_id, member in clustering.members.items()
         if (member.class_name, member.cluster_id) == ("river", 1) and image_id != automatic.id
-    )  # fmt: skip
+    )
     write_overrides(project, {"chosen": {"river": {"1": other}}})
     events: list[Event] = []
     prototypes.run(project, config(), events.append)
@@ -366,7 +384,7 @@ def test_a_choice_replaces_the_representative_of_its_cluster(project: Project) -
 @pytest.mark.parametrize(
     "chosen",
     [{"river": {"1": "river/no.png"}}, {"desert": {"0": "same"}}, {"forest": {"1": "same"}}],
-)  # fmt: skip
+)
 def test_a_choice_that_no_longer_stands_is_reported_and_not_used(
     project: Project, chosen: dict[str, dict[str, str]]
 ) -> None:
@@ -392,8 +410,9 @@ def test_a_chosen_image_is_the_prototype_of_whatever_cluster_it_falls_into(
     prototypes.run(project, config())
     clustering = load_clustering(project)
     automatic = {entry.id for entries in clustering.prototypes.values() for entry in entries}
-    other = next(i for i, m in clustering.members.items()
-                 if m.class_name == "river" and i not in automatic)  # fmt: skip
+    other = next(
+        i for i, m in clustering.members.items() if m.class_name == "river" and i not in automatic
+    )
     write_overrides(project, {"chosen": {"river": {"7": other}}})
     for ipc in (3, 2, 1):
         events: list[Event] = []
@@ -415,9 +434,15 @@ def test_of_two_chosen_images_in_one_cluster_one_stays(project: Project) -> None
 
 @pytest.mark.parametrize(
     "content",
-    [[], {"excluded": "forest/1.png"}, {"excluded": [3]}, {"chosen": {"river": {"one": "a"}}},
-     {"chosen": {"river": ["a"]}}, {"chosen": {"river": {"1": None}}}],
-)  # fmt: skip
+    [
+        [],
+        {"excluded": "forest/1.png"},
+        {"excluded": [3]},
+        {"chosen": {"river": {"one": "a"}}},
+        {"chosen": {"river": ["a"]}},
+        {"chosen": {"river": {"1": None}}},
+    ],
+)
 def test_a_bad_file_of_choices_is_refused_by_name(project: Project, content: Any) -> None:
     write_overrides(project, content)
     with pytest.raises(ProjectError, match=r"overrides\.json"):
@@ -523,10 +548,34 @@ def broken(content: dict[str, Any], fault: str) -> Any:
 
 @pytest.mark.parametrize(
     "fault",
-    ["list", "empty", "class", "entries", "no entries", "entry", "nan", "infinite", "huge",
-     "number", "bool", "size", "negative", "gap", "twice", "unknown", "other class", "image",
-     "caption", "cluster_id", "file_name", "margin", "d_intra", "d_inter_min", "cluster_size"],
-)  # fmt: skip
+    [
+        "list",
+        "empty",
+        "class",
+        "entries",
+        "no entries",
+        "entry",
+        "nan",
+        "infinite",
+        "huge",
+        "number",
+        "bool",
+        "size",
+        "negative",
+        "gap",
+        "twice",
+        "unknown",
+        "other class",
+        "image",
+        "caption",
+        "cluster_id",
+        "file_name",
+        "margin",
+        "d_intra",
+        "d_inter_min",
+        "cluster_size",
+    ],
+)
 def test_a_bad_prototype_file_is_refused_at_the_entry(
     project: Project, strange: tuple[Path, dict[str, Any]], fault: str
 ) -> None:

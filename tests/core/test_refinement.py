@@ -42,8 +42,11 @@ def refiner(images: np.ndarray = SET, **given: Any) -> Refiner:
 
 def drawn(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     names = ("forest", "lake", "farmland")
-    images = [render_scene(name, seed=seed + number, size=32).image
-              for name in names for number in range(per_class)]  # fmt: skip
+    images = [
+        render_scene(name, seed=seed + number, size=32).image
+        for name in names
+        for number in range(per_class)
+    ]
     return np.stack(images).astype(np.uint8), np.repeat(np.arange(len(names)), per_class)
 
 
@@ -124,9 +127,18 @@ def test_of_a_large_set_each_step_moves_a_part(
 
 def test_networks_are_found_again_and_differ_between_moments(tmp_path: Path) -> None:
     def make(on_step: object = None) -> list[Student]:
-        return matching_networks(REAL, REAL_LABELS, CLASSES, count=1, steps=8, seed=0,
-                                 hardware=CPU, folder=tmp_path, key="k",
-                                 on_step=on_step)  # type: ignore[arg-type]  # fmt: skip
+        return matching_networks(
+            REAL,
+            REAL_LABELS,
+            CLASSES,
+            count=1,
+            steps=8,
+            seed=0,
+            hardware=CPU,
+            folder=tmp_path,
+            key="k",
+            on_step=on_step,
+        )  # type: ignore[arg-type]
 
     first, steps = make(), []
     again = make(lambda: steps.append(1))

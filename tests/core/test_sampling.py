@@ -24,9 +24,12 @@ def run(backbone: Backbone, **options: object) -> torch.Tensor:
     embeddings = prompts.batch([0, 1])
     noise = torch.randn(2, *backbone.latent_shape, generator=torch.Generator().manual_seed(3))
     return sample(
-        backbone, noise=noise, embeddings=embeddings,
-        unconditional=prompts.unconditional(embeddings), **{"steps": 8, **options},
-    )  # fmt: skip
+        backbone,
+        noise=noise,
+        embeddings=embeddings,
+        unconditional=prompts.unconditional(embeddings),
+        **{"steps": 8, **options},
+    )
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++", "unipc"])
@@ -35,8 +38,9 @@ def test_guidance_brings_the_sample_nearer_to_its_prototype(
 ) -> None:
     prototype = torch.randn(2, *backbone.latent_shape, generator=torch.Generator().manual_seed(4))
     plain = run(backbone, scheduler=scheduler, cfg=2.0)
-    guided = run(backbone, scheduler=scheduler, cfg=2.0,
-                 guide=PrototypeGuidance(prototype, scale=2.0))  # fmt: skip
+    guided = run(
+        backbone, scheduler=scheduler, cfg=2.0, guide=PrototypeGuidance(prototype, scale=2.0)
+    )
     assert torch.isfinite(plain).all()
     assert torch.isfinite(guided).all()
     far, near = ((latent - prototype).flatten(1).norm(dim=1) for latent in (plain, guided))
@@ -72,11 +76,22 @@ def test_without_guidance_it_is_the_plain_pipeline(tmp_path) -> None:
     pipeline.scheduler = backbone.scheduler("ddim", 6)
     noise = torch.randn(1, *backbone.latent_shape, generator=torch.Generator().manual_seed(6))
     expected = pipeline(
-        "a harbor", latents=noise.clone(), num_inference_steps=6, guidance_scale=3.0,
-        height=32, width=32, output_type="latent",
-    ).images  # fmt: skip
+        "a harbor",
+        latents=noise.clone(),
+        num_inference_steps=6,
+        guidance_scale=3.0,
+        height=32,
+        width=32,
+        output_type="latent",
+    ).images
     prompts = backbone.encode_prompts(["a harbor"])
     embeddings = prompts.batch([0])
-    ours = sample(backbone, noise=noise, embeddings=embeddings, steps=6, cfg=3.0,
-                  unconditional=prompts.unconditional(embeddings))  # fmt: skip
+    ours = sample(
+        backbone,
+        noise=noise,
+        embeddings=embeddings,
+        steps=6,
+        cfg=3.0,
+        unconditional=prompts.unconditional(embeddings),
+    )
     assert torch.allclose(ours, expected, atol=1e-3)

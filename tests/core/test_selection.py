@@ -10,8 +10,12 @@ LATENTS = torch.zeros(3, 1, 2, 2)
 
 def pool(logits: list[list[float]], **given: object) -> Candidates:
     rows = torch.tensor(logits)
-    values = {"latents": torch.zeros(len(rows), 1, 2, 2), "prototype": torch.zeros(1, 2, 2),
-              "others": torch.zeros(0, 1, 2, 2), **given}  # fmt: skip
+    values = {
+        "latents": torch.zeros(len(rows), 1, 2, 2),
+        "prototype": torch.zeros(1, 2, 2),
+        "others": torch.zeros(0, 1, 2, 2),
+        **given,
+    }
     return Candidates(rows, 0, **values)  # type: ignore[arg-type]
 
 
@@ -44,8 +48,12 @@ def test_difficulty_picks_what_the_slot_stands_for(difficulty: float, kept: int)
 def test_the_slots_difficulties_are_those_of_the_real_images() -> None:
     real = torch.linspace(0, 1, 101)
     assert [round(slot_difficulty(real, slot, 5), 3) for slot in range(5)] == [
-        0.1, 0.3, 0.5, 0.7, 0.9,
-    ]  # fmt: skip
+        0.1,
+        0.3,
+        0.5,
+        0.7,
+        0.9,
+    ]
 
 
 def test_diverse_keeps_away_from_what_other_slots_show() -> None:

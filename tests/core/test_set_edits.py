@@ -44,8 +44,9 @@ def test_another_candidate_is_chosen_everywhere(project: Project) -> None:
     before = {slot.path: slot.path.read_bytes() for slot in DistilledSet.load(project).slots}
     record = choose_candidate(project, SET, "forest", 1, 0)
     assert record["chosen_by"] == "hand"
-    slot = next(s for s in DistilledSet.load(project).slots if (s.class_name, s.slot) ==
-                ("forest", 1))  # fmt: skip
+    slot = next(
+        s for s in DistilledSet.load(project).slots if (s.class_name, s.slot) == ("forest", 1)
+    )
     assert slot.score == -1.0
     assert slot.path.read_bytes() == (root / "candidates/forest/001-0.png").read_bytes()
     changed = [path for path, content in before.items() if path.read_bytes() != content]
@@ -112,8 +113,12 @@ def test_a_kill_in_the_middle_is_mended(
 def test_the_impossible_is_refused_and_changes_nothing(project: Project) -> None:
     root = project.path("distilled", SET)
     before = (root / "manifest.json").read_bytes()
-    for request in (("dpd-1", "forest", 9, 0), ("dpd-1", "nowhere", 0, 0), ("none", "forest", 0, 0),
-                    ("dpd-1", "forest", 0, 7)):  # fmt: skip
+    for request in (
+        ("dpd-1", "forest", 9, 0),
+        ("dpd-1", "nowhere", 0, 0),
+        ("none", "forest", 0, 0),
+        ("dpd-1", "forest", 0, 7),
+    ):
         with pytest.raises(ProjectError):
             choose_candidate(project, *request)
     (root / "candidates/forest/000-0.png").write_bytes(b"tampered")

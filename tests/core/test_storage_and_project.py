@@ -152,9 +152,13 @@ def test_captions_edited_since_make_the_stages_after_them_stale(tmp_path: Path) 
 
     project = make_project(tmp_path)
     captions.edit(project, "forest", 0, "trees")
-    stages = [("prototypes", PrototypesConfig()), ("captions", CaptionsConfig()),
-              ("train", TrainConfig()), ("synthesize", SynthesizeConfig()),
-              ("evaluate", EvaluateConfig())]  # fmt: skip
+    stages = [
+        ("prototypes", PrototypesConfig()),
+        ("captions", CaptionsConfig()),
+        ("train", TrainConfig()),
+        ("synthesize", SynthesizeConfig()),
+        ("evaluate", EvaluateConfig()),
+    ]
     for stage, config in stages:
         finish(project, stage, config, {})
     assert is_current(project, "evaluate")

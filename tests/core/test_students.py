@@ -16,8 +16,9 @@ def stripes(count: int, size: int = 16, seed: int = 0) -> tuple[np.ndarray, np.n
     draws = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     wave = 60 * np.sin(np.arange(size) * 1.6)
-    images = np.stack([np.broadcast_to(wave if k == 0 else wave[:, None], (size, size))
-                       for k in labels])[..., None]  # fmt: skip
+    images = np.stack(
+        [np.broadcast_to(wave if k == 0 else wave[:, None], (size, size)) for k in labels]
+    )[..., None]
     noisy = 128 + images + draws.normal(0, 20, (count, size, size, 3))
     return noisy.clip(0, 255).astype(np.uint8), labels
 
@@ -81,8 +82,16 @@ def test_the_feature_network_is_no_scored_student():
 def test_a_set_smaller_than_the_batch_still_trains_the_same_number_of_steps():
     images, labels = stripes(2)
     seen = []
-    students.train_student(images, labels, 2, steps=5, batch_size=8, seed=0, hardware=HARDWARE,
-                           on_step=lambda step, loss: seen.append(step))  # fmt: skip
+    students.train_student(
+        images,
+        labels,
+        2,
+        steps=5,
+        batch_size=8,
+        seed=0,
+        hardware=HARDWARE,
+        on_step=lambda step, loss: seen.append(step),
+    )
     assert seen == [1, 2, 3, 4, 5]
 
 
@@ -120,8 +129,9 @@ def test_resnet18_is_built_offline_and_trains():
 def test_a_folder_of_a_pretrained_model_keeps_its_weights(tmp_path):
     from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1],
-                          layer_type="basic", num_labels=5)  # fmt: skip
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=5
+    )
     source = ResNetForImageClassification(config)
     source.save_pretrained(tmp_path)
     ViTImageProcessor(image_mean=[0.4] * 3, image_std=[0.2] * 3).save_pretrained(tmp_path)
@@ -168,13 +178,22 @@ def test_pickled_weights_are_refused(tmp_path):
 )
 def test_what_does_not_fit_is_refused(change, error):
     images, labels = stripes(4)
-    given = {"images": images, "labels": labels, "n_classes": 2, "steps": 1, "batch_size": 2,
-             "seed": 0, "hardware": HARDWARE, **change}  # fmt: skip
+    given = {
+        "images": images,
+        "labels": labels,
+        "n_classes": 2,
+        "steps": 1,
+        "batch_size": 2,
+        "seed": 0,
+        "hardware": HARDWARE,
+        **change,
+    }
     with pytest.raises(error):
         students.train_student(**given)
 
 
 def test_accuracy_of_nothing_is_refused(trained):
     with pytest.raises(DatasetError):
-        students.accuracy(trained, np.zeros((0, 16, 16, 3), np.uint8), np.array([]),
-                          hardware=HARDWARE)  # fmt: skip
+        students.accuracy(
+            trained, np.zeros((0, 16, 16, 3), np.uint8), np.array([]), hardware=HARDWARE
+        )

@@ -31,9 +31,11 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 def sampler(
-    backbone: Backbone, config: SynthesizeConfig = CONFIG, seed: int = 0,
+    backbone: Backbone,
+    config: SynthesizeConfig = CONFIG,
+    seed: int = 0,
     original: np.ndarray | None = None,
-) -> Sampler:  # fmt: skip
+) -> Sampler:
     torch.manual_seed(2)
     classifier = LatentClassifier(CLASSES, 4)
     ids = [f"{name}/{number}.png" for name in CLASSES for number in range(2)]
@@ -43,9 +45,16 @@ def sampler(
     labels = {one: one.split("/")[0] for one in ids}
     prototypes = {name: [one for one in ids if labels[one] == name] for name in CLASSES}
     around = survey(prototypes, labels, latents, classifier, strategy, strategy.rule, seed=seed)
-    return Sampler(backbone, classifier.eval(), latents, strategy, config, seed,
-                   surroundings=around,
-                   original=None if original is None else lambda _: original)  # fmt: skip
+    return Sampler(
+        backbone,
+        classifier.eval(),
+        latents,
+        strategy,
+        config,
+        seed,
+        surroundings=around,
+        original=None if original is None else lambda _: original,
+    )
 
 
 def task(class_name: str, slot: int, text: str | None = None) -> Task:

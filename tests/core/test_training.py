@@ -18,8 +18,16 @@ from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.training import Batch, Examples, Trainer, learning_rate, min_snr_weights
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
-QUICK = TrainConfig(steps=4, batch_size=3, rank=2, warmup_steps=2, checkpoint_steps=100,
-                    preview_steps=0, targets="all", consistency_max_noise=1.0)  # fmt: skip
+QUICK = TrainConfig(
+    steps=4,
+    batch_size=3,
+    rank=2,
+    warmup_steps=2,
+    checkpoint_steps=100,
+    preview_steps=0,
+    targets="all",
+    consistency_max_noise=1.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +43,11 @@ def trainer(
     classifier = LatentClassifier(["forest", "harbor"], 4)
     mean = torch.randn(7, *backbone.latent_shape, generator=torch.Generator().manual_seed(1))
     examples = Examples(
-        Posterior(mean, torch.full_like(mean, 0.1)), torch.tensor([0, 1] * 3 + [0]),
-        [0, 1] * 3 + [0], backbone.encode_prompts(["a forest", "a harbor"]),
-    )  # fmt: skip
+        Posterior(mean, torch.full_like(mean, 0.1)),
+        torch.tensor([0, 1] * 3 + [0]),
+        [0, 1] * 3 + [0],
+        backbone.encode_prompts(["a forest", "a harbor"]),
+    )
     return Trainer(backbone, classifier, examples, config, folder=folder, seed=3)
 
 
@@ -97,9 +107,10 @@ def test_the_consistency_loss_makes_the_clean_latent_more_of_its_class(
     model: Path, tmp_path: Path
 ) -> None:
     strong = trainer(
-        model, tmp_path / "strong",
+        model,
+        tmp_path / "strong",
         QUICK.replace(consistency_weight=20.0, learning_rate=2e-2, batch_size=7, warmup_steps=0),
-    )  # fmt: skip
+    )
     batch = strong.draw(0)
     with torch.no_grad():
         before = strong.losses(batch)[1]["consistency"]
@@ -118,11 +129,21 @@ def test_consistency_is_asked_only_where_the_prediction_means_something(
 ) -> None:
     picky = trainer(model, tmp_path / "picky", QUICK.replace(consistency_max_noise=0.3))
     batch = picky.draw(0)
-    noisy = Batch(batch.clean, batch.noise, torch.full_like(batch.timesteps, 900),
-                  batch.embeddings, batch.labels)  # fmt: skip
+    noisy = Batch(
+        batch.clean,
+        batch.noise,
+        torch.full_like(batch.timesteps, 900),
+        batch.embeddings,
+        batch.labels,
+    )
     assert "consistency" not in picky.losses(noisy)[1]
-    clear = Batch(batch.clean, batch.noise, torch.full_like(batch.timesteps, 100),
-                  batch.embeddings, batch.labels)  # fmt: skip
+    clear = Batch(
+        batch.clean,
+        batch.noise,
+        torch.full_like(batch.timesteps, 100),
+        batch.embeddings,
+        batch.labels,
+    )
     assert picky.losses(clear)[1]["consistency"] > 0
 
 
@@ -137,8 +158,9 @@ def test_the_frozen_networks_stay_as_they_are(model: Path, tmp_path: Path) -> No
     one.fit()
     now = dict(one.unwrapped_unet.named_parameters())
     assert all(torch.equal(value, now[name]) for name, value in frozen.items())
-    assert all(torch.equal(value, weights[name])
-               for name, value in one.classifier.state_dict().items())  # fmt: skip
+    assert all(
+        torch.equal(value, weights[name]) for name, value in one.classifier.state_dict().items()
+    )
 
 
 def test_one_process_can_train_in_two_precisions(model: Path, tmp_path: Path) -> None:

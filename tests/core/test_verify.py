@@ -59,32 +59,61 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "a chosen image": (lambda p: flip(p / f"distilled/{SET}/forest/000.png"),
-                       f"distilled/{SET}/forest/000.png", "changed"),
-    "a candidate": (lambda p: (p / f"distilled/{SET}/candidates/river/001-0.png").unlink(),
-                    f"distilled/{SET}/candidates/river/001-0.png", "missing"),
-    "a recipe": (lambda p: edit(p / f"distilled/{SET}/recipe.json",
-                                lambda c: c["recipe"].update(seed=1)),
-                 f"distilled/{SET}/recipe.json", "changed"),
-    "a manifest": (lambda p: (p / f"distilled/{SET}/manifest.json").write_text("{"),
-                   f"distilled/{SET}/manifest.json", "damaged"),
-    "a choice": (lambda p: edit(p / f"distilled/{SET}/manifest.json",
-                                lambda c: c["slots"][0].update(chosen=9)),
-                 f"distilled/{SET}/manifest.json", "damaged"),
-    "a file outside": (lambda p: edit(p / f"distilled/{SET}/manifest.json",
-                                      lambda c: c["slots"][0].update(file="../../project.json")),
-                       f"distilled/{SET}/manifest.json", "damaged"),
+    "a chosen image": (
+        lambda p: flip(p / f"distilled/{SET}/forest/000.png"),
+        f"distilled/{SET}/forest/000.png",
+        "changed",
+    ),
+    "a candidate": (
+        lambda p: (p / f"distilled/{SET}/candidates/river/001-0.png").unlink(),
+        f"distilled/{SET}/candidates/river/001-0.png",
+        "missing",
+    ),
+    "a recipe": (
+        lambda p: edit(p / f"distilled/{SET}/recipe.json", lambda c: c["recipe"].update(seed=1)),
+        f"distilled/{SET}/recipe.json",
+        "changed",
+    ),
+    "a manifest": (
+        lambda p: (p / f"distilled/{SET}/manifest.json").write_text("{"),
+        f"distilled/{SET}/manifest.json",
+        "damaged",
+    ),
+    "a choice": (
+        lambda p: edit(
+            p / f"distilled/{SET}/manifest.json", lambda c: c["slots"][0].update(chosen=9)
+        ),
+        f"distilled/{SET}/manifest.json",
+        "damaged",
+    ),
+    "a file outside": (
+        lambda p: edit(
+            p / f"distilled/{SET}/manifest.json",
+            lambda c: c["slots"][0].update(file="../../project.json"),
+        ),
+        f"distilled/{SET}/manifest.json",
+        "damaged",
+    ),
     "a report": (lambda p: flip(p / f"reports/{SET}.json"), f"reports/{SET}.json", "changed"),
-    "an exported image": (lambda p: flip(p / f"export/{SET}/train/river/000.png"),
-                          f"export/{SET}/train/river/000.png", "changed"),
+    "an exported image": (
+        lambda p: flip(p / f"export/{SET}/train/river/000.png"),
+        f"export/{SET}/train/river/000.png",
+        "changed",
+    ),
     "an archive": (lambda p: flip(p / f"export/{SET}.zip"), f"export/{SET}.zip", "changed"),
-    "a record": (lambda p: edit(p / "project.json",
-                                lambda c: c["stages"]["export"]["settings"].update(title="x")),
-                 "project.json", "changed"),
-    "a folder in place of a file": (lambda p: (p / f"reports/{SET}.json").unlink()
-                                    or (p / f"reports/{SET}.json").mkdir(),
-                                    f"reports/{SET}.json", "damaged"),
-}  # fmt: skip
+    "a record": (
+        lambda p: edit(
+            p / "project.json", lambda c: c["stages"]["export"]["settings"].update(title="x")
+        ),
+        "project.json",
+        "changed",
+    ),
+    "a folder in place of a file": (
+        lambda p: (p / f"reports/{SET}.json").unlink() or (p / f"reports/{SET}.json").mkdir(),
+        f"reports/{SET}.json",
+        "damaged",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -25,11 +25,22 @@ from tests.robustness.cases import Case, Outcomes
 from tests.robustness.mutations import spoilt_bytes
 
 SUFFIXES = {
-    "PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp", "PPM": ".ppm",
-    "JPEG2000": ".jp2", "CMYK JPEG": ".jpg", "animated GIF": ".gif", "TIFF": ".tif",
-    "16-bit TIFF": ".tif", "float TIFF with NaN": ".tif", "13-band TIFF": ".tif",
-    "palette PNG": ".png", "16-bit PNG": ".png",
-}  # fmt: skip
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "GIF": ".gif",
+    "WEBP": ".webp",
+    "BMP": ".bmp",
+    "PPM": ".ppm",
+    "JPEG2000": ".jp2",
+    "CMYK JPEG": ".jpg",
+    "animated GIF": ".gif",
+    "TIFF": ".tif",
+    "16-bit TIFF": ".tif",
+    "float TIFF with NaN": ".tif",
+    "13-band TIFF": ".tif",
+    "palette PNG": ".png",
+    "16-bit PNG": ".png",
+}
 SPOILT = 26
 """Cut or flipped versions of each format."""
 
@@ -60,17 +71,22 @@ def sound_images() -> dict[str, bytes]:
     floats[0, :4] = np.nan
     floats[1, 5] = np.inf
     return {
-        "PNG": _encoded(image, "PNG"), "JPEG": _encoded(image, "JPEG"),
-        "GIF": _encoded(image, "GIF"), "WEBP": _encoded(image, "WEBP"),
-        "BMP": _encoded(image, "BMP"), "PPM": _encoded(image, "PPM"),
+        "PNG": _encoded(image, "PNG"),
+        "JPEG": _encoded(image, "JPEG"),
+        "GIF": _encoded(image, "GIF"),
+        "WEBP": _encoded(image, "WEBP"),
+        "BMP": _encoded(image, "BMP"),
+        "PPM": _encoded(image, "PPM"),
         "JPEG2000": _encoded(image, "JPEG2000"),
         "CMYK JPEG": _encoded(image.convert("CMYK"), "JPEG"),
         "animated GIF": _encoded(image, "GIF", save_all=True, append_images=[picture(2)] * 3),
-        "TIFF": _encoded(image, "TIFF"), "16-bit TIFF": _tiff(deep[:3]),
-        "float TIFF with NaN": _tiff(floats), "13-band TIFF": _tiff(deep),
+        "TIFF": _encoded(image, "TIFF"),
+        "16-bit TIFF": _tiff(deep[:3]),
+        "float TIFF with NaN": _tiff(floats),
+        "13-band TIFF": _tiff(deep),
         "palette PNG": _encoded(image.convert("P"), "PNG"),
         "16-bit PNG": _encoded(Image.fromarray(deep[0]), "PNG"),
-    }  # fmt: skip
+    }
 
 
 def image_files() -> Iterator[tuple[str, str, bytes]]:
@@ -91,11 +107,16 @@ def image_files() -> Iterator[tuple[str, str, bytes]]:
         yield "huge or no size", f"bmp {number}.bmp", _bmp_of(width, height)
         yield "huge or no size", f"tiff {number}.tif", _tiff_of(width, height)
     texts: dict[str, bytes] = {
-        "empty": b"", "text": b"hello\n" * 50, "html": b"<html><script>alert(1)</script>",
-        "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>", "zip": b"PK\x03\x04" + bytes(40),
-        "pickle": b"\x80\x04cos\nsystem\n.", "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n",
-        "elf": b"\x7fELF" + bytes(60), "signature only": b"\x89PNG\r\n\x1a\n",
-    }  # fmt: skip
+        "empty": b"",
+        "text": b"hello\n" * 50,
+        "html": b"<html><script>alert(1)</script>",
+        "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "zip": b"PK\x03\x04" + bytes(40),
+        "pickle": b"\x80\x04cos\nsystem\n.",
+        "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        "elf": b"\x7fELF" + bytes(60),
+        "signature only": b"\x89PNG\r\n\x1a\n",
+    }
     for name, content in texts.items():
         for suffix in (".png", ".jpg", ".tif", ".gif"):
             yield "not an image", f"{name}{suffix}", content
@@ -114,18 +135,32 @@ def _png_of(width: int, height: int, data: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", sum_)
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data))
-            + chunk(b"IEND", b""))  # fmt: skip
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
 def _bmp_of(width: int, height: int) -> bytes:
-    return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0,
-                               0, 0, 0, 0)  # fmt: skip
+    return b"BM" + struct.pack(
+        "<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0
+    )
 
 
 def _tiff_of(width: int, height: int) -> bytes:
-    tags = [(256, width), (257, height), (258, 16), (259, 1), (262, 1), (273, 8), (277, 3),
-            (278, height), (279, 10)]  # fmt: skip
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 16),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 3),
+        (278, height),
+        (279, 10),
+    ]
     body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + body + bytes(4)
 
@@ -171,22 +206,57 @@ def collection(folder: Path, data: Path) -> dataset.DatasetIndex:
     return index
 
 
-GOOD = {f"set/{name}/{k}.png": _encoded(picture(10 * i + k), "PNG")
-        for i, name in enumerate(("forest", "river")) for k in range(3)}  # fmt: skip
+GOOD = {
+    f"set/{name}/{k}.png": _encoded(picture(10 * i + k), "PNG")
+    for i, name in enumerate(("forest", "river"))
+    for k in range(3)
+}
 
 HOSTILE_NAMES = (
-    "../evil.png", "../../../../tmp/dpd-evil.png", "set/forest/../../../evil.png",
-    "/tmp/dpd-evil.png", "//tmp/dpd-evil.png", "C:\\evil.png", "C:/evil.png", "..\\..\\evil.png",
-    "\\\\server\\share\\evil.png", "set/forest/..", "set/./../../evil.png", "....//evil.png",
-    "~/evil.png", "$HOME/evil.png", "set/forest/" + "x" * 300 + ".png",
-    "set/" + "d" * 300 + "/a.png", "/".join(["deep"] * 300) + "/a.png", "set/forest/0.PNG",
-    "SET/FOREST/0.png", "set/forest/0.png/a.png", "set/forest/\x01\x02.png", "set/forest/a\nb.png",
-    "set/forest/\u202egnp.exe.png", "set/森林/a.png", "set/fore\u0301t/a.png", "set/CON/a.png",
-    "set/nul/a.png", "set/aux.png/a.png", "set/forest /a.png", "set/forest./a.png",
-    "set/<img src=x onerror=alert(1)>/a.png", "set/forest/a.png.exe", "set/forest/script.py",
-    "set/forest/.hidden.png", "", "/", ".", "..", "set/forest/a.png\0.txt", "dataset/index.json",
-    "../project/project.json", "../project/dataset/index.json", "set/../x/a.png",
-)  # fmt: skip
+    "../evil.png",
+    "../../../../tmp/dpd-evil.png",
+    "set/forest/../../../evil.png",
+    "/tmp/dpd-evil.png",
+    "//tmp/dpd-evil.png",
+    "C:\\evil.png",
+    "C:/evil.png",
+    "..\\..\\evil.png",
+    "\\\\server\\share\\evil.png",
+    "set/forest/..",
+    "set/./../../evil.png",
+    "....//evil.png",
+    "~/evil.png",
+    "$HOME/evil.png",
+    "set/forest/" + "x" * 300 + ".png",
+    "set/" + "d" * 300 + "/a.png",
+    "/".join(["deep"] * 300) + "/a.png",
+    "set/forest/0.PNG",
+    "SET/FOREST/0.png",
+    "set/forest/0.png/a.png",
+    "set/forest/\x01\x02.png",
+    "set/forest/a\nb.png",
+    "set/forest/\u202egnp.exe.png",
+    "set/森林/a.png",
+    "set/fore\u0301t/a.png",
+    "set/CON/a.png",
+    "set/nul/a.png",
+    "set/aux.png/a.png",
+    "set/forest /a.png",
+    "set/forest./a.png",
+    "set/<img src=x onerror=alert(1)>/a.png",
+    "set/forest/a.png.exe",
+    "set/forest/script.py",
+    "set/forest/.hidden.png",
+    "",
+    "/",
+    ".",
+    "..",
+    "set/forest/a.png\0.txt",
+    "dataset/index.json",
+    "../project/project.json",
+    "../project/dataset/index.json",
+    "set/../x/a.png",
+)
 """Member names that an archive may carry."""
 
 
@@ -195,8 +265,12 @@ def archive_cases() -> Iterator[Case]:
     for name in HOSTILE_NAMES:
         for pack, ending in ((_zip, "zip"), (_tar, "tar")):
             yield Case(f"member name in a {ending}", repr(name), _packed(pack, {name: GOOD_ONE}))
-    kinds = {"symbolic link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE,
-             "device": tarfile.CHRTYPE, "pipe": tarfile.FIFOTYPE}  # fmt: skip
+    kinds = {
+        "symbolic link": tarfile.SYMTYPE,
+        "hard link": tarfile.LNKTYPE,
+        "device": tarfile.CHRTYPE,
+        "pipe": tarfile.FIFOTYPE,
+    }
     for kind, code in kinds.items():
         for target in ("/etc/passwd", "../../../../etc/passwd", "set/forest/0.png", "."):
             yield Case("link or device in a tar", f"{kind} to {target}", _link(code, target))
@@ -207,10 +281,12 @@ def archive_cases() -> Iterator[Case]:
     yield Case("bomb", "a zip that claims a small size", _lying_zip)
     yield Case("bomb", "a zip in a zip", _packed(_zip, {"set/forest/in.zip": _zip(GOOD)}))
     packers: dict[str, Callable[[dict[str, bytes]], bytes]] = {
-        "zip": _zip, "tar": _tar, "tar.gz": lambda members: _tar(members, "w:gz"),
+        "zip": _zip,
+        "tar": _tar,
+        "tar.gz": lambda members: _tar(members, "w:gz"),
         "tar.xz": lambda members: _tar(members, "w:xz"),
         "tar.bz2": lambda members: _tar(members, "w:bz2"),
-    }  # fmt: skip
+    }
     for ending, pack in packers.items():
         for name, content in spoilt_bytes(pack(GOOD), 24, seed=number_of(ending)):
             yield Case(f"damaged {ending}", name, _bytes_as(content, ending))
@@ -310,10 +386,32 @@ def _lying_zip(folder: Path) -> int:
 
 
 CLASS_NAMES = (
-    "CON", "nul", "com1", "森林", "<img src=x onerror=alert(1)>", "a b", "x" * 200, "..forest",
-    "forest;rm -rf", "$(id)", "`id`", "a\nb", "\u202eabc", "forêt", "-rf", "null", "class",
-    "0", "*", "?", "%2e%2e%2f", "{class}", "'\"", "test", "train",
-)  # fmt: skip
+    "CON",
+    "nul",
+    "com1",
+    "森林",
+    "<img src=x onerror=alert(1)>",
+    "a b",
+    "x" * 200,
+    "..forest",
+    "forest;rm -rf",
+    "$(id)",
+    "`id`",
+    "a\nb",
+    "\u202eabc",
+    "forêt",
+    "-rf",
+    "null",
+    "class",
+    "0",
+    "*",
+    "?",
+    "%2e%2e%2f",
+    "{class}",
+    "'\"",
+    "test",
+    "train",
+)
 """Folder names that are somebody's classes."""
 
 

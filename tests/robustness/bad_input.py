@@ -52,8 +52,10 @@ def run_all(folder: Path) -> Outcomes:
 def table(outcomes: Outcomes) -> str:
     """Counts by kind, as a Markdown table."""
     kinds = sorted({*outcomes.refused, *outcomes.listed, *outcomes.accepted})
-    lines = ["| kind | inputs | refused | listed with a reason | usable or harmless |",
-             "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    lines = [
+        "| kind | inputs | refused | listed with a reason | usable or harmless |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     for kind in kinds:
         counts = [outcomes.refused[kind], outcomes.listed[kind], outcomes.accepted[kind]]
         lines.append(f"| {kind} | {sum(counts)} | " + " | ".join(map(str, counts)) + " |")
@@ -74,8 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
         outcomes = run_all(Path(folder))
     print(table(outcomes))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(f"\n{outcomes.total} inputs, {len(outcomes.faults)} faults, peak memory {peak:.0f} MB, "
-          f"{time.monotonic() - started:.0f} s")  # fmt: skip
+    print(
+        f"\n{outcomes.total} inputs, {len(outcomes.faults)} faults, peak memory {peak:.0f} MB, "
+        f"{time.monotonic() - started:.0f} s"
+    )
     if options.messages:
         for kind, message in sorted(outcomes.messages.items()):
             print(f"- {kind}: {message[:300]}")

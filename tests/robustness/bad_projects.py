@@ -38,19 +38,23 @@ def template(root: Path) -> Path:
     for target in load_targets(project):
         captions.edit(project, target.class_name, target.cluster_id, f"{target.class_name} here")
     dataset.rename_class(project, "forest", "wood")
-    storage.write_json(project.path("prototypes", "overrides.json"),
-                       {"excluded": ["forest/00.png"], "chosen": {"river": {"0": "river/01.png"}}}
-                       )  # fmt: skip
+    storage.write_json(
+        project.path("prototypes", "overrides.json"),
+        {"excluded": ["forest/00.png"], "chosen": {"river": {"0": "river/01.png"}}},
+    )
     classifier = LatentClassifier(sorted(["forest", "river", "desert"]), 4)
     folder = project.path("classifier", "key")
     folder.mkdir(parents=True)
     save_file(classifier.state_dict(), folder / "classifier.safetensors")
-    storage.write_json(folder / "classifier.json",
-                       {"key": "key", "classes": classifier.classes, "channels": 4})  # fmt: skip
+    storage.write_json(
+        folder / "classifier.json", {"key": "key", "classes": classifier.classes, "channels": 4}
+    )
     storage.write_json(folder.parent / "current.json", {"key": "key"})
     recipe = {"seed": 0}
-    storage.write_json(project.path("distilled", "dpd-1", "recipe.json"),
-                       {"identity": storage.digest(recipe), "recipe": recipe})  # fmt: skip
+    storage.write_json(
+        project.path("distilled", "dpd-1", "recipe.json"),
+        {"identity": storage.digest(recipe), "recipe": recipe},
+    )
     jobs.run_stage(project, "export", ExportConfig(parquet=False))
     finish(project, "captions", CaptionsConfig(), {"digest": captions.captions_digest(project)})
     return project.root
@@ -134,18 +138,36 @@ FILES: dict[str, tuple[str, Reader, int]] = {
     "reports/dpd-1.json": ("report", _report, 60),
     "jobs/*/state.json": ("state of a job", _jobs, 40),
     "jobs/*/config.json": ("settings of a job", _jobs, 30),
-}  # fmt: skip
+}
 """Kind, what reads the file, and how many versions of it are tried, by file."""
 
 REPORT: dict[str, Any] = {
-    "set": "dpd-1", "strategy": "dpd", "ipc": 2, "protocol": {
-        "student": "convnet", "size": 16, "steps": 3, "batch_size": 8, "test_images": 12,
-        "seeds": [1]},
-    "accuracy": {"dpd-1": {"mean": 0.5, "std": None, "runs": [0.5], "images": 6,
-                           "per_class": {"forest": 0.5}}},
-    "confusion": {"classes": ["forest"], "matrix": [[1]]}, "distribution": None, "privacy": None,
-    "notes": [], "seconds": 1.0,
-}  # fmt: skip
+    "set": "dpd-1",
+    "strategy": "dpd",
+    "ipc": 2,
+    "protocol": {
+        "student": "convnet",
+        "size": 16,
+        "steps": 3,
+        "batch_size": 8,
+        "test_images": 12,
+        "seeds": [1],
+    },
+    "accuracy": {
+        "dpd-1": {
+            "mean": 0.5,
+            "std": None,
+            "runs": [0.5],
+            "images": 6,
+            "per_class": {"forest": 0.5},
+        }
+    },
+    "confusion": {"classes": ["forest"], "matrix": [[1]]},
+    "distribution": None,
+    "privacy": None,
+    "notes": [],
+    "seconds": 1.0,
+}
 
 
 def project_cases(root: Path) -> Iterator[Case]:
@@ -156,10 +178,14 @@ def project_cases(root: Path) -> Iterator[Case]:
         if path.suffix == ".jsonl":
             lines = storage.read_json_lines(path)
             versions = [
-                (name, content.replace(b"\n", b" ") + b"\n" + b"".join(
-                    json.dumps(line).encode() + b"\n" for line in lines[1:]))
+                (
+                    name,
+                    content.replace(b"\n", b" ")
+                    + b"\n"
+                    + b"".join(json.dumps(line).encode() + b"\n" for line in lines[1:]),
+                )
                 for name, content in spoilt_json(lines[0], count)
-            ]  # fmt: skip
+            ]
         else:
             versions = list(spoilt_json(json.loads(path.read_text()), count))
         for name, content in versions:
@@ -173,8 +199,9 @@ def project_cases(root: Path) -> Iterator[Case]:
     for file, read in zip(weights, readers, strict=True):
         path = root / file
         for name, content in [*spoilt_bytes(path.read_bytes(), 16), *hostile_weights()]:
-            yield Case("weights of a project", f"{path.name}: {name}",
-                       _in_place(root, path, content, read))  # fmt: skip
+            yield Case(
+                "weights of a project", f"{path.name}: {name}", _in_place(root, path, content, read)
+            )
 
 
 def hostile_weights() -> list[tuple[str, bytes]]:
@@ -278,11 +305,15 @@ def _adapter_cases() -> Iterator[Case]:
 
     def unet(width: int = 8) -> UNet2DConditionModel:
         return UNet2DConditionModel(
-            sample_size=8, block_out_channels=(width, 2 * width), layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), norm_num_groups=4,
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=8,
+            sample_size=8,
+            block_out_channels=(width, 2 * width),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            norm_num_groups=4,
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=8,
             attention_head_dim=4,
-        )  # fmt: skip
+        )
 
     def merged(content: bytes) -> Callable[[Path], Any]:
         def act(folder: Path) -> None:
@@ -299,15 +330,28 @@ def _adapter_cases() -> Iterator[Case]:
         yield Case("adapter", f"whole, {name}", merged(content))
     for name, content in [*hostile_weights(), *spoilt_bytes(good, 60, seed=4)]:
         yield Case("adapter", name, merged(content))
-    names = ("unet.down_blocks.0.x.lora_A.weight", "text_encoder.x.lora_A.weight",
-             "unet.conv_in.lora_A.weight", "unet.__class__.lora_A.weight", "unet.",
-             "unet.down_blocks.9.attentions.0.proj_in.lora_A.weight")  # fmt: skip
+    names = (
+        "unet.down_blocks.0.x.lora_A.weight",
+        "text_encoder.x.lora_A.weight",
+        "unet.conv_in.lora_A.weight",
+        "unet.__class__.lora_A.weight",
+        "unet.",
+        "unet.down_blocks.9.attentions.0.proj_in.lora_A.weight",
+    )
     for name in names:
         for shape in ((4, 8), (0,), (1, 1, 1, 1, 1), (4, 4, 3, 3)):
             yield Case("adapter", f"{name} of shape {shape}", merged(_weights({name: shape})))
-    for text in ("{", "[]", "null", '{"unet.r": -1}', '{"unet.r": "x"}',
-                 '{"unet.target_modules": "(a+)+$"}', '{"unet.lora_alpha": null}',
-                 '{"unet.nothing": 1}', '{"unet.rank_pattern": {"x": 1000000000}}'):  # fmt: skip
+    for text in (
+        "{",
+        "[]",
+        "null",
+        '{"unet.r": -1}',
+        '{"unet.r": "x"}',
+        '{"unet.target_modules": "(a+)+$"}',
+        '{"unet.lora_alpha": null}',
+        '{"unet.nothing": 1}',
+        '{"unet.rank_pattern": {"x": 1000000000}}',
+    ):
         yield Case("adapter", f"metadata {text}", merged(_with_metadata(good, text)))
 
 

@@ -50,10 +50,15 @@ SETTINGS = {
 KILLED = ("prototypes", "captions", "train", "synthesize", "evaluate", "export")
 
 FINISHED = (
-    "latents/*.safetensors", "classifier/*/classifier.*", "adapters/*/adapter.json",
-    "distilled/*/slots/*.json", "reports/parts/*.json", "reports/*.json",
-    "cache/features/*.safetensors", "export/*/manifest.json",
-)  # fmt: skip
+    "latents/*.safetensors",
+    "classifier/*/classifier.*",
+    "adapters/*/adapter.json",
+    "distilled/*/slots/*.json",
+    "reports/parts/*.json",
+    "reports/*.json",
+    "cache/features/*.safetensors",
+    "export/*/manifest.json",
+)
 """Files whose presence says that something is finished: none may go or change by a kill."""
 
 ANY = (DPDError, OSError, LookupError, ValueError, TypeError, AttributeError)
@@ -107,8 +112,9 @@ class Driver:
             process = self._start(stage, self.reference)
             if process.wait() != 0:
                 raise SystemExit(f"the reference's stage {stage} failed")
-            state = storage.read_json(list_jobs(Project.open(self.reference))[-1].folder
-                                      / "state.json")  # fmt: skip
+            state = storage.read_json(
+                list_jobs(Project.open(self.reference))[-1].folder / "state.json"
+            )
             self.starting[stage] = state["started"] - begun
             self.working[stage] = state["ended"] - state["started"]
             _say(f"reference: {stage} {self.working[stage]:.1f} s")
@@ -147,8 +153,16 @@ class Driver:
             shutil.copytree(self.reference / "export", self.victim / "export")
 
     def _start(self, stage: str, project: Path) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "dpd_core", stage, "--project", str(project), "--quiet",
-                 *SETTINGS[stage].split()]  # fmt: skip
+        words = [
+            sys.executable,
+            "-m",
+            "dpd_core",
+            stage,
+            "--project",
+            str(project),
+            "--quiet",
+            *SETTINGS[stage].split(),
+        ]
         # One thread: the machine is busy with other things, and the moments are more even.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         with (self.work / "output.txt").open("ab") as log:
@@ -205,8 +219,11 @@ class Driver:
                 for earlier in UPSTREAM[stage]
                 if not is_current(project, earlier)
             ]
-            faults += [f"{stage}: {one.file}: {one.what}" for one in verify(project).differences
-                       if not one.file.startswith("export/")]  # fmt: skip
+            faults += [
+                f"{stage}: {one.file}: {one.what}"
+                for one in verify(project).differences
+                if not one.file.startswith("export/")
+            ]
             # An export is replaced as a whole; a kill between the halves of the swap is mended
             # by the next stage's start.
             storage.tidy(self.victim)
@@ -214,13 +231,18 @@ class Driver:
         except ANY as error:
             faults.append(f"{stage}: the project does not open: {error!r}")
         after = _finished(self.victim)
-        faults += [f"{stage}: {name} was finished and is gone or changed"
-                   for name, content in before.items() if after.get(name) != content
-                   and not name.startswith("export/")]  # fmt: skip
+        faults += [
+            f"{stage}: {name} was finished and is gone or changed"
+            for name, content in before.items()
+            if after.get(name) != content and not name.startswith("export/")
+        ]
         faults += [f"{stage}: {name} was finished and is gone" for name in before.keys() - after]
         now = _steps(self.victim)
-        faults += [f"{stage}: {name} fell from step {step} to {now.get(name)}"
-                   for name, step in steps.items() if now.get(name, step) < step]  # fmt: skip
+        faults += [
+            f"{stage}: {name} fell from step {step} to {now.get(name)}"
+            for name, step in steps.items()
+            if now.get(name, step) < step
+        ]
 
     def _compare(self, stage: str) -> list[str]:
         """What differs from the reference after the stage has come to its end."""
@@ -329,12 +351,16 @@ def main(arguments: list[str] | None = None) -> int:
     print("| stage | kills | while starting | after another kill | ends compared | faults |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for stage, tally in driver.tallies.items():
-        print(f"| {stage} | {tally.kills} | {tally.starting} | {tally.resumed} | {tally.compared} "
-              f"| {len(tally.faults)} |")  # fmt: skip
+        print(
+            f"| {stage} | {tally.kills} | {tally.starting} | {tally.resumed} | {tally.compared} "
+            f"| {len(tally.faults)} |"
+        )
     faults = [fault for tally in driver.tallies.values() for fault in tally.faults]
     kills = sum(tally.kills for tally in driver.tallies.values())
-    print(f"\n{kills} kills, {len(faults)} faults, {time.monotonic() - started:.0f} s, "
-          f"seed {options.seed}")  # fmt: skip
+    print(
+        f"\n{kills} kills, {len(faults)} faults, {time.monotonic() - started:.0f} s, "
+        f"seed {options.seed}"
+    )
     for fault in faults[:50]:
         print(f"- {fault}")
     return 1 if faults else 0

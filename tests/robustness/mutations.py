@@ -9,19 +9,38 @@ from collections.abc import Iterator
 from typing import Any
 
 HOSTILE: dict[str, Any] = {
-    "null": None, "true": True, "minus one": -1, "a huge number": 10**30, "a float": 0.5,
-    "an empty text": "", "a text": "x", "a path out": "../../../etc/passwd", "a NUL": "a\0b",
-    "markup": "<img src=x onerror=alert(1)>", "a list": [], "an object": {}, "lists": [[[]]],
-    "a long text": "x" * 5000, "a lone surrogate": "\ud800",
-}  # fmt: skip
+    "null": None,
+    "true": True,
+    "minus one": -1,
+    "a huge number": 10**30,
+    "a float": 0.5,
+    "an empty text": "",
+    "a text": "x",
+    "a path out": "../../../etc/passwd",
+    "a NUL": "a\0b",
+    "markup": "<img src=x onerror=alert(1)>",
+    "a list": [],
+    "an object": {},
+    "lists": [[[]]],
+    "a long text": "x" * 5000,
+    "a lone surrogate": "\ud800",
+}
 """Values that a reader may meet where it expects another."""
 
 TEXTS = {
-    "nothing": b"", "not JSON": b"{", "a list": b"[]", "a number": b"7", "null": b"null",
-    "deep nesting": b"[" * 100_000, "a number too long": b'{"a": ' + b"9" * 10_000 + b"}",
-    "not UTF-8": b"\xff\xfe{}", "NaN": b'{"a": NaN}', "a pickle": b"\x80\x04\x95\x0b\x00\x00\x00"
-    b"\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94\x93\x94.", "zeros": bytes(1000),
-}  # fmt: skip
+    "nothing": b"",
+    "not JSON": b"{",
+    "a list": b"[]",
+    "a number": b"7",
+    "null": b"null",
+    "deep nesting": b"[" * 100_000,
+    "a number too long": b'{"a": ' + b"9" * 10_000 + b"}",
+    "not UTF-8": b"\xff\xfe{}",
+    "NaN": b'{"a": NaN}',
+    "a pickle": b"\x80\x04\x95\x0b\x00\x00\x00"
+    b"\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94\x93\x94.",
+    "zeros": bytes(1000),
+}
 """Whole contents in place of a JSON file."""
 
 
@@ -62,9 +81,12 @@ def _first(way: tuple[tuple[Any, ...], str | None], seen: set[Any]) -> bool:
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     members = (
-        value.items() if isinstance(value, dict)
-        else enumerate(value[:3]) if isinstance(value, list) else ()
-    )  # fmt: skip
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value[:3])
+        if isinstance(value, list)
+        else ()
+    )
     for key, member in members:
         yield (*path, key)
         yield from _places(member, (*path, key))
@@ -80,8 +102,10 @@ def spoilt_bytes(content: bytes, count: int, seed: int = 0) -> Iterator[tuple[st
             continue
         changed = bytearray(content)
         # Most flips near the start, where the structure of a file is.
-        places = [draw.randrange(min(len(content), 400 if draw.random() < 0.7 else len(content)))
-                  for _ in range(draw.choice((1, 1, 3, 20)))]  # fmt: skip
+        places = [
+            draw.randrange(min(len(content), 400 if draw.random() < 0.7 else len(content)))
+            for _ in range(draw.choice((1, 1, 3, 20)))
+        ]
         for place in places:
             changed[place] ^= 1 << draw.randrange(8)
         yield f"{len(places)} bits flipped from byte {min(places)}", bytes(changed)

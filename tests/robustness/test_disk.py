@@ -151,9 +151,12 @@ def command(stage: str, project: Project) -> list[str]:
 def test_a_second_process_on_a_project_is_told(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(project.root)], cwd=ROOT, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", HOLD, str(project.root)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     before = {path: path.read_bytes() for path in project.root.rglob("*") if path.is_file()}
     refused = subprocess.run(command("export", project), cwd=ROOT, capture_output=True, text=True)

@@ -21,8 +21,17 @@ LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"
 
 
 def start(stage: str, project: Path, *, launcher: list[str] | None = None) -> None:
-    words = [sys.executable, *(launcher or []), "-m", "dpd_core", stage, "--project", str(project),
-             "--quiet", *SETTINGS[stage].split()]  # fmt: skip
+    words = [
+        sys.executable,
+        *(launcher or []),
+        "-m",
+        "dpd_core",
+        stage,
+        "--project",
+        str(project),
+        "--quiet",
+        *SETTINGS[stage].split(),
+    ]
     result = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
@@ -88,8 +97,10 @@ def test_two_processes_learn_the_same_up_to_rounding(trained: Path, tmp_path: Pa
     shutil.rmtree(tmp_path / "demo" / "adapters")
     start("train", tmp_path / "demo", launcher=LAUNCH)
     assert "2 processes share the work" in said(tmp_path / "demo")
-    one, two = (load_file(next((root / "adapters").glob("*/*.safetensors")))
-                for root in (trained, tmp_path / "demo"))  # fmt: skip
+    one, two = (
+        load_file(next((root / "adapters").glob("*/*.safetensors")))
+        for root in (trained, tmp_path / "demo")
+    )
     assert one.keys() == two.keys()
     largest = max(float((one[name] - two[name]).abs().max()) for name in one)
     scale = max(float(value.abs().max()) for value in one.values())

@@ -74,8 +74,15 @@ def test_from_a_new_project_to_a_data_set_that_loads(
     go(page, "Synthesize")
     assert page.locator("#synthesize-strategy input").first.input_value() == "dpd+"
     unfold(page, "synthesize-more")
-    fill(page, "synthesize", steps=3, candidates=2, refine_steps=2, exchange_networks=1,
-         exchange_network_steps=8)  # fmt: skip
+    fill(
+        page,
+        "synthesize",
+        steps=3,
+        candidates=2,
+        refine_steps=2,
+        exchange_networks=1,
+        exchange_network_steps=8,
+    )
     run(page, "synthesize")
 
     go(page, "Evaluate")
@@ -100,8 +107,9 @@ def test_from_a_new_project_to_a_data_set_that_loads(
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(tmp_path / "unpacked")
     (folder,) = (tmp_path / "unpacked").iterdir()
-    loaded = load_dataset("imagefolder", data_dir=str(folder), split="train",
-                          cache_dir=str(tmp_path / "cache"))  # fmt: skip
+    loaded = load_dataset(
+        "imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert len(loaded) == 6
     assert set(loaded["label"]) == {"beach", "forest", "harbor"}
     assert all(row["image"].size[0] > 0 and row["caption"] for row in loaded)

@@ -32,8 +32,14 @@ def write_report(app: App, runs: dict[str, tuple[float, ...]] | None = None) -> 
     """Give the project's set a report with chosen numbers, nearest to its own prototypes."""
     project = Project.open(app.project())
     distilled = DistilledSet.load(project)
-    report = make_report(distilled.name, runs and {distilled.name: runs["ours"], **{
-        name: values for name, values in runs.items() if name != "ours"}})  # fmt: skip
+    report = make_report(
+        distilled.name,
+        runs
+        and {
+            distilled.name: runs["ours"],
+            **{name: values for name, values in runs.items() if name != "ours"},
+        },
+    )
     prototypes = {(slot.class_name, slot.slot): slot.prototype_id for slot in distilled.slots}
     for record in report["privacy"]["nearest"]:
         record["image_id"] = prototypes[record["class"], record["slot"]]
@@ -103,8 +109,11 @@ def test_metrics_say_what_they_mean(page: Any, app: App) -> None:
     table = page.locator("#evaluate-metrics tbody")
     table.wait_for()
     assert table.locator(".mark").all_inner_texts() == [
-        "↓ lower is better", "↓ lower is better", "↑ higher is better", "↓ lower: less copied",
-    ]  # fmt: skip
+        "↓ lower is better",
+        "↓ lower is better",
+        "↑ higher is better",
+        "↓ lower: less copied",
+    ]
 
 
 def test_an_export_is_looked_at_made_and_downloaded(page: Any, app: App, tmp_path: Path) -> None:
@@ -136,8 +145,13 @@ def test_a_push_sends_the_set_and_the_token_stays_nowhere(
     page: Any, start_app: Callable[..., App], small_project: Path, tmp_path: Path
 ) -> None:
     with fake_hub(TOKEN) as hub:
-        app = start_app(small_project, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0", HF_TOKEN="",
-                        HF_HOME=str(tmp_path / "hf"))  # fmt: skip
+        app = start_app(
+            small_project,
+            HF_ENDPOINT=hub.url,
+            HF_HUB_OFFLINE="0",
+            HF_TOKEN="",
+            HF_HOME=str(tmp_path / "hf"),
+        )
         open_app(page, app, "Export")
         page.locator("#export-push-fold > button").click()
         page.locator("#export-repository").locator("input, textarea").fill("me/tiny")

@@ -13,10 +13,24 @@ pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
 def test_visitors_browse_and_edit_while_one_trains(small_project: Path, tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.load", str(small_project), "--home",
-         str(tmp_path / "home"), "--visitors", "6", "--seconds", "30", "--p95", "60"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.load",
+            str(small_project),
+            "--home",
+            str(tmp_path / "home"),
+            "--visitors",
+            "6",
+            "--seconds",
+            "30",
+            "--p95",
+            "60",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     told = json.loads(result.stdout)
     assert told["training_steps"] > 0

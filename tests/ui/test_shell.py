@@ -74,8 +74,10 @@ def test_project_tab_and_theme_survive_refresh_and_restart(
             app.kill()
             app.start()
         open_app(page, app)
-        page.locator("#tab-train-button[aria-selected=true], [role=tab][aria-selected=true]",
-                     has_text="Train").wait_for()  # fmt: skip
+        page.locator(
+            "#tab-train-button[aria-selected=true], [role=tab][aria-selected=true]",
+            has_text="Train",
+        ).wait_for()
         assert page.locator("#project input").input_value() == PROJECT
         page.wait_for_function(f"document.body.classList.contains('dark') !== {str(dark).lower()}")
     second = page.context.new_page()
@@ -90,8 +92,9 @@ def test_a_job_is_followed_paused_resumed_and_stopped(
     desk = JobDesk(Settings(home=app.home))
     project = Project.open(app.project())
     open_app(page, app)
-    job = desk.start(project, "train", resolve("train", steps=2000, batch_size=2, targets="all",
-                                               preview_steps=0))  # fmt: skip
+    job = desk.start(
+        project, "train", resolve("train", steps=2000, batch_size=2, targets="all", preview_steps=0)
+    )
     panel = page.locator("#job")
     # The time that is left is known from the second step on.
     page.wait_for_function(

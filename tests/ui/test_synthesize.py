@@ -35,15 +35,18 @@ def open_cell(page: Any, class_name: str, slot: int) -> Any:
 
 def slot_record(project: Project, class_name: str, slot: int) -> dict[str, Any]:
     return next(
-        record for record in DistilledSet.load(project).manifest["slots"]
+        record
+        for record in DistilledSet.load(project).manifest["slots"]
         if (record["class"], record["slot"]) == (class_name, slot)
-    )  # fmt: skip
+    )
 
 
 def files_of(distilled: DistilledSet) -> dict[str, bytes]:
     """Every image of a set, candidates too, and its manifest."""
-    found = {path.relative_to(distilled.root).as_posix(): path.read_bytes()
-             for path in distilled.root.rglob("*.png")}  # fmt: skip
+    found = {
+        path.relative_to(distilled.root).as_posix(): path.read_bytes()
+        for path in distilled.root.rglob("*.png")
+    }
     return {**found, "manifest.json": (distilled.root / "manifest.json").read_bytes()}
 
 
@@ -54,8 +57,9 @@ def set_by_command_line(app: App, made: DistilledSet) -> dict[str, bytes]:
     shutil.rmtree(copy / "distilled" / made.root.name)
     config = SynthesizeConfig.from_dict(made.manifest["settings"])
     words = shlex.split(command_line(Project.open(copy), "synthesize", config))
-    result = subprocess.run([sys.executable, *words[1:], "--quiet"], cwd=ROOT, capture_output=True,
-                            text=True)  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, *words[1:], "--quiet"], cwd=ROOT, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     return files_of(DistilledSet.load(Project.open(copy), made.name))
 

@@ -66,8 +66,9 @@ def test_a_run_is_watched_reloaded_and_stopped(
     page.locator("#train-chart figure svg").first.hover()
     page.locator("#train-chart .where", has_text="step").wait_for()
     wait_for(lambda: curve_length(page) > before)
-    assert page.locator("#train-chart figure svg").first.get_attribute("data-mine") == "kept", \
-        "the chart is the same element"  # fmt: skip
+    assert page.locator("#train-chart figure svg").first.get_attribute("data-mine") == "kept", (
+        "the chart is the same element"
+    )
     assert "step" in page.locator("#train-chart .where").inner_text(), "what is pointed at stays"
     assert "peak memory" in page.locator("#train-status").inner_text()
 
@@ -119,8 +120,11 @@ def test_a_killed_server_and_a_killed_run_lose_nothing(
     run = next(one for one in adapters.list_runs(project) if one.settings["steps"] == steps)
     assert run.finished
     assert [point["step"] for point in run.curve()] == list(range(10, steps + 1, 10))
-    first = next(event for event in list_jobs(project)[-1].events()
-                 if event["event"] == "Progress" and event["message"] == "training")  # fmt: skip
+    first = next(
+        event
+        for event in list_jobs(project)[-1].events()
+        if event["event"] == "Progress" and event["message"] == "training"
+    )
     assert first["done"] >= 5, "it went on from a checkpoint"
 
 
