@@ -13,9 +13,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.context import Context, message, unexpected
-from app.services import api as service
-from app.workspace import Workspace
+from app import api_service as service
+from app.server.workspaces import Workspace
+from app.ui.context import Context, message, unexpected
 from dpd_core.errors import DPDError
 
 log = logging.getLogger(__name__)

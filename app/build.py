@@ -6,19 +6,37 @@ from typing import Any
 
 import gradio as gr
 
-from app import revisions, templates
 from app.api import add_api
-from app.context import Context
-from app.gradio_memory import keep_ids
-from app.images import ImageServer
-from app.jobs import JobDesk
-from app.limits import Limits
-from app.services import projects
-from app.settings import Settings
-from app.sidebar import KEEP_THEME, Sidebar
-from app.tabs import TABS
+from app.captions.tab import CaptionsTab
+from app.dataset.tab import DatasetTab
+from app.evaluate.tab import EvaluateTab
+from app.export.tab import ExportTab
+from app.prototypes.tab import PrototypesTab
+from app.server.jobs import JobDesk
+from app.server.limits import Limits
+from app.server.pictures import ImageServer
+from app.server.settings import Settings
+from app.shell import projects
+from app.shell.sidebar import KEEP_THEME, Sidebar
+from app.synthesize.tab import SynthesizeTab
+from app.train.tab import TrainTab
+from app.ui import html as templates
+from app.ui import revisions
+from app.ui.context import Context
+from app.ui.gradio_patches import keep_ids
 from dpd_core import STAGES
 from dpd_core.errors import DPDError
+
+TABS = {
+    "dataset": DatasetTab,
+    "prototypes": PrototypesTab,
+    "captions": CaptionsTab,
+    "train": TrainTab,
+    "synthesize": SynthesizeTab,
+    "evaluate": EvaluateTab,
+    "export": ExportTab,
+}
+"""One tab a stage, in the order of the stages."""
 
 TAB_LABELS = {
     "dataset": "Dataset",

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.assets import ASSETS
+from app.ui.assets import ASSETS
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.server.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Nothing leaves the machine unasked.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from app.settings import LOCAL_HOSTS, Settings
+    from app.server.settings import LOCAL_HOSTS, Settings
 
     settings = Settings.from_environment()
     parser = argparse.ArgumentParser(prog="python app.py", description="DPD Studio in the browser.")
@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(settings: Settings, *, open_browser: bool = False) -> None:
     """Launch the page and wait."""
-    from app import janitor
     from app.build import build
+    from app.server import janitor
 
     page, ctx = build(settings)
     janitor.start(settings)

@@ -103,8 +103,8 @@ def _results(command: str, options: dict[str, Any], terminal: Terminal) -> dict[
 
 
 def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
-    from dpd_core.benchmark import run
     from dpd_core.config import BenchmarkConfig
+    from dpd_core.pipeline.benchmark import run
 
     given = {field.name: options.get(field.name) for field in dataclasses.fields(BenchmarkConfig)}
     config = BenchmarkConfig.from_dict({k: v for k, v in given.items() if v is not None})
@@ -146,7 +146,7 @@ def _run_one(stage: str, options: dict[str, Any], terminal: Terminal) -> dict[st
 
 def _run_all(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     """All seven stages; those that are finished with the same settings are skipped."""
-    from dpd_core.jobs import skip_current
+    from dpd_core.pipeline.jobs import skip_current
 
     given: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
     for stage, names in _RUN_FLAGS.items():
@@ -167,8 +167,8 @@ def _run_all(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
 
 def _verify(folder: str, terminal: Terminal, *, as_json: bool) -> int:
     """Compare a project with the digests it recorded; 1 if something differs."""
+    from dpd_core.pipeline.verify import as_text, verify
     from dpd_core.project import Project
-    from dpd_core.verify import as_text, verify
 
     report = verify(Project.open(folder), terminal.show)
     terminal.close()
@@ -178,7 +178,7 @@ def _verify(folder: str, terminal: Terminal, *, as_json: bool) -> int:
 
 def _start(project: Any, stage: str, config: StageConfig, terminal: Terminal) -> dict[str, Any]:
     """Run a stage with Ctrl-C and SIGTERM turned into a stop request."""
-    from dpd_core.jobs import Job, run_stage
+    from dpd_core.pipeline.jobs import Job, run_stage
 
     def on_start(job: Job) -> None:
         def stop(signum: int, frame: Any) -> None:

@@ -3,7 +3,7 @@
 A request is an empty file in the job's folder (``sample_now``), put there by the command line, the
 app or by hand. The stage takes it at a moment that suits it, which removes the file: one request
 is answered once, also if the stage was not ready for it yet when it was made. ``stop`` and
-``pause`` are heeded by :func:`dpd_core.jobs.run_stage` itself.
+``pause`` are heeded by :func:`dpd_core.pipeline.jobs.run_stage` itself.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``project.json`` holds the settings shared by all stages and one record for each finished
 stage: its settings, its result and an id that changes with either or with anything upstream.
-Whether a finished stage is still up to date is asked of :mod:`dpd_core.staleness`.
+Whether a finished stage is still up to date is asked of :mod:`dpd_core.pipeline.staleness`.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ class Project:
             stage: Stage name.
             config: Its settings.
             result: What it returned.
-            inputs: What :func:`dpd_core.staleness.inputs_now` said when it started.
-            files: SHA-256 of the files it left, by path, for :mod:`dpd_core.verify`.
+            inputs: What :func:`dpd_core.pipeline.staleness.inputs_now` said when it started.
+            files: SHA-256 of the files it left, by path, for :mod:`dpd_core.pipeline.verify`.
         """
         entry: dict[str, Any] = {
             "id": "",

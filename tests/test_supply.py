@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import supply
+from tests.support import supply
 
 
 @pytest.mark.parametrize("path", supply.FILES, ids=lambda path: path.name)

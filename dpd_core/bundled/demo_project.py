@@ -14,8 +14,8 @@ from pathlib import Path
 
 from dpd_core import storage
 from dpd_core.errors import ProjectError
+from dpd_core.pipeline.staleness import is_current
 from dpd_core.project import Project
-from dpd_core.staleness import is_current
 
 RECIPE = (
     "--demo",

@@ -84,7 +84,7 @@ def measure_base(
     import torch
 
     from dpd_core.hardware import Hardware
-    from dpd_core.students import predict, train_student
+    from dpd_core.students.training import predict, train_student
 
     hardware = Hardware(torch.device("cpu"), torch.bfloat16, "measured on the CPU")
     metrics: dict[str, Any] = {"sampling_steps": SAMPLING_STEPS, "images_per_class": per_class}

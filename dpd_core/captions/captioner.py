@@ -16,12 +16,12 @@ import dpd_core
 from dpd_core import storage
 from dpd_core.captions.text import tidy_generated
 from dpd_core.errors import ModelError, ProjectError
-from dpd_core.model_files import files_digest, first_line, model_folder
+from dpd_core.models.files import files_digest, first_line, model_folder
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from dpd_core.captions.captioner_models import CaptionModel
+    from dpd_core.captions.models import CaptionModel
     from dpd_core.hardware import Hardware
 
 BUNDLED = Path(dpd_core.__file__).parents[1] / "assets" / "captioner"
@@ -150,7 +150,7 @@ def load_captioner(
     """
     from safetensors import SafetensorError
 
-    from dpd_core.captions.captioner_models import FAMILIES, load_model
+    from dpd_core.captions.models import FAMILIES, load_model
 
     folder = resolve_captioner(source)
     kind = _model_type(folder)

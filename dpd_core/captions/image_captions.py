@@ -16,7 +16,7 @@ from dpd_core.project import Project
 if TYPE_CHECKING:
     from PIL import Image
 
-    from dpd_core.dataset import ImageRecord
+    from dpd_core.dataset.index import ImageRecord
 
 _LARGEST_SIDE = 2048
 
@@ -142,8 +142,8 @@ def _checked(value: Any) -> dict[str, dict[str, str]]:
 
 def _square(record: ImageRecord) -> Image.Image:
     """The square of the image that the diffusion model sees too, in its own resolution."""
+    from dpd_core.dataset.images import to_square
     from dpd_core.dataset.pixels import open_record
-    from dpd_core.images import to_square
 
     image = open_record(record)
     return to_square(image, min(*image.size, _LARGEST_SIDE))

@@ -19,7 +19,7 @@ from dpd_core.events import Emit, Log, ignore
 from dpd_core.project import Project
 
 if TYPE_CHECKING:
-    from dpd_core.dataset import DatasetIndex
+    from dpd_core.dataset.index import DatasetIndex
 
 STAGE = "captions"
 
@@ -57,7 +57,7 @@ def run(
         ConfigError: the template does not name the class.
         CaptionError: ``config.only`` names a class or cluster that is not there.
     """
-    from dpd_core.dataset import load_index
+    from dpd_core.dataset.index import load_index
 
     index = load_index(project)
     targets = load_targets(project)
@@ -251,7 +251,7 @@ def _report(emit: Emit, kept: int, lost: list[tuple[str, str]], unreadable: Sequ
 
 
 def _readable(project: Project) -> dict[str, str]:
-    from dpd_core.dataset import load_index
+    from dpd_core.dataset.index import load_index
 
     index: DatasetIndex = load_index(project)
     return {name: index.readable(name) for name in index.classes}

@@ -19,9 +19,9 @@ from typing import IO, Any
 
 from dpd_core import storage
 from dpd_core.dataset.found import Refusal
+from dpd_core.dataset.images import IMAGE_SUFFIXES, MAX_FILE_BYTES
 from dpd_core.errors import DatasetError
 from dpd_core.events import Emit, Progress
-from dpd_core.images import IMAGE_SUFFIXES, MAX_FILE_BYTES
 from dpd_core.project import Project
 
 MAX_TOTAL_BYTES = 64 << 30

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpd_core import images, storage
+from dpd_core import storage
+from dpd_core.dataset import images
 from dpd_core.dataset.found import Item
 from dpd_core.errors import ImageRefused, ProjectError
 from dpd_core.events import Emit, Meter
 from dpd_core.project import Project
 
 _VERSION = 1
-"""Raise it when :mod:`dpd_core.images` accepts or refuses other images than before."""
+"""Raise it when :mod:`dpd_core.dataset.images` accepts or refuses other images than before."""
 
 _BATCH = 256
 _LARGEST_MEMORY = 256 << 20

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
 from dpd_core.dataset.found import Found, Item, Refusal
+from dpd_core.dataset.images import IMAGE_SUFFIXES
 from dpd_core.errors import DatasetError
 from dpd_core.events import Emit, Log, Meter
-from dpd_core.images import IMAGE_SUFFIXES
-from dpd_core.model_files import first_line
+from dpd_core.models.files import first_line
 from dpd_core.project import Project
 
 if TYPE_CHECKING:

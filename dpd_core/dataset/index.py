@@ -44,7 +44,7 @@ class ImageRecord:
         width, height: Size in px once decoded.
         caption: A true description known from the source (demo scenes), or ``None``.
         bands: Which bands of the file are red, green and blue; see
-            :func:`dpd_core.images.open_rgb`.
+            :func:`dpd_core.dataset.images.open_rgb`.
     """
 
     id: str

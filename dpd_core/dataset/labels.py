@@ -1,7 +1,7 @@
 """Classes corrected by hand, ``dataset/labels.json``: class name by image id.
 
-The collection itself stays as it is. :func:`dpd_core.dataset.load_index` puts the corrections in,
-so that every stage sees them, and running the stage ``dataset`` again keeps them.
+The collection itself stays as it is. :func:`dpd_core.dataset.index.load_index` puts the corrections
+in, so that every stage sees them, and running the stage ``dataset`` again keeps them.
 """
 
 from __future__ import annotations
@@ -32,5 +32,7 @@ def read_labels(project: Project) -> dict[str, str]:
 
 
 def write_labels(project: Project, labels: Mapping[str, str]) -> None:
-    """Write the corrections atomically; :mod:`dpd_core.curation` checks them and holds the lock."""
+    """Write the corrections atomically; :mod:`dpd_core.prototypes.curation` checks them and
+    holds the lock.
+    """
     storage.write_json(project.path(*_FILE), dict(sorted(labels.items())))

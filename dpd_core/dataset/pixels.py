@@ -13,7 +13,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from dpd_core import images, storage
+from dpd_core import storage
+from dpd_core.dataset import images
 from dpd_core.dataset.index import ImageRecord
 from dpd_core.errors import DatasetError, ImageRefused
 from dpd_core.events import Emit, Meter, ignore
@@ -40,7 +41,7 @@ def pixels(
     and read-only; one image at a time is decoded at its full size.
 
     Args:
-        size: Side in px; see :func:`dpd_core.images.to_square`.
+        size: Side in px; see :func:`dpd_core.dataset.images.to_square`.
         stage: Stage name of the progress events.
 
     Returns:

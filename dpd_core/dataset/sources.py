@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from dpd_core.config import DatasetConfig
 from dpd_core.dataset import archives, demo, hub
 from dpd_core.dataset.found import Found, Item, Refusal, display_name
+from dpd_core.dataset.images import IMAGE_SUFFIXES
 from dpd_core.errors import ConfigError, DatasetError
 from dpd_core.events import Emit, Log, Progress
-from dpd_core.images import IMAGE_SUFFIXES
 from dpd_core.project import Project
 
 _TRAIN = {"train", "training"}

@@ -7,12 +7,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from distilled_project import make_project
-from evaluation_report import make_report
-from studio_app import ROOT, App, free_port
 
 from app.api import ENDPOINTS, Api
 from dpd_core import STAGES, storage
+from tests.support.distilled_project import make_project
+from tests.support.evaluation_report import make_report
+from tests.support.studio_app import ROOT, App, free_port
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import gradio
 import pytest
 import yaml
-from studio_app import ROOT, free_port
+
+from tests.support.studio_app import ROOT, free_port
 
 USER = 1000
 

@@ -8,9 +8,9 @@ import sys
 
 import gradio as gr
 from gradio.state_holder import SessionState
-from studio_app import ROOT
 
-from app.gradio_memory import keep_ids
+from app.ui.gradio_patches import keep_ids
+from tests.support.studio_app import ROOT
 
 
 def test_the_page_is_built_without_the_heavy_libraries() -> None:

@@ -24,12 +24,12 @@ from typing import Any
 import httpx
 import psutil
 
-from app.jobs import JobDesk
-from app.settings import Settings
-from app.workspace import SEEN, new_visitor
+from app.server.jobs import JobDesk
+from app.server.settings import Settings
+from app.server.workspaces import SEEN, new_visitor
 from dpd_core.presets import resolve
 from dpd_core.project import Project
-from tests.studio_app import PROJECT, App, free_port
+from tests.support.studio_app import PROJECT, App, free_port
 
 PACE_SECONDS = Settings(home=Path()).served_to_strangers().tick_seconds
 

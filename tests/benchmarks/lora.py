@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from dpd_core.model_files import BUNDLED
+from dpd_core.models.files import BUNDLED
 from tests.benchmarks.harness import Child, Cost, Options, Row, child, interleaved, scratch
 
 SCRIPT = "train_text_to_image_lora.py"

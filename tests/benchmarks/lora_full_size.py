@@ -10,7 +10,7 @@ import torch
 
 from tests.benchmarks.harness import Options, Row, scratch
 from tests.benchmarks.lora import compare, write_images
-from tests.models import STABLE_DIFFUSION_1, save_model
+from tests.support.models import STABLE_DIFFUSION_1, save_model
 
 SIZES = {"toy": (3, 2), "small": (5, 4), "full": (12, 16)}
 """Steps, the first two of which do not count, and images."""

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from dpd_core import metrics
-from dpd_core.images import open_rgb, to_square
+from dpd_core.dataset.images import open_rgb, to_square
+from dpd_core.evaluate import metrics
 from tests.benchmarks.harness import Cost, Options, Row, interleaved, scratch, timed
 
 SIZES = {"toy": (3, 2, 6, 2), "small": (21, 5, 20, 1), "full": (21, 20, 70, 1)}

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from dpd_core import prototype_clusterer
-from dpd_core.prototype_clusterer import PrototypeClusterer
+from dpd_core.prototypes import clusterer as prototype_clusterer
+from dpd_core.prototypes.clusterer import PrototypeClusterer
 from dpd_core.seeding import derive_seed
 from tests.benchmarks.harness import Cost, Options, Row, interleaved, timed
 

@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from dpd_core.config import ProjectConfig
 from dpd_core.project import Project
 from tests.benchmarks.harness import ROOT, Options, Row, child, scratch
-from tests.studio_app import App, free_port
+from tests.support.studio_app import App, free_port
 
 _ARGUMENTS = [
     "--no-sandbox",

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import torch
 
-from dpd_core.backbone import Backbone
-from dpd_core.captions import Caption
-from dpd_core.classifier import LatentClassifier
+from dpd_core.captions.log import Caption
 from dpd_core.config import ProjectConfig, SynthesizeConfig
 from dpd_core.hardware import choose_hardware
-from dpd_core.latents import Latents
-from dpd_core.model_files import BUNDLED
+from dpd_core.models.backbone import Backbone
+from dpd_core.models.files import BUNDLED
+from dpd_core.models.latents import Latents
 from dpd_core.presets import resolve
-from dpd_core.strategies import get_strategy
-from dpd_core.synthesis import Sampler, Task
+from dpd_core.synthesize.stage import Sampler, Task
+from dpd_core.synthesize.strategies import get_strategy
+from dpd_core.train.classifier_network import LatentClassifier
 from tests.benchmarks.harness import Cost, Options, Row, interleaved, timed
 
 SIZES = {"toy": (1, 2, 10), "small": (4, 1, 1), "full": (8, 2, 1)}

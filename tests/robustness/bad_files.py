@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from finished_stage import finish
 from PIL import Image
 
-from dpd_core import dataset
 from dpd_core.config import DatasetConfig
+from dpd_core.dataset import stage as dataset
 from dpd_core.project import Project
 from tests.robustness.cases import Case, Outcomes
 from tests.robustness.mutations import spoilt_bytes
+from tests.support.finished_stage import finish
 
 SUFFIXES = {
     "PNG": ".png",

@@ -19,7 +19,6 @@ import time
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' own helpers
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from tests.robustness.bad_files import archive_cases, folder_cases, run_images

@@ -10,23 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from distilled_project import make_project
-from finished_stage import finish
 from safetensors.torch import save_file
 
-from dpd_core import STAGES, adapter_weights, adapters, captions, dataset, export, jobs, storage
+from dpd_core import STAGES, storage
+from dpd_core.captions import bulk, edits
+from dpd_core.captions import stage as captions_stage
 from dpd_core.captions.targets import load_members, load_targets
-from dpd_core.classifier import load_classifier, read_classifier
-from dpd_core.classifier_network import LatentClassifier
 from dpd_core.config import CaptionsConfig, ExportConfig
-from dpd_core.distilled import DistilledSet, list_sets
-from dpd_core.evaluation import load_report
+from dpd_core.dataset import stage as dataset
+from dpd_core.evaluate.report import load_report
+from dpd_core.export import stage as export
+from dpd_core.models import weights as adapter_weights
+from dpd_core.pipeline import jobs
+from dpd_core.pipeline.staleness import is_current
+from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
-from dpd_core.prototypes import load_clustering, read_overrides, read_prototypes
-from dpd_core.staleness import is_current
-from dpd_core.verify import verify
+from dpd_core.prototypes.files import read_prototypes
+from dpd_core.prototypes.overrides import read_overrides
+from dpd_core.prototypes.stage import load_clustering
+from dpd_core.synthesize.sets import DistilledSet, list_sets
+from dpd_core.train import adapters
+from dpd_core.train.classifier import load_classifier, read_classifier
+from dpd_core.train.classifier_network import LatentClassifier
 from tests.robustness.cases import Case
 from tests.robustness.mutations import spoilt_bytes, spoilt_json
+from tests.support.distilled_project import make_project
+from tests.support.finished_stage import finish
 
 Reader = Callable[[Project], Any]
 
@@ -34,9 +43,9 @@ Reader = Callable[[Project], Any]
 def template(root: Path) -> Path:
     """A small project with every kind of file; returns its folder."""
     project = make_project(root, adapter=True)
-    captions.edit(project, "forest", 0, "trees")
+    edits.edit(project, "forest", 0, "trees")
     for target in load_targets(project):
-        captions.edit(project, target.class_name, target.cluster_id, f"{target.class_name} here")
+        edits.edit(project, target.class_name, target.cluster_id, f"{target.class_name} here")
     dataset.rename_class(project, "forest", "wood")
     storage.write_json(
         project.path("prototypes", "overrides.json"),
@@ -56,7 +65,9 @@ def template(root: Path) -> Path:
         {"identity": storage.digest(recipe), "recipe": recipe},
     )
     jobs.run_stage(project, "export", ExportConfig(parquet=False))
-    finish(project, "captions", CaptionsConfig(), {"digest": captions.captions_digest(project)})
+    finish(
+        project, "captions", CaptionsConfig(), {"digest": captions_stage.captions_digest(project)}
+    )
     return project.root
 
 
@@ -93,8 +104,8 @@ def _prototypes(project: Project) -> None:
     load_targets(project)
     load_members(project)
     load_clustering(project)
-    captions.current_captions(project)
-    captions.training_captions(project)
+    edits.current_captions(project)
+    captions_stage.training_captions(project)
 
 
 def _adapters(project: Project) -> None:
@@ -104,11 +115,11 @@ def _adapters(project: Project) -> None:
 
 
 def _log(project: Project) -> None:
-    captions.current_captions(project)
-    captions.history(project, "forest", 0)
-    captions.next_steps(project)
-    captions.find_replace(project, "trees", "wood")
-    captions.edit(project, "forest", 0, "other trees")
+    edits.current_captions(project)
+    edits.history(project, "forest", 0)
+    edits.next_steps(project)
+    bulk.find_replace(project, "trees", "wood")
+    edits.edit(project, "forest", 0, "other trees")
 
 
 def _jobs(project: Project) -> None:
@@ -265,7 +276,7 @@ def outside_cases(root: Path) -> Iterator[Case]:
         def act(folder: Path) -> None:
             path = folder / f"input{ending}"
             path.write_bytes(content)
-            captions.import_captions(project, path, apply=False)
+            bulk.import_captions(project, path, apply=False)
 
         return act
 

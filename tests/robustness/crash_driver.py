@@ -28,10 +28,10 @@ from typing import Any
 
 from dpd_core import storage
 from dpd_core.errors import DPDError
-from dpd_core.jobs import Job, list_jobs
+from dpd_core.pipeline.jobs import Job, list_jobs
+from dpd_core.pipeline.staleness import UPSTREAM, is_current
+from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
-from dpd_core.staleness import UPSTREAM, is_current
-from dpd_core.verify import verify
 
 ROOT = Path(__file__).parents[2]
 

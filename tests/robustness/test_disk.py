@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from distilled_project import make_project
 from safetensors.torch import save_file
 
-from dpd_core import captions, dataset, jobs, storage
+from dpd_core import storage
+from dpd_core.captions import edits
 from dpd_core.config import DatasetConfig, EvaluateConfig, ExportConfig
+from dpd_core.dataset import stage as dataset
 from dpd_core.errors import ProjectError
+from dpd_core.pipeline import jobs
+from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
-from dpd_core.verify import verify
+from tests.support.distilled_project import make_project
 
 ROOT = Path(__file__).parents[2]
 EXPORT = ExportConfig(adapter=False)
@@ -45,7 +48,7 @@ def remount(disk: Path, option: str) -> None:
 @pytest.fixture
 def project(disk: Path) -> Project:
     project = make_project(disk, size=32)
-    captions.edit(project, "forest", 0, "trees")
+    edits.edit(project, "forest", 0, "trees")
     return project
 
 
@@ -83,7 +86,7 @@ def test_a_full_disk_is_told_and_nothing_is_damaged(
         assert project.record(stage) == before
     filler.unlink()
     assert verify(Project.open(project.root)).differences == []
-    assert captions.current_captions(project)["forest"][0].text == "trees"
+    assert edits.current_captions(project)["forest"][0].text == "trees"
     assert not list(project.root.rglob(".part-*")), "the room is given back"
     jobs.run_stage(project, stage, configs[stage])
     assert verify(project).differences == []
@@ -95,12 +98,12 @@ def test_a_caption_that_finds_no_room_is_not_half_written(disk: Path, project: P
     # The last block of the log has room for some edits more.
     with pytest.raises(ProjectError, match="the disk is full"):
         for number in range(200):
-            captions.edit(project, "forest", 0, f"{number} " * 400)
+            edits.edit(project, "forest", 0, f"{number} " * 400)
     filler.unlink()
-    text = captions.current_captions(project)["forest"][0].text
-    captions.edit(project, "forest", 0, "fields")
-    captions.undo(project)
-    assert captions.current_captions(project)["forest"][0].text == text
+    text = edits.current_captions(project)["forest"][0].text
+    edits.edit(project, "forest", 0, "fields")
+    edits.undo(project)
+    assert edits.current_captions(project)["forest"][0].text == text
     assert len(storage.read_json_lines(log)) >= 3
 
 
@@ -120,10 +123,10 @@ def test_a_read_only_project_can_be_looked_at_and_not_changed(disk: Path, projec
         opened = Project.open(project.root)
         assert verify(opened).differences == []
         assert dataset.load_index(opened).images
-        assert captions.current_captions(opened)["forest"][0].text == "trees"
+        assert edits.current_captions(opened)["forest"][0].text == "trees"
         for act in (
             lambda: jobs.run_stage(opened, "export", EXPORT),
-            lambda: captions.edit(opened, "forest", 0, "fields"),
+            lambda: edits.edit(opened, "forest", 0, "fields"),
             lambda: dataset.rename_class(opened, "forest", "wood"),
             lambda: Project.create(disk / "other"),
         ):

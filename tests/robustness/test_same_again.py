@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from dpd_core.distilled import DistilledSet
-from dpd_core.jobs import list_jobs
+from dpd_core.pipeline.jobs import list_jobs
 from dpd_core.project import Project
+from dpd_core.synthesize.sets import DistilledSet
 from tests.robustness.crash_driver import ROOT, SETTINGS
 
 pytestmark = pytest.mark.slow

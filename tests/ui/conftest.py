@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from get_browser import ARGUMENTS, find_browser
-from studio_app import PROJECT, ROOT, TINY, App, free_port
+
+from tests.get_browser import ARGUMENTS, find_browser
+from tests.support.studio_app import PROJECT, ROOT, TINY, App, free_port
 
 
 @pytest.fixture(scope="session")

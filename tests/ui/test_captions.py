@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_app import App, open_app
 
-from dpd_core.captions import current_captions, edit, history
+from dpd_core.captions.edits import current_captions, edit, history
 from dpd_core.project import Project
+from tests.support.studio_app import App, open_app
 
 pytestmark = pytest.mark.ui
 

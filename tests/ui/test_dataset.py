@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from studio_app import App, open_app
+
+from tests.support.studio_app import App, open_app
 
 pytestmark = pytest.mark.ui
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_app import App, open_app
 
 from dpd_core import STAGES
+from tests.support.studio_app import App, open_app
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_report import make_report
-from fake_hub import fake_hub
-from studio_app import App, open_app
 
 from dpd_core import storage
-from dpd_core.dataset import rename_class
-from dpd_core.distilled import DistilledSet
+from dpd_core.dataset.index import rename_class
 from dpd_core.project import Project
+from dpd_core.synthesize.sets import DistilledSet
+from tests.support.evaluation_report import make_report
+from tests.support.fake_hub import fake_hub
+from tests.support.studio_app import App, open_app
 
 pytestmark = pytest.mark.ui
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_app import App, open_app
 
-from dpd_core import curation
-from dpd_core.dataset import load_index
-from dpd_core.overrides import read_overrides
+from dpd_core.dataset.index import load_index
+from dpd_core.pipeline.staleness import is_current
 from dpd_core.project import Project
-from dpd_core.staleness import is_current
+from dpd_core.prototypes import curation
+from dpd_core.prototypes.overrides import read_overrides
+from tests.support.studio_app import App, open_app
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from studio_app import ROOT
+
+from tests.support.studio_app import ROOT
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_app import PROJECT, App, open_app
 
-from app.jobs import JobDesk
-from app.settings import Settings
+from app.server.jobs import JobDesk
+from app.server.settings import Settings
 from dpd_core import STAGES
-from dpd_core.jobs import Job
+from dpd_core.pipeline.jobs import Job
 from dpd_core.presets import resolve
 from dpd_core.project import Project
+from tests.support.studio_app import PROJECT, App, open_app
 
 pytestmark = pytest.mark.ui
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_app import ROOT, App, open_app, wait_for
 
 from dpd_core.config import SynthesizeConfig
-from dpd_core.distilled import DistilledSet
-from dpd_core.jobs import command_line
+from dpd_core.pipeline.jobs import command_line
+from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
-from dpd_core.verify import verify
+from dpd_core.synthesize.sets import DistilledSet
+from tests.support.studio_app import ROOT, App, open_app, wait_for
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import psutil
 import pytest
-from studio_app import App, open_app, visit, wait_for
 
-from dpd_core import adapters
-from dpd_core.jobs import list_jobs
+from dpd_core.pipeline.jobs import list_jobs
 from dpd_core.presets import resolve
 from dpd_core.project import Project
+from dpd_core.train import adapters
+from tests.support.studio_app import App, open_app, visit, wait_for
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 

@@ -1,0 +1,66 @@
+"""The map of the latents with its gallery, and the strip of prototypes; JS in ``assets/app``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+import plotly
+
+from app.prototypes.view import STRIP_TEMPLATE
+from app.ui.assets import script
+
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+"""Plotly's own copy: nothing is fetched from outside."""
+
+_SCRIPTS = ("embedding_colours.js", "embedding_gallery.js", "embedding_map.js")
+"""Parts of the component, in this order; one body for ``js_on_load``."""
+
+_TEMPLATE = """<section class='explore' aria-label='Map of the images'>
+<div class='bar'>
+<label>Colour by <select data-part='colour'><option value='cls'>class</option>
+<option value='cluster'>cluster</option><option value='split'>split</option>
+<option value='margin'>margin</option><option value='outlier'>outlier score</option>
+</select></label>
+<label>Show <select data-part='filter'><option value=''>all classes</option></select></label>
+<span role='group' aria-label='What dragging on the map does'>
+<button type='button' data-tool='lasso' aria-pressed='true'>Lasso</button>
+<button type='button' data-tool='select' aria-pressed='false'>Box</button>
+<button type='button' data-tool='pan' aria-pressed='false'>Move</button></span>
+<button type='button' data-part='whole'>Whole map</button></div>
+<div class='stage'><div><div class='plot-box'><div data-part='plot' class='plot' role='img'
+aria-label='Map of the images by likeness. The list of prototypes below says in words what is
+marked on it.'></div><div data-part='ring' class='ring' hidden></div>
+<p data-part='message' class='message' role='status'>Loading the map …</p></div>
+<div data-part='legend' class='legend'></div></div>
+<aside data-part='detail' aria-label='Pinned image' aria-live='polite'></aside></div>
+<div data-part='gallery' class='gallery'></div>
+<div data-part='card' class='hover-card' hidden><img alt=''><b></b><span></span></div></section>"""
+
+
+def embedding_map(elem_id: str) -> gr.HTML:
+    """The component. Its value is ``base`` (of image links), ``version`` (anything; another one
+    makes it fetch ``<base>/data/explore`` again) and ``empty`` (what to say where there is no map).
+
+    Events: ``decide`` with ``action``, ``key``, ``rows`` and ``class_name``.
+    """
+    gr.set_static_paths([PLOTLY])
+    return gr.HTML(
+        value={"base": "", "version": "", "plotly": f"/gradio_api/file={PLOTLY}"},
+        elem_id=elem_id,
+        html_template=_TEMPLATE,
+        js_on_load="\n".join(script(name) for name in _SCRIPTS),
+        apply_default_css=False,
+    )
+
+
+def prototype_strip(elem_id: str) -> gr.HTML:
+    """The component; its value is :func:`app.prototypes.view.strip`. A click pins the image on the
+    map, if that is there."""
+    return gr.HTML(
+        value={"classes": [], "empty": ""},
+        elem_id=elem_id,
+        html_template=STRIP_TEMPLATE,
+        js_on_load=script("prototype_strip.js"),
+        apply_default_css=False,
+    )

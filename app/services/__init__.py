@@ -1,1 +1,0 @@
-"""From what the page asks to what the core does: typed functions without Gradio."""

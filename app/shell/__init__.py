@@ -1,0 +1,1 @@
+"""What stands around the tabs: the sidebar and its projects."""

@@ -1,0 +1,240 @@
+"""The sidebar: project, hardware and the running job, beside every tab."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.server.jobs import JobView
+from app.server.limits import folder_size
+from app.shell import projects, view
+from app.ui.context import Context, escaped, message
+from app.ui.form import StageForm
+from dpd_core.config import ProjectConfig
+from dpd_core.errors import DPDError
+from dpd_core.project import Project
+
+_THEME = """() => {
+  const dark = document.body.classList.toggle('dark');
+  localStorage.setItem('dpd-theme', dark ? 'dark' : 'light');
+}"""
+KEEP_THEME = """() => {
+  const kept = localStorage.getItem('dpd-theme');
+  if (kept && !new URLSearchParams(location.search).has('__theme'))
+    document.body.classList.toggle('dark', kept === 'dark');
+}"""
+
+
+class Sidebar:
+    """Build inside the Blocks with :meth:`build`, wire with :meth:`wire`."""
+
+    def __init__(self, ctx: Context):
+        self.ctx = ctx
+
+    def build(self) -> None:
+        """Make the components."""
+        with gr.Sidebar(width=300, elem_id="sidebar"):
+            with gr.Row(elem_id="brand-row"):
+                gr.HTML("<h1 class='brand'>DPD Studio</h1>", elem_id="brand")
+                self.theme = gr.Button("◐ Theme", size="sm", elem_id="theme", min_width=0)
+            self.project = gr.Dropdown(label="Project", choices=[], elem_id="project")
+            with gr.Row(elem_id="project-buttons"):
+                self.new = gr.Button("New", size="sm", elem_id="project-new", min_width=0)
+                self.duplicate = gr.Button(
+                    "Duplicate", size="sm", elem_id="project-duplicate", min_width=0
+                )
+                self.rename = gr.Button("Rename", size="sm", elem_id="project-rename", min_width=0)
+                self.delete = gr.Button("Delete", size="sm", elem_id="project-delete", min_width=0)
+            with gr.Group(visible=False) as self.form:
+                self.action = gr.State("")
+                self.name = gr.Textbox(
+                    label="Name of the new project", max_length=60, elem_id="project-name"
+                )
+                with gr.Row():
+                    self.confirm = gr.Button(
+                        "Create",
+                        variant="primary",
+                        size="sm",
+                        min_width=0,
+                        elem_id="project-confirm",
+                    )
+                    self.cancel = gr.Button(
+                        "Cancel", size="sm", min_width=0, elem_id="project-cancel"
+                    )
+            self.stages = gr.HTML(elem_id="stage-list", html_template=view.STAGE_LIST_TEMPLATE)
+            self._build_jobs()
+            self.hardware = gr.HTML(
+                elem_id="hardware",
+                html_template="<p class='small'><b>Computes on</b> {{value}}</p>",
+            )
+            with gr.Accordion("Model and device", open=False, elem_id="project-settings"):
+                self.settings = StageForm(
+                    self.ctx,
+                    "project",
+                    run_label=None,
+                    shown=["model", "device", "dtype", "seed", "image_size"],
+                )
+                self.settings.build()
+                self.apply = gr.Button(
+                    "Apply", size="sm", variant="primary", elem_id="project-apply"
+                )
+
+    def _build_jobs(self) -> None:
+        self.job = gr.HTML(elem_id="job", html_template=view.JOB_TEMPLATE)
+        with gr.Row(elem_id="job-buttons"):
+            self.pause = gr.Button(
+                "Pause", size="sm", visible=False, elem_id="job-pause", min_width=0
+            )
+            self.resume = gr.Button(
+                "Resume", size="sm", visible=False, elem_id="job-resume", min_width=0
+            )
+            self.stop = gr.Button(
+                "Stop", size="sm", variant="stop", visible=False, elem_id="job-stop", min_width=0
+            )
+        with gr.Accordion("Command line", open=False, elem_id="job-command-fold"):
+            self.command = gr.Code(
+                label="Does the same as the button",
+                language="shell",
+                lines=3,
+                interactive=False,
+                wrap_lines=True,
+                elem_id="job-command",
+            )
+        with gr.Accordion("Recent jobs", open=False, elem_id="job-recent-fold"):
+            self.recent = gr.HTML(elem_id="job-recent", html_template=view.RECENT_JOBS_TEMPLATE)
+
+    def wire(self) -> None:
+        """Attach the handlers."""
+        ctx = self.ctx
+        for button, act in (
+            (self.pause, ctx.jobs.pause),
+            (self.stop, ctx.jobs.stop),
+            (self.resume, ctx.jobs.resume),
+        ):
+            ctx.on(button.click, self._steer(act), outputs=self.job_outputs)
+        self.theme.click(None, js=_THEME, api_visibility="private")
+        # Apart from the rest, because the first question imports torch.
+        ctx.on_change("project", projects.hardware, outputs=self.hardware)
+        ctx.on_change("project", self.settings.values, outputs=self.settings.components)
+        ctx.on(self.apply.click, self._configure, inputs=self.settings.components)
+        ctx.on_pulse(self.show_job, outputs=self.job_outputs)
+        asked = [self.form, self.action, self.name, self.confirm]
+        for button, action in (
+            (self.new, "new"),
+            (self.duplicate, "duplicate"),
+            (self.rename, "rename"),
+            (self.delete, "delete"),
+        ):
+            ctx.on(button.click, lambda project, action=action: ask(project, action), outputs=asked)
+        self.cancel.click(
+            lambda: gr.Group(visible=False),
+            outputs=self.form,
+            api_visibility="private",
+            queue=False,
+        )
+        gr.on(
+            [self.confirm.click, self.name.submit],
+            self._change,
+            inputs=[ctx.session, self.action, self.name],
+            outputs=[ctx.session, self.form],
+            api_visibility="private",
+        )
+        self.project.input(
+            lambda session, name: {**(session or {}), "project": name},
+            inputs=[ctx.session, self.project],
+            outputs=ctx.session,
+            api_visibility="private",
+            queue=False,
+        )
+
+    @property
+    def job_outputs(self) -> list[Any]:
+        """Components that :meth:`show_job` fills."""
+        return [self.job, self.pause, self.resume, self.stop, self.command, self.recent]
+
+    def show_job(self, project: Project) -> list[Any]:
+        """The current job of a project, the buttons that make sense for it, and earlier ones."""
+        recent = self.ctx.jobs.jobs(project, last=8)
+        rows = view.recent_jobs(recent)
+        if not recent:
+            hidden = gr.Button(visible=False)
+            return [view.job(None), hidden, hidden, hidden, "", rows]
+        job = recent[0]
+        again = job.status in ("paused", "stopped", "interrupted", "failed")
+        return [
+            view.job(job),
+            gr.Button(visible=job.status == "running" and not job.stopping),
+            gr.Button("Try again" if job.status == "failed" else "Resume", visible=again),
+            gr.Button(visible=job.active and not job.stopping),
+            self.ctx.shown_command(project, job.command),
+            rows,
+        ]
+
+    def show_project(self, session: dict[str, Any]) -> list[Any]:
+        """The list of projects and the stages of the open one."""
+        names = self.ctx.workspace(session).names()
+        try:
+            project = self.ctx.project(session)
+        except DPDError as error:
+            gr.Warning(escaped(error))
+            return [gr.Dropdown(choices=names, value=None), []]
+        return [
+            gr.Dropdown(choices=names, value=session["project"]),
+            view.stage_list(project),
+        ]
+
+    def _steer(self, act: Any) -> Any:
+        def steer(project: Project) -> list[Any]:
+            job: JobView | None = self.ctx.jobs.current(project)
+            if job is not None:
+                act(project, job.id)
+            return self.show_job(project)
+
+        return steer
+
+    def _configure(self, project: Project, *values: Any) -> None:
+        config = self.settings.config(project, *values)
+        assert isinstance(config, ProjectConfig)
+        self.ctx.limits.check_paths(project, "project", config)
+        gr.Info(projects.configure(project, config))
+
+    def _change(self, session: dict[str, Any], action: str, name: str) -> tuple[Any, Any]:
+        """Do what was asked for and confirmed."""
+        try:
+            workspace, limits = self.ctx.workspace(session), self.ctx.limits
+            current = str(session.get("project", ""))
+            if action in ("new", "duplicate"):
+                limits.check_projects(len(workspace.names()))
+            if action == "duplicate":
+                limits.check_quota(workspace.root, folder_size(workspace.open(current).root))
+            if action == "new":
+                opened = workspace.create(name).name
+            elif action == "duplicate":
+                opened = workspace.duplicate(current, name).name
+            elif action == "rename":
+                opened = workspace.rename(current, name).name
+            else:
+                workspace.delete(current)
+                opened = workspace.latest() or workspace.ensure_demo()
+        except DPDError as error:
+            raise message(error) from error
+        return {**session, "project": opened}, gr.Group(visible=False)
+
+
+def ask(project: Project, action: str) -> list[Any]:
+    """Show the form that asks for a name or, before deleting, for confirmation."""
+    texts = {
+        "new": ("Name of the new project", "", "Create"),
+        "duplicate": (f"Name of the copy of {project.name}", f"{project.name} copy", "Duplicate"),
+        "rename": (f"New name of {project.name}", project.name, "Rename"),
+        "delete": (f"Delete {project.name} and everything in it?", project.name, "Delete for good"),
+    }
+    label, value, verb = texts[action]
+    deleting = action == "delete"
+    return [
+        gr.Group(visible=True),
+        action,
+        gr.Textbox(label=label, value=value, interactive=not deleting),
+        gr.Button(verb, variant="stop" if deleting else "primary"),
+    ]

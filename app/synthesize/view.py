@@ -1,0 +1,184 @@
+"""Views of the Synthesize tab: the grid of a distilled set, alone or beside another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpd_core.synthesize.edits import BY_HAND
+from dpd_core.synthesize.sets import candidate_file
+from dpd_core.synthesize.strategies import STRATEGIES, Strategy
+
+PAGE = 30
+"""Cells on a page."""
+ORDERS = {
+    "by class": "class",
+    "lowest score first": "worst",
+    "highest score first": "best",
+}
+
+STRATEGY_TEMPLATE = """<p class='strategy'>{{value.description}} <em>{{value.source}}</em></p>"""
+
+
+@dataclass(frozen=True)
+class SetView:
+    """A distilled set, finished or not, as the grid needs it.
+
+    Attributes:
+        name, root: Its name and folder.
+        planned: (class, slot, prototype id, caption) of every slot.
+        slots: Record by (class, slot) of those that are filled.
+        finished: Whether all are.
+        busy: Slots that are being sampled anew.
+    """
+
+    name: str
+    root: Path
+    planned: list[tuple[str, int, str, str]]
+    slots: dict[tuple[str, int], dict[str, Any]]
+    finished: bool
+    busy: frozenset[tuple[str, int]] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Links:
+    """Makes links to images: of a file in the project, and of a prototype by image id."""
+
+    file: Callable[[Path], str]
+    thumbnail: Callable[[str], str]
+
+
+def strategy(name: str, strategies: Mapping[str, Strategy] = STRATEGIES) -> dict[str, str]:
+    """What a strategy does, and where it is from."""
+    found = strategies.get(name)
+    if found is None:
+        return {"description": "There is no such strategy.", "source": ""}
+    return {"description": found.description, "source": f"Source: {found.source}"}
+
+
+def grid(
+    shown: SetView | None,
+    beside: SetView | None,
+    links: Links,
+    names: Mapping[str, str],
+    *,
+    order: str = "class",
+    class_name: str = "",
+    page: int = 0,
+) -> dict[str, Any]:
+    """Values of the sample grid.
+
+    Args:
+        shown: The set; ``None`` if there is none.
+        beside: Another one to compare with; ``None`` for none.
+        links: Makes the links.
+        names: Readable class name by class name.
+        order: One of the values of :data:`ORDERS`; slots without a score come last.
+        class_name: Show only this class; empty: all.
+        page: Page number from 0; one that is not there becomes the nearest that is.
+    """
+    if shown is None:
+        return {"set": "", "cells": [], "pages": 0, "page": 0, "note": "No distilled set yet."}
+    rows = [row for row in shown.planned if class_name in ("", row[0])]
+    scores = {key: _score(record) for key, record in shown.slots.items()}
+    if order != "class":
+        sign = 1 if order == "worst" else -1
+        rows.sort(key=lambda row: (sign * scores.get(row[:2], float("inf") * sign), row[:2]))
+    pages = max((len(rows) + PAGE - 1) // PAGE, 1)
+    page = min(max(page, 0), pages - 1)
+    cells = [
+        _cell(row, shown, beside, links, names) for row in rows[page * PAGE : (page + 1) * PAGE]
+    ]
+    sheet = shown.root / "contact_sheet.png"
+    return {
+        "set": shown.name,
+        "beside": beside.name if beside is not None else "",
+        "finished": shown.finished,
+        "cells": cells,
+        "page": page,
+        "pages": pages,
+        "count": len(rows),
+        "note": summary(shown),
+        "sheet": links.file(sheet) if shown.finished and sheet.exists() else "",
+        "sheet_name": f"{shown.root.name}.png",
+    }
+
+
+def summary(shown: SetView) -> str:
+    """One line about a set."""
+    filled = len(shown.slots)
+    if not shown.finished:
+        return f"{filled} of {len(shown.planned)} images made so far"
+    right = sum(_chosen(record)["predicted"] == record["class"] for record in shown.slots.values())
+    by_hand = sum(record.get("chosen_by") == BY_HAND for record in shown.slots.values())
+    pinned = sum(bool(record.get("pinned")) for record in shown.slots.values())
+    parts = [f"{filled} images, {right} named right by the latent classifier"]
+    parts += [f"{by_hand} chosen by hand"] * bool(by_hand) + [f"{pinned} pinned"] * bool(pinned)
+    return ", ".join(parts)
+
+
+def classes_of(sets: Iterable[SetView | None]) -> list[str]:
+    """The classes of some sets, sorted."""
+    return sorted({row[0] for one in sets if one is not None for row in one.planned})
+
+
+def _cell(
+    row: tuple[str, int, str, str],
+    shown: SetView,
+    beside: SetView | None,
+    links: Links,
+    names: Mapping[str, str],
+) -> dict[str, Any]:
+    class_name, slot, prototype, caption = row
+    record = shown.slots.get((class_name, slot))
+    cell: dict[str, Any] = {
+        "key": f"{class_name}/{slot}",
+        "class": class_name,
+        "slot": slot,
+        "title": f"{names.get(class_name, class_name)} {slot + 1}",
+        "prototype": links.thumbnail(record["prototype_id"] if record else prototype),
+        "caption": record["caption"] if record else caption,
+        "busy": (class_name, slot) in shown.busy,
+        "image": None,
+        "beside": None,
+    }
+    if record is not None:
+        cell |= _image(record, shown, links)
+        cell["candidates"] = [
+            {
+                "index": one["index"],
+                "score": f"{one['score']:.2f}",
+                "predicted": one["predicted"],
+                "right": one["predicted"] == class_name,
+                "chosen": place == record["chosen"],
+                "round": one.get("round", 0),
+                "url": links.file(shown.root / candidate_file(record["file"], one["index"])),
+            }
+            for place, one in enumerate(record["candidates"])
+        ]
+    if beside is not None:
+        other = beside.slots.get((class_name, slot))
+        cell["beside"] = _image(other, beside, links) if other is not None else {"image": None}
+    return cell
+
+
+def _image(record: dict[str, Any], of: SetView, links: Links) -> dict[str, Any]:
+    chosen = _chosen(record)
+    return {
+        "image": links.file(of.root / record["file"]),
+        "score": f"{chosen['score']:.2f}",
+        "right": chosen["predicted"] == record["class"],
+        "predicted": chosen["predicted"],
+        "by_hand": record.get("chosen_by") == BY_HAND,
+        "pinned": bool(record.get("pinned")),
+    }
+
+
+def _chosen(record: dict[str, Any]) -> dict[str, Any]:
+    return record["candidates"][record["chosen"]]
+
+
+def _score(record: dict[str, Any]) -> float:
+    return float(_chosen(record)["score"])

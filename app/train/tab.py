@@ -1,0 +1,237 @@
+"""The tab of the stage ``train``: settings, the run at work, and earlier runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.server.jobs import JobView
+from app.train import service
+from app.train import view as views
+from app.train.loss_chart import loss_chart
+from app.train.preview_strip import preview_strip
+from app.train.run_table import run_table
+from app.ui.context import Context
+from app.ui.form import StageForm, current_settings
+from app.ui.revisions import stamp
+from dpd_core import storage
+from dpd_core.config import CONFIGS
+from dpd_core.dataset.index import load_index
+from dpd_core.errors import DPDError
+from dpd_core.hardware import choose_hardware
+from dpd_core.presets import PRESETS, resolve
+from dpd_core.project import Project
+from dpd_core.train.adapters import choose_adapter
+
+SHOWN = ("steps", "learning_rate", "rank", "batch_size", "consistency_weight", "decoder_steps")
+IDLE = "Nothing trained yet: choose a preset and start."
+
+
+class TrainTab:
+    """Build inside its ``gr.Tab`` with :meth:`build`, then :meth:`wire`."""
+
+    def __init__(self, ctx: Context):
+        self.ctx = ctx
+        self.form = StageForm(ctx, "train", shown=SHOWN, run_label="Start training")
+
+    def build(self) -> None:
+        """Make the components."""
+        self.preset = gr.Radio(
+            views.preset_choices("quick"),
+            label="Preset",
+            elem_id="train-preset",
+            info="Fills the fields below; change them as you like.",
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=260):
+                self.form.build()
+            with gr.Column(scale=5, min_width=340):
+                self.status = gr.HTML(
+                    views.status(None, None, idle=IDLE),
+                    elem_id="train-status",
+                    html_template=views.STATUS_TEMPLATE,
+                )
+                with gr.Row():
+                    self.pause = gr.Button("Pause", size="sm", visible=False, elem_id="train-pause")
+                    self.resume = gr.Button(
+                        "Resume", size="sm", visible=False, elem_id="train-resume"
+                    )
+                    self.sample = gr.Button(
+                        "Sample now", size="sm", visible=False, elem_id="train-sample"
+                    )
+                    self.stop = gr.Button(
+                        "Stop", size="sm", variant="stop", visible=False, elem_id="train-stop"
+                    )
+                self.chart = loss_chart("train-chart")
+                gr.Markdown("#### Preview images")
+                self.strip = preview_strip("train-previews")
+        gr.Markdown("#### Trainings of this project")
+        self.runs = run_table("train-runs")
+        self.compared = gr.State([])
+        self.form_token, self.live_token = gr.State(""), gr.State("")
+
+    def wire(self) -> None:
+        """Attach the handlers."""
+        ctx, form = self.ctx, self.form
+        filled = [self.form_token, self.preset, *form.components]
+        ctx.on_change("train", self.fill, inputs=[self.form_token], outputs=filled)
+        ctx.on(self.preset.input, self.take_preset, inputs=[self.preset], outputs=form.components)
+        ctx.on(form.run.click, form.start, inputs=form.components)
+        ctx.on(self.pause.click, self._steer(ctx.jobs.pause))
+        ctx.on(self.resume.click, self._steer(ctx.jobs.resume))
+        ctx.on(self.stop.click, self._steer(ctx.jobs.stop))
+        ctx.on(self.sample.click, self.sample_now)
+        live = [
+            self.live_token,
+            self.status,
+            self.pause,
+            self.resume,
+            self.sample,
+            self.stop,
+            form.run,
+            self.chart,
+            self.strip,
+            self.runs,
+        ]
+        inputs = [self.live_token, self.compared]
+        ctx.on_pulse(self.show, inputs=inputs, outputs=live)
+        ctx.on_change("train", self.show, inputs=inputs, outputs=live)
+        ctx.on(
+            self.runs.compare_run,
+            self.compare,
+            inputs=inputs,
+            outputs=[self.compared, *live],
+            show_progress="hidden",
+        )
+        ctx.on(self.runs.load_run, self.load, outputs=[self.preset, *form.components])
+        ctx.on(self.runs.use_run, self.use, inputs=inputs, outputs=live, show_progress="hidden")
+
+    def fill(self, project: Project, token: str) -> list[Any]:
+        """The form's fields: what is being trained, else what was trained last.
+
+        Sent only when that is another training than before, so that nothing typed is lost.
+        """
+        job = service.training_job(project, self.ctx.jobs)
+        record = project.record("train")
+        now = storage.digest(str(project.root), job.id if job else "", record and record["id"])
+        if now == token:
+            return [gr.skip()] * (2 + len(self.form.fields))
+        settings = current_settings(project, "train").to_dict()
+        if job is not None:
+            settings = storage.read_json(job.folder / "config.json")["settings"]
+        return [now, *self._filled(project, settings)]
+
+    def take_preset(self, project: Project, name: str) -> list[Any]:
+        """The fields' values under a preset."""
+        return self.form.preset(name)
+
+    def load(self, project: Project, event: gr.EventData) -> list[Any]:
+        """The settings of an earlier training, in the form."""
+        run = service.find_run(project, event.run)
+        gr.Info("Its settings are in the form.")
+        return self._filled(project, run.settings)
+
+    def use(
+        self, project: Project, token: str, compared: list[str], event: gr.EventData
+    ) -> list[Any]:
+        """Take the adapter of an earlier training for synthesis."""
+        choose_adapter(project, service.find_run(project, event.run).id)
+        gr.Info("Synthesis uses this adapter from now on, until another training ends.")
+        return self.show(project, "", compared)
+
+    def compare(
+        self, project: Project, token: str, compared: list[str], event: gr.EventData
+    ) -> list[Any]:
+        """Lay the curves of a training over the others, or take them away."""
+        run = service.find_run(project, event.run)
+        compared = [one for one in compared if one != run.id] + [run.id] * bool(event.on)
+        return [compared, *self.show(project, "", compared)]
+
+    def sample_now(self, project: Project) -> None:
+        """Ask for preview images."""
+        service.sample_now(project, self.ctx.jobs)
+        gr.Info("Preview images are made after the current step.")
+
+    def show(self, project: Project, token: str, compared: list[str]) -> list[Any]:
+        """Everything about the run at work; curves, images and table only if they are new."""
+        job = service.training_job(project, self.ctx.jobs)
+        found = service.trainings(project, job)
+        memory = service.peak_memory(job)
+        buttons = self._buttons(job)
+        chosen = found.chosen(compared)
+        now = storage.digest(
+            str(project.root),
+            [run.id for run in chosen],
+            found.active,
+            found.used,
+            [run.id for run in found.runs],
+            [
+                stamp(run.folder / name)
+                for run in chosen
+                for name in ("curve.jsonl", "previews", "adapter.json")
+            ],
+        )
+        views_ = [gr.skip()] * 3
+        if now != token:
+            views_ = [
+                views.chart(chosen, found.runs),
+                views.previews(
+                    found.main, _names(project), lambda path: self.ctx.images.file(project, path)
+                ),
+                views.run_rows(
+                    found.runs,
+                    used=found.used,
+                    active=found.active,
+                    main=found.main.id if found.main else None,
+                    compared=compared,
+                ),
+            ]
+        return [now, views.status(job, memory, idle=IDLE), *buttons, *views_]
+
+    def _buttons(self, job: JobView | None) -> list[Any]:
+        status = job.status if job is not None else "none"
+        stopping = job is not None and job.stopping
+        return [
+            gr.Button(visible=status == "running"),
+            gr.Button(visible=status in ("paused", "stopped", "interrupted", "failed")),
+            gr.Button(visible=status == "running"),
+            gr.Button(
+                "Stopping …" if stopping else "Stop",
+                interactive=not stopping,
+                visible=job is not None and job.active,
+            ),
+            gr.Button(interactive=job is None or not job.active),
+        ]
+
+    def _filled(self, project: Project, settings: dict[str, Any]) -> list[Any]:
+        config = CONFIGS["train"].from_dict(settings)
+        matching = [name for name in PRESETS if resolve("train", name) == config]
+        choices = views.preset_choices(_recommended(project))
+        return [
+            gr.Radio(choices, value=matching[0] if matching else None),
+            *self.form.filled(config.to_dict()),
+        ]
+
+    def _steer(self, act: Any) -> Any:
+        def steer(project: Project) -> None:
+            job = service.training_job(project, self.ctx.jobs)
+            if job is not None:
+                act(project, job.id)
+
+        return steer
+
+
+def _recommended(project: Project) -> str:
+    try:
+        return views.recommended_preset(choose_hardware(project.config).device.type)
+    except DPDError:  # the device asked for is not there; the sidebar says so
+        return views.recommended_preset("cpu")
+
+
+def _names(project: Project) -> dict[str, str]:
+    try:
+        index = load_index(project)
+    except DPDError:  # a project without its data set can still show what it trained
+        return {}
+    return {name: index.readable(name) for name in index.classes}

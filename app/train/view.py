@@ -1,0 +1,187 @@
+"""Views of the Train tab: curves, previews and the list of trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.shell.view import duration
+from dpd_core import storage
+from dpd_core.presets import PRESET_NOTES
+from dpd_core.train.adapters import Run
+
+if TYPE_CHECKING:
+    from app.server.jobs import JobView
+
+SERIES = ("diffusion", "consistency", "classifier_accuracy")
+POINTS = 400
+"""Most points a curve sends to the page."""
+STEPS = 40
+"""Most preview columns a strip shows: the newest ones."""
+
+STATUS_TEMPLATE = """<p class='train-status' role='status'><b>{{value.title}}</b>{{value.detail}}
+</p>"""
+
+
+def preset_choices(recommended: str) -> list[tuple[str, str]]:
+    """(label, value) of the presets, with what each is for; the recommended one is marked."""
+    return [
+        (f"{name.capitalize()}{' (recommended here)' * (name == recommended)}: {note}", name)
+        for name, note in PRESET_NOTES.items()
+    ]
+
+
+def recommended_preset(device: str) -> str:
+    """The preset for a machine whose fastest device this is (``cuda``, ``mps`` or ``cpu``)."""
+    return {"cuda": "published", "mps": "standard"}.get(device, "quick")
+
+
+def chart(runs: Sequence[Run], all_runs: Sequence[Run]) -> dict[str, Any]:
+    """Curves for the loss chart.
+
+    Values that a run does not have at a step are ``None``. Long curves are thinned out.
+
+    Args:
+        runs: The trainings to draw, the one in front first.
+        all_runs: All of the project, newest first: they number them.
+    """
+    labels = {run.id: run_label(run, len(all_runs) - place) for place, run in enumerate(all_runs)}
+    return {"runs": [_curve(run, labels[run.id]) for run in runs]}
+
+
+def previews(run: Run | None, names: dict[str, str], link: Callable[[Path], str]) -> dict[str, Any]:
+    """Preview images by step.
+
+    Args:
+        run: The training; ``None`` for none.
+        names: Readable class name by class name.
+        link: Link to a file.
+    """
+    found = run.previews() if run is not None else []
+    labels = {storage.safe_name(name): readable for name, readable in names.items()}
+    keys = list(dict.fromkeys(key for _, key, _ in found))
+    steps: dict[int, dict[str, str]] = {}
+    for step, key, path in found:
+        steps.setdefault(step, {})[key] = link(path)
+    shown = sorted(steps)[-STEPS:]
+    return {
+        "run": run.id if run is not None else "",
+        "names": [{"key": key, "label": labels.get(key, key)} for key in keys],
+        "steps": [{"step": step, "images": steps[step]} for step in shown],
+    }
+
+
+def run_rows(
+    runs: Sequence[Run],
+    *,
+    used: str | None,
+    active: str | None,
+    main: str | None,
+    compared: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The table of trainings.
+
+    Args:
+        runs: Newest first.
+        used: Id of the one whose adapter synthesis takes.
+        active: Id of the one that is being trained.
+        main: Id of the one whose curves are always shown.
+        compared: Ids of those whose curves are laid over them.
+    """
+    rows = []
+    for number, run in zip(range(len(runs), 0, -1), runs, strict=True):
+        state = "finished" if run.finished else "not finished"
+        rows.append(
+            {
+                "id": run.id,
+                "label": run_label(run, number),
+                "state": "training" if run.id == active else state,
+                "settings": settings_text(run.settings),
+                "diffusion": _number(run.final.get("diffusion")),
+                "consistency": _number(run.final.get("consistency")),
+                "accuracy": _percent(run.final.get("classifier_accuracy")),
+                "finished": bool(run.finished),
+                "used": run.id == used,
+                "main": run.id == main,
+                "compared": run.id == main or run.id in compared,
+            }
+        )
+    return {"rows": rows}
+
+
+def run_label(run: Run, number: int) -> str:
+    """A training for a person: its number and the beginning of its id."""
+    return f"run {number} ({run.id[:6]})"
+
+
+def settings_text(settings: dict[str, Any]) -> str:
+    """The settings that tell trainings apart, in one line."""
+    if not settings:
+        return ""
+    return (
+        f"{settings['steps']:,} × {settings['batch_size']}, rank {settings['rank']}, "
+        f"lr {settings['learning_rate']:g}, consistency {settings['consistency_weight']:g}"
+    )
+
+
+def status(
+    job: JobView | None, memory: int | None, *, working: str = "Training.", idle: str = ""
+) -> dict[str, str]:
+    """One line about a job.
+
+    Args:
+        job: The job, ``None`` if there was none yet.
+        memory: Its peak memory in MB, if it has said.
+        working: What it does while it runs.
+        idle: What to say without a job.
+    """
+    if job is None:
+        return {"title": "", "detail": idle}
+    titles = {
+        "queued": "Waiting for its turn.",
+        "starting": "Starting.",
+        "running": working,
+        "paused": "Paused.",
+        "done": "Finished.",
+        "stopped": "Stopped.",
+        "failed": "Failed.",
+        "interrupted": "Interrupted.",
+    }
+    parts = []
+    if job.active and job.total:
+        unit = "step" if job.message == "training" else job.message
+        parts.append(f"{unit} {job.done:,} of {job.total:,}")
+        if job.eta is not None and job.status == "running":
+            parts.append(f"{duration(job.eta)} left")
+    if job.status == "failed":
+        parts.append(job.error)
+    if job.status in ("stopped", "interrupted"):
+        parts.append("What is finished is kept; resume to go on from there")
+    if memory is not None and job.status != "queued":
+        parts.append(f"peak memory {memory:,} MB")
+    return {"title": titles[job.status], "detail": " · ".join(parts)}
+
+
+def _curve(run: Run, label: str) -> dict[str, Any]:
+    points = run.curve()
+    if len(points) > POINTS:
+        # Evenly spread, the newest always among them.
+        last = len(points) - 1
+        points = [points[round(place * last / (POINTS - 1))] for place in range(POINTS)]
+    return {
+        "id": run.id,
+        "label": label,
+        "finished": bool(run.finished),
+        "total": run.settings.get("steps", 0),
+        "steps": [point["step"] for point in points],
+        "series": {name: [point.get(name) for point in points] for name in SERIES},
+    }
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"

@@ -1,0 +1,166 @@
+"""A form made from a stage's settings class: labels, help, limits and choices come from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from app.ui.context import Context
+from dpd_core import storage
+from dpd_core.config import CONFIGS, StageConfig
+from dpd_core.presets import PRESETS, resolve
+from dpd_core.project import Project
+
+LOCAL_PRESET = "quick"
+"""Values a form starts from where the stage has not been run: the preset for a laptop."""
+
+
+class StageForm:
+    """The settings of one stage as fields, some in plain sight and the rest in a fold.
+
+    Args:
+        ctx: The application's context.
+        stage: Stage name.
+        shown: Fields in plain sight, in this order.
+        hidden: Fields that the form leaves out (they keep their values). All others that are not
+            shown go into the fold "More settings".
+        run_label: Text of the button that starts the stage; ``None`` for no button.
+
+    Attributes:
+        fields: Component by field name.
+        run: The button.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        stage: str,
+        *,
+        shown: Sequence[str],
+        hidden: Sequence[str] = (),
+        run_label: str | None = "Run",
+    ):
+        self.ctx, self.stage, self.shown, self.hidden = ctx, stage, tuple(shown), tuple(hidden)
+        self.config_class: type[StageConfig] = CONFIGS[stage]
+        self.run_label = run_label
+        self.fields: dict[str, Any] = {}
+
+    def build(self) -> None:
+        """Make the components."""
+        known = {field.name: field for field in dataclasses.fields(self.config_class)}
+        for name in self.shown:
+            self.fields[name] = self._component(known[name])
+        rest = [name for name in known if name not in self.shown and name not in self.hidden]
+        if rest:
+            with gr.Accordion("More settings", open=False, elem_id=f"{self.stage}-more"):
+                for name in rest:
+                    self.fields[name] = self._component(known[name])
+        self._filled = gr.State("")
+        if self.run_label is not None:
+            self.run = gr.Button(self.run_label, variant="primary", elem_id=f"{self.stage}-run")
+
+    def wire(self) -> None:
+        """Fill the fields when the project or its record changes; start the stage on a click."""
+        self.ctx.on_change(
+            self.stage,
+            self._refresh,
+            inputs=[self._filled],
+            outputs=[self._filled, *self.components],
+        )
+        if self.run_label is not None:
+            self.ctx.on(self.run.click, self.start, inputs=self.components)
+
+    @property
+    def components(self) -> list[Any]:
+        """All fields, in a fixed order; inputs of a handler that calls :meth:`config`."""
+        return list(self.fields.values())
+
+    def config(self, project: Project, *values: Any) -> StageConfig:
+        """The settings that the fields' values mean.
+
+        Raises:
+            ConfigError: a value is out of its limits.
+        """
+        given = dict(zip(self.fields, values, strict=True))
+        return current_settings(project, self.stage).replace(**given)
+
+    def start(self, project: Project, *values: Any) -> None:
+        """Start the stage with the fields' values."""
+        self.ctx.jobs.start(project, self.stage, self.config(project, *values))
+
+    def _refresh(self, project: Project, filled: str) -> list[Any]:
+        """Fill the fields if the project or its record is another one than before: what somebody
+        has typed since stays."""
+        token = settings_token(project, self.stage)
+        if token == filled:
+            return [gr.skip()] * (1 + len(self.fields))
+        return [token, *self.values(project)]
+
+    def values(self, project: Project) -> list[Any]:
+        """The fields with what the stage was last run with, else with the laptop's preset."""
+        return self.filled(current_settings(project, self.stage).to_dict())
+
+    def preset(self, name: str) -> list[Any]:
+        """The fields under a preset of :data:`dpd_core.presets.PRESETS`."""
+        return self.filled(resolve(self.stage, name).to_dict())
+
+    def filled(self, settings: dict[str, Any]) -> list[Any]:
+        """The fields with these values, open for typing from now on."""
+        return [
+            gr.update(value=_to_field(settings[name]), interactive=True) for name in self.fields
+        ]
+
+    def _component(self, field: dataclasses.Field[Any]) -> Any:
+        meta = field.metadata
+        label = field.name.replace("_", " ").capitalize()
+        if meta["unit"]:
+            label += f" ({meta['unit']})"
+        # Closed until the first values have come, which would overwrite what was typed before.
+        common = {
+            "label": label,
+            "info": meta["help"],
+            "elem_id": f"{self.stage}-{field.name}",
+            "interactive": False,
+        }
+        kind = typing.get_type_hints(self.config_class)[field.name]
+        if kind is bool:
+            return gr.Checkbox(**common)
+        if meta["choices"]:
+            return gr.Dropdown(choices=list(meta["choices"]), **common)
+        if kind in (int, float):
+            return gr.Number(
+                precision=0 if kind is int else None,
+                minimum=meta["low"],
+                maximum=meta["high"],
+                **common,
+            )
+        return gr.Textbox(max_lines=1, **common)
+
+
+def current_settings(project: Project, stage: str) -> StageConfig:
+    """What a stage was last run with in this project, else the laptop's preset; for
+    ``"project"`` the settings shared by all stages."""
+    if stage == "project":
+        return project.config
+    record = project.record(stage)
+    if record is not None:
+        return CONFIGS[stage].from_dict(record["settings"]).lasting()
+    return resolve(stage, LOCAL_PRESET)
+
+
+def preset_names() -> list[str]:
+    """Names of the presets."""
+    return list(PRESETS)
+
+
+def _to_field(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def settings_token(project: Project, stage: str) -> str:
+    """Another one when the project is another, or the settings its stage was last run with."""
+    return storage.digest(str(project.root), current_settings(project, stage).to_dict())

@@ -1,0 +1,55 @@
+"""What has changed on disk since the page last looked: cheap enough to ask every second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.server.jobs import JobDesk
+from dpd_core import STAGES, storage
+from dpd_core.project import Project
+
+WATCHED = {
+    "dataset": ("dataset/index.json", "dataset/names.json", "dataset/labels.json"),
+    "prototypes": (
+        "prototypes/prototypes.json",
+        "prototypes/overrides.json",
+        "prototypes/map.json",
+        "prototypes/changes.json",
+    ),
+    "captions": ("captions/log.jsonl",),
+    "train": ("adapters",),
+    "synthesize": ("distilled", "distilled/*/manifest.json"),
+    "evaluate": ("reports",),
+    "export": ("export",),
+}
+"""Files and folders (or patterns of them) by stage whose times are looked at, besides the
+project's manifest."""
+
+
+def revisions(project: Project) -> dict[str, str]:
+    """A token by stage, which changes with the stage's files, with any stage before it, and
+    with the project."""
+    tokens, seen = {}, [str(project.root), stamp(project.manifest_path)]
+    for stage in STAGES:
+        for name in WATCHED[stage]:
+            paths = sorted(project.root.glob(name)) if "*" in name else [project.root / name]
+            seen += [stamp(path) for path in paths]
+        tokens[stage] = storage.digest(seen)
+    return tokens
+
+
+def pulse(project: Project, desk: JobDesk) -> str:
+    """A token that changes with every sign of life of the project's current job."""
+    job = desk.current(project)
+    if job is None:
+        return storage.digest(str(project.root))
+    return storage.digest(job.id, job.status, job.position, stamp(job.folder / "events.jsonl"))
+
+
+def stamp(path: Path) -> str:
+    """Time and size of a file or folder; ``-`` if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "-"
+    return f"{status.st_mtime_ns}.{status.st_size}"

@@ -1,0 +1,148 @@
+"""What an export would hold, without writing anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from dpd_core.config import ExportConfig
+from dpd_core.evaluate.report import report_path
+from dpd_core.export import stage as export
+from dpd_core.export.card import dataset_card
+from dpd_core.project import Project
+from dpd_core.synthesize.sets import DistilledSet
+
+_BYTES_PER_LISTED_FILE = 110
+"""Path and SHA-256 of one file in the export's manifest."""
+_PARQUET_BYTES_PER_FILE = 5000
+_PARQUET_BYTES_PER_IMAGE = 300
+"""Captions and columns of one image in Parquet, beside the image itself."""
+_SOFT_LABELS_BYTES_PER_IMAGE, _SOFT_LABELS_BYTES_PER_CLASS = 60, 11
+"""The image's path and one probability in the file of soft labels."""
+
+
+@dataclass(frozen=True)
+class PlannedFiles:
+    """Some files of the export.
+
+    Attributes:
+        name: Their path below the export's folder, with ``<class>`` for any class.
+        meaning: One sentence for a person.
+        count: How many.
+        size: Bytes of all of them together.
+        exact: Whether the size is known or estimated.
+    """
+
+    name: str
+    meaning: str
+    count: int
+    size: int
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What the export stage would write.
+
+    Attributes:
+        set_name: Name of the distilled set, and of the folder.
+        images, classes: How many.
+        files: The files, in the order in which a person asks for them.
+        card: The dataset card (README.md) with its YAML front matter.
+        source_licence: Licence of the real images, ``None`` if unknown.
+        evaluated: Whether the card can quote an evaluation.
+    """
+
+    set_name: str
+    images: int
+    classes: int
+    files: list[PlannedFiles]
+    card: str
+    source_licence: str | None
+    evaluated: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files; the zip has about as many, or fewer."""
+        return sum(file.size for file in self.files)
+
+
+def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
+    """Plan an export; nothing is written.
+
+    Raises:
+        StageMissing: nothing has been synthesized yet.
+        ProjectError: no such set, or an image of it is missing.
+        ModelError: the adapter's weights are missing.
+    """
+    distilled = DistilledSet.load(project, config.set_name)
+    rows = export.export_rows(distilled)
+    images = sum(row.source.stat().st_size for row in rows)
+    lines = sum(len(json.dumps(row.metadata, ensure_ascii=False).encode()) + 1 for row in rows)
+    adapter = export.set_adapter(project, distilled) if config.adapter else None
+    facts = export.card_facts(project, config, distilled, adapter=adapter)
+    card = dataset_card(facts)
+    files = [
+        PlannedFiles("train/<class>/*.png", "The images.", len(rows), images),
+        PlannedFiles(
+            "train/metadata.jsonl",
+            "Caption, class, prototype, seed and score of each image.",
+            1,
+            lines,
+        ),
+    ]
+    if config.parquet:
+        parts = -(-len(rows) // export.PARQUET_ROWS)
+        files.append(
+            PlannedFiles(
+                "parquet/*.parquet",
+                "The same images and columns in one table.",
+                parts,
+                images + _PARQUET_BYTES_PER_IMAGE * len(rows) + _PARQUET_BYTES_PER_FILE * parts,
+                exact=False,
+            )
+        )
+    for file in adapter.files if adapter else ():
+        files.append(
+            PlannedFiles(
+                f"adapter/{file.name}", "The adapter that made the images.", 1, file.stat().st_size
+            )
+        )
+    if config.soft_labels:
+        per_image = _SOFT_LABELS_BYTES_PER_IMAGE + _SOFT_LABELS_BYTES_PER_CLASS * len(facts.classes)
+        files.append(
+            PlannedFiles(
+                export.SOFT_LABELS,
+                "Class probabilities of each image, by a teacher that has seen all "
+                "real training images.",
+                1,
+                len(rows) * per_image,
+                exact=False,
+            )
+        )
+    files.append(PlannedFiles("README.md", "The dataset card.", 1, len(card.encode())))
+    listed = sum(file.count for file in files)
+    files.append(
+        PlannedFiles(
+            "manifest.json",
+            "Where each image comes from, and the checksum of each file.",
+            1,
+            _manifest_size(project, distilled, listed),
+            exact=False,
+        )
+    )
+    return ExportPlan(
+        distilled.name,
+        len(rows),
+        len(facts.classes),
+        files,
+        card,
+        facts.source_licence,
+        facts.report is not None,
+    )
+
+
+def _manifest_size(project: Project, distilled: DistilledSet, listed: int) -> int:
+    quoted = [distilled.root / "manifest.json", report_path(project, distilled.name)]
+    there = sum(path.stat().st_size for path in quoted if path.exists())
+    return there + _BYTES_PER_LISTED_FILE * listed

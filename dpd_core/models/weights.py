@@ -1,0 +1,216 @@
+"""What training changes of a model, saved and put back: LoRA layers of the UNet or all of its
+weights, and the weights of the VAE's decoder.
+
+All are saved as plain diffusers expects them: LoRA layers for ``pipeline.load_lora_weights``, a
+whole UNet, with its settings beside it, for ``UNet2DConditionModel.from_pretrained``, the decoder
+under the names of the VAE's state.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpd_core import storage
+from dpd_core.errors import ModelError
+from dpd_core.models.files import first_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LORA = "pytorch_lora_weights.safetensors"
+WHOLE = "diffusion_pytorch_model.safetensors"
+DECODER = "decoder.safetensors"
+_SETTINGS = "config.json"
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+def add_lora(unet: nn.Module, *, rank: int, alpha: int, targets: str) -> list[nn.Parameter]:
+    """Put LoRA layers on a UNet and return their parameters, in float32.
+
+    Args:
+        unet: A diffusers UNet; its own weights are frozen.
+        rank: Rank of each update.
+        alpha: LoRA alpha; 0 takes the rank.
+        targets: ``"attention"`` for the published ``to_q, to_k, to_v, to_out.0``; ``"all"``
+            for every linear and convolution layer, which a small model needs to reach images
+            unlike those it was pretrained on.
+    """
+    import torch
+    from diffusers.training_utils import cast_training_params
+    from peft import LoraConfig
+    from torch import nn
+
+    names: list[str] = list(ATTENTION)
+    if targets == "all":
+        names = [
+            name
+            for name, module in unet.named_modules()
+            if isinstance(module, nn.Linear | nn.Conv2d)
+        ]
+    unet.requires_grad_(False)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha or rank, init_lora_weights="gaussian", target_modules=names
+    )
+    unet.add_adapter(config)
+    cast_training_params(unet, dtype=torch.float32)
+    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+
+def unfreeze(unet: nn.Module) -> list[nn.Parameter]:
+    """Make all weights of a UNet trainable and return them, in float32."""
+    import torch
+    from torch import nn
+
+    # diffusers' own `to` warns at every change of number format.
+    nn.Module.to(unet, torch.float32)
+    return list(unet.requires_grad_(True).parameters())
+
+
+def save(unet: Any, folder: Path) -> list[Path]:
+    """Write what was trained of a UNet; returns the files."""
+    if getattr(unet, "peft_config", None):
+        return _save_lora(unet, folder)
+    with storage.atomic_folder(folder / ".weights") as temporary:
+        unet.save_pretrained(temporary, safe_serialization=True, max_shard_size="1TB")
+        settings = storage.read_json(temporary / _SETTINGS)
+        # Where the model lay on this machine is nobody's business.
+        settings.pop("_name_or_path", None)
+        storage.write_json(temporary / _SETTINGS, settings)
+    return _move(folder, _SETTINGS, WHOLE)
+
+
+def _save_lora(unet: Any, folder: Path) -> list[Path]:
+    from diffusers import StableDiffusionPipeline
+    from peft.utils import get_peft_model_state_dict
+
+    weights = {
+        name: tensor.float().cpu().contiguous()
+        for name, tensor in get_peft_model_state_dict(unet).items()
+    }
+    # Without the metadata a reader takes alpha for the rank.
+    with storage.atomic_folder(folder / ".weights") as temporary:
+        StableDiffusionPipeline.save_lora_weights(
+            temporary,
+            unet_lora_layers=weights,
+            unet_lora_adapter_metadata=_sorted(unet.peft_config["default"].to_dict()),
+        )
+        storage.sort_metadata(temporary / LORA)
+    return _move(folder, LORA)
+
+
+def _move(folder: Path, *names: str) -> list[Path]:
+    files = [(folder / ".weights" / name).replace(folder / name) for name in names]
+    (folder / ".weights").rmdir()
+    return files
+
+
+def _sorted(settings: dict[str, Any]) -> dict[str, Any]:
+    """peft keeps module names in sets, whose order differs between processes."""
+    return {
+        name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()
+    }
+
+
+def find(folder: Path) -> Path:
+    """The weights in an adapter's folder: of a whole UNet, or of LoRA layers (whether they are
+    there or not)."""
+    whole = folder / WHOLE
+    return whole if whole.exists() else folder / LORA
+
+
+def files(folder: Path) -> list[Path]:
+    """The files in an adapter's folder that plain diffusers needs to load it."""
+    weights = find(folder)
+    unet = [folder / _SETTINGS, weights] if weights.name == WHOLE else [weights]
+    return [*unet, folder / DECODER] if (folder / DECODER).exists() else unet
+
+
+def merge(unet: Any, adapter: Path) -> None:
+    """Merge what was trained into a UNet, in place.
+
+    Args:
+        unet: Of the model that it was trained for.
+        adapter: Its folder, or the file with the weights; what is in it tells the two kinds apart.
+
+    Raises:
+        ModelError: the file is missing, damaged, or made for another model.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    file = find(adapter) if adapter.is_dir() else adapter
+    fix = "Use an adapter trained for this model."
+    try:
+        with safe_open(file, "pt") as opened:
+            names = list(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"not a readable adapter ({first_line(error)}).", where=file, fix=fix
+        ) from error
+    try:
+        if set(names) == set(unet.state_dict()):
+            unet.load_state_dict(load_file(file))
+            return
+        if not any(name.startswith("unet.") for name in names):
+            raise ValueError("it holds no UNet weights")
+        unet.load_lora_adapter(
+            str(file.parent),
+            weight_name=file.name,
+            prefix="unet",
+            adapter_name="dpd",
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        unet.fuse_lora(adapter_names=["dpd"])
+        unet.unload_lora()
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"the adapter does not fit the model ({first_line(error)}).", where=file, fix=fix
+        ) from error
+
+
+def decoder_parts(vae: Any) -> nn.ModuleDict:
+    """The parts of a diffusers autoencoder that turn latents into images, under their own names."""
+    from torch import nn
+
+    parts = {"decoder": vae.decoder}
+    if getattr(vae, "post_quant_conv", None) is not None:
+        parts["post_quant_conv"] = vae.post_quant_conv
+    return nn.ModuleDict(parts)
+
+
+def save_decoder(vae: Any, path: Path) -> None:
+    """Write the weights of a VAE's decoder."""
+    from safetensors.torch import save_file
+
+    weights = {
+        name: value.detach().float().cpu().contiguous()
+        for name, value in decoder_parts(vae).state_dict().items()
+    }
+    with storage.atomic_path(path) as temporary:
+        save_file(weights, temporary)
+
+
+def load_decoder(vae: Any, path: Path) -> None:
+    """Put the weights that :func:`save_decoder` wrote into a VAE, in place.
+
+    Raises:
+        ModelError: the file is missing, damaged, or made for another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    fix = "Train the adapter again, or synthesize with the model's own decoder (--decoder model)."
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"not a readable decoder ({first_line(error)}).", where=path, fix=fix
+        ) from error
+    try:
+        decoder_parts(vae).load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the decoder does not fit the model ({first_line(error)}).", where=path, fix=fix
+        ) from error

@@ -1,0 +1,307 @@
+"""The benchmark: strategies and real subsets side by side, with one protocol for all.
+
+For each number of images per class (IPC) there is a project in ``OUT/ipc-<n>``; the first one's
+latents, latent classifier and adapter serve them all, so that the strategies differ in how they
+sample and in nothing else (``minimax``, which is a way of training, has an adapter of its own).
+Students see each set for the same number of steps, whatever its size, and are tested on the test
+split, which decides nothing.
+
+Every finished step is on disk: stages and sets by their recipe, each student by a digest of all
+that determines it. The same command continues after any end; the report is written anew after
+every set, so there is something to read from the first one on.
+
+A strategy may carry settings of the stage ``synthesize``: ``dpd+@detail=0@candidates=1``. That
+is how parts of a method are switched off for comparison.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpd_core import storage
+from dpd_core.config import (
+    BenchmarkConfig,
+    EvaluateConfig,
+    ProjectConfig,
+    StageConfig,
+    SynthesizeConfig,
+    TrainConfig,
+)
+from dpd_core.errors import ConfigError
+from dpd_core.evaluate import baselines
+from dpd_core.evaluate import stage as evaluation
+from dpd_core.evaluate.report import load_report
+from dpd_core.events import Emit, Log, ignore
+from dpd_core.pipeline import benchmark_report
+from dpd_core.pipeline.jobs import run_stage, skip_current
+from dpd_core.presets import resolve
+from dpd_core.project import Project
+from dpd_core.synthesize import stage as synthesis
+from dpd_core.synthesize.strategies import Strategy, get_strategy
+
+_SHARED = ("latents", "classifier", "cache", "reports/parts")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A strategy as the benchmark's settings name it.
+
+    Attributes:
+        label: As given; the row of the table.
+        name: The strategy.
+        settings: Of the stage ``synthesize``, as texts.
+    """
+
+    label: str
+    name: str
+    settings: dict[str, str]
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy itself."""
+        return get_strategy(self.name)
+
+
+def run(
+    config: BenchmarkConfig,
+    *,
+    shared: ProjectConfig | None = None,
+    overrides: dict[str, dict[str, Any]] | None = None,
+    emit: Emit = ignore,
+) -> dict[str, Any]:
+    """Run the benchmark, or what is left of it.
+
+    Args:
+        config: What is compared.
+        shared: Settings of the projects: model, device, seed.
+        overrides: Settings by stage, over the preset's.
+        emit: Gets the events of all stages.
+
+    Returns:
+        Summary for the command line: the reports' paths and the mean accuracies.
+
+    Raises:
+        ConfigError: an unknown strategy or baseline, or no data.
+    """
+    methods = [read_method(text) for text in config.strategies]
+    for name in config.baselines:
+        baselines.get_baseline(name)
+    if not config.ipc:
+        raise ConfigError(
+            "no number of images per class is given.",
+            where="benchmark.ipc",
+            fix="Give one or more, like 5,10,20.",
+        )
+    out = Path(config.out).expanduser().resolve()
+    bench = _Bench(out, config, shared or ProjectConfig(), overrides or {}, emit)
+    _claim(bench)
+    for ipc in config.ipc:
+        bench.measure(ipc, methods)
+    paths = benchmark_report.write(out)
+    return {
+        "report": paths["json"],
+        "table": paths["markdown"],
+        "chart": paths["chart"],
+        "accuracy": {_title(row): row["mean"] for row in benchmark_report.load(out)["rows"]},
+    }
+
+
+def _title(row: dict[str, Any]) -> str:
+    """A row's name in the summary; with soft labels it is another measurement."""
+    soft = ", soft labels" if row["labels"] == "soft" else ""
+    return f"{row['label']} ({row['student']}, {row['ipc']} a class{soft})"
+
+
+def read_method(text: str) -> Method:
+    """``NAME`` or ``NAME@SETTING=VALUE@…``.
+
+    Raises:
+        ConfigError: unknown strategy or setting, or a bad value.
+    """
+    name, *parts = text.split("@")
+    get_strategy(name)
+    settings = {}
+    for part in parts:
+        key, separator, value = part.partition("=")
+        if not separator:
+            raise ConfigError(
+                f"got {text!r}.",
+                where="benchmark.strategies",
+                fix="Write it as NAME@SETTING=VALUE, like dpd+@detail=0.",
+            )
+        settings[key.replace("-", "_")] = value
+    SynthesizeConfig.from_dict({"strategy": name, **settings})
+    return Method(text, name, settings)
+
+
+class _Bench:
+    """One benchmark on its way."""
+
+    def __init__(
+        self,
+        out: Path,
+        config: BenchmarkConfig,
+        shared: ProjectConfig,
+        overrides: dict[str, dict[str, Any]],
+        emit: Emit,
+    ):
+        self.out, self.config, self.shared = out, config, shared
+        self.overrides, self.emit = overrides, emit
+
+    def measure(self, ipc: int, methods: Sequence[Method]) -> None:
+        """All real subsets and methods at one IPC."""
+        project = self._prepared(ipc)
+        for method in methods:
+            name, seconds = self._synthesized(project, ipc, method)
+            for student in self.config.students:
+                # The baselines come with the first set; later sets find them measured.
+                self._evaluated(project, ipc, method, name, student, seconds)
+
+    def _settings(self, stage: str, **given: Any) -> StageConfig:
+        return resolve(stage, self.config.preset, **{**self.overrides.get(stage, {}), **given})
+
+    def _prepared(self, ipc: int) -> Project:
+        """The project of this IPC with everything that comes before sampling."""
+        project = Project.open_or_create(self.out / f"ipc-{ipc}", config=self.shared)
+        config = self.config
+        self._stage(
+            project,
+            "dataset",
+            data=config.data,
+            demo=config.demo,
+            test_data=config.test_data,
+            classes=config.classes,
+            max_per_class=config.max_per_class,
+        )
+        first = self.config.ipc[0]
+        source = self.out / f"ipc-{first}"
+        if ipc != first:
+            _share(source, project.root)
+        self._stage(project, "prototypes", ipc=ipc, project_map=False)
+        self._stage(project, "captions")
+        if ipc == first:
+            self._stage(project, "train", preview_steps=0)
+        else:
+            _share(source, project.root, ("adapters",))
+        return project
+
+    def _stage(self, project: Project, stage: str, **given: Any) -> None:
+        settings = self._settings(stage, **given)
+        if not skip_current(project, stage, settings, self.emit):
+            run_stage(project, stage, settings, listen=self.emit)
+
+    def _adapter(self, method: Method) -> str:
+        """The adapter a method samples with, by id."""
+        source = Project.open(self.out / f"ipc-{self.config.ipc[0]}")
+        common: str = source.result("train")["adapter"]
+        if not method.strategy.training:
+            return common
+        from dpd_core.train import stage as training
+
+        settings = self._settings("train", preview_steps=0, **method.strategy.training)
+        assert isinstance(settings, TrainConfig)
+        with source.lock():
+            return str(training.run(source, settings, self.emit)["adapter"])
+
+    def _synthesized(self, project: Project, ipc: int, method: Method) -> tuple[str, float | None]:
+        """The method's set: its name, and seconds per image if it was made without a break."""
+        adapter = self._adapter(method)
+        source = self.out / f"ipc-{self.config.ipc[0]}" / "adapters" / adapter
+        if not project.path("adapters", adapter).exists():
+            shutil.copytree(source, project.path("adapters", adapter))
+        settings = self._settings(
+            "synthesize", strategy=method.name, adapter=adapter, **method.settings
+        )
+        assert isinstance(settings, SynthesizeConfig)
+        before = set(project.path("distilled").glob("*"))
+        started = time.monotonic()
+        with project.lock():
+            result = synthesis.run(project, settings, self.emit)
+        seconds = (time.monotonic() - started) / result["images"]
+        name: str = result["set"]
+        record = project.path("distilled", storage.safe_name(name), "seconds.json")
+        fresh = record.parent not in before
+        if fresh:
+            storage.write_json(record, {"seconds_per_image": round(seconds, 3)})
+        known = storage.read_json(record)["seconds_per_image"] if record.exists() else None
+        return name, known
+
+    def _evaluated(
+        self,
+        project: Project,
+        ipc: int,
+        method: Method,
+        name: str,
+        student: str,
+        seconds: float | None,
+    ) -> None:
+        settings = self._settings(
+            "evaluate",
+            set_name=name,
+            student=student,
+            baselines=self.config.baselines,
+            seeds=self.config.seeds,
+            student_steps=self.config.student_steps,
+            distribution=False,
+            soft_labels=self.config.soft_labels,
+        )
+        assert isinstance(settings, EvaluateConfig)
+        with project.lock():
+            evaluation.run(project, settings, self.emit)
+            report = load_report(project, name)
+        assert report is not None
+        benchmark_report.add(
+            self.out,
+            ipc=ipc,
+            label=method.label,
+            set_name=name,
+            report=report,
+            seconds_per_image=seconds,
+            description=method.strategy.source,
+        )
+        benchmark_report.write(self.out)
+        mean = report["accuracy"][name]["mean"]
+        self.emit(Log("benchmark", f"{method.label}, {ipc} a class, {student}: {mean:.1%}"))
+
+
+def _claim(bench: _Bench) -> None:
+    """Write down what is compared; another data set or protocol needs another folder."""
+    config = bench.config
+    fixed = {
+        "data": config.data,
+        "demo": config.demo,
+        "classes": list(config.classes),
+        "max_per_class": config.max_per_class,
+        "test_data": config.test_data,
+        "preset": config.preset,
+        "student_steps": config.student_steps,
+        "project": bench.shared.to_dict(),
+        "overrides": bench.overrides,
+        "adapter_ipc": config.ipc[0],
+    }
+    path = bench.out / "benchmark.json"
+    if path.exists():
+        before = storage.read_json(path)["fixed"]
+        different = sorted(key for key in fixed if before.get(key) != fixed[key])
+        if different:
+            raise ConfigError(
+                f"this folder holds a benchmark with another {', '.join(different)}.",
+                where=bench.out,
+                fix="Use another --out, or the same settings.",
+            )
+    storage.write_json(path, {"fixed": fixed, "settings": config.to_dict()})
+
+
+def _share(source: Path, target: Path, names: Sequence[str] = _SHARED) -> None:
+    """Copy what another project has made already and this one would make the same."""
+    for name in names:
+        for path in sorted((source / name).rglob("*")):
+            goal = target / path.relative_to(source)
+            if path.is_file() and not goal.exists():
+                with storage.atomic_path(goal) as temporary:
+                    shutil.copyfile(path, temporary)

@@ -1,0 +1,1 @@
+"""Stage 2, ``prototypes``: what each class looks like, as a few of its own images."""

@@ -1,0 +1,240 @@
+"""The published DPD prototype file, written and read.
+
+``{class: [{image, caption, cluster_id, file_name, margin, d_intra, d_inter_min,
+cluster_size}]}`` with numbers to six decimals; ours adds ``id``, the image's id in the index.
+Files come from strangers as well: every entry is checked before it is believed, and images are
+found by name, since the paths in a published file are those of its author's machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from dpd_core import storage
+from dpd_core.errors import ProjectError
+
+if TYPE_CHECKING:
+    from dpd_core.dataset.index import DatasetIndex, ImageRecord
+
+_TEXTS = ("image", "caption", "file_name")
+_NUMBERS = ("margin", "d_intra", "d_inter_min")
+_COUNTS = {"cluster_id": 0, "cluster_size": 1}
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """The representative of one cluster.
+
+    Attributes:
+        id: Image id in the index.
+        class_name: Its class.
+        cluster_id: Number of the cluster in its class, from 0.
+        file_name: Name of the image file, without folders.
+        image: Path as in the file, for people and for the published code.
+        margin, d_intra, d_inter_min: See :class:`dpd_core.prototypes.stage.PrototypeClusterer`.
+        cluster_size: Members of the cluster.
+        caption: Caption in the file; the published files leave it empty.
+    """
+
+    id: str
+    class_name: str
+    cluster_id: int
+    file_name: str
+    image: str
+    margin: float
+    d_intra: float
+    d_inter_min: float
+    cluster_size: int
+    caption: str = ""
+
+
+def write_prototypes(path: Path, prototypes: dict[str, list[Prototype]]) -> None:
+    """Write a prototype file atomically."""
+    content = {
+        class_name: [
+            {
+                "image": entry.image,
+                "caption": entry.caption,
+                "cluster_id": entry.cluster_id,
+                "file_name": entry.file_name,
+                "margin": round(entry.margin, 6),
+                "d_intra": round(entry.d_intra, 6),
+                "d_inter_min": round(entry.d_inter_min, 6),
+                "cluster_size": entry.cluster_size,
+                "id": entry.id,
+            }
+            for entry in entries
+        ]
+        for class_name, entries in prototypes.items()
+    }
+    storage.write_json(path, content)
+
+
+def read_prototypes(path: Path, index: DatasetIndex) -> dict[str, list[Prototype]]:
+    """Read a prototype file, ours or a published one.
+
+    An entry's image is found by ``id``, else by ``file_name`` among the images of its class,
+    else by the file name without its ending (collections are passed on as TIFF and as JPEG),
+    and, if several have the name, by the folders in ``image``.
+
+    Args:
+        path: A file of anyone's making.
+        index: The collection it must fit.
+
+    Returns:
+        By class name, sorted, each class's prototypes in the order of their clusters.
+
+    Raises:
+        ProjectError: not such a file, a class or image that the collection lacks, or a
+            prototype from the test split. Names file, class and entry.
+    """
+    content = _parse(path)
+    known = set(index.classes)
+    prototypes = {}
+    for class_name, entries in content.items():
+        reader = _ClassReader(path, class_name, index)
+        if class_name not in known:
+            raise reader.fault(
+                "the collection has no such class.",
+                f"Its classes are {', '.join(sorted(known))}.",
+            )
+        if not isinstance(entries, list) or not entries:
+            raise reader.fault("a list of prototypes was expected.", "Correct the file.")
+        prototypes[class_name] = reader.read(entries)
+    return dict(sorted(prototypes.items()))
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    fix = "Give a prototype file in the published JSON format."
+    try:
+        # Not storage.read_json: a stranger's file can also hold numbers and nestings that
+        # Python's parser refuses with other errors.
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ProjectError("there is no such prototype file.", where=path, fix=fix) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProjectError(f"not readable as JSON ({error}).", where=path, fix=fix) from error
+    if not isinstance(content, dict) or not content:
+        raise ProjectError(
+            "not a prototype file: it must map class names to lists.", where=path, fix=fix
+        )
+    return content
+
+
+class _ClassReader:
+    """Reads the entries of one class, knowing what to say when one is wrong."""
+
+    def __init__(self, path: Path, class_name: str, index: DatasetIndex):
+        self.path, self.class_name = path, class_name
+        self.images: Sequence[ImageRecord] = [
+            record for record in index.images if record.class_name == class_name
+        ]
+        self.number: int | None = None
+
+    def fault(self, what: str, fix: str) -> ProjectError:
+        """An error at the entry being read."""
+        where = f"{self.path}, class {self.class_name!r}"
+        if self.number is not None:
+            where += f", entry {self.number}"
+        return ProjectError(what, where=where, fix=fix)
+
+    def read(self, entries: list[Any]) -> list[Prototype]:
+        """All entries, sorted by cluster."""
+        prototypes = []
+        for self.number, entry in enumerate(entries):
+            prototypes.append(self._entry(entry))
+        self.number = None
+        prototypes.sort(key=lambda prototype: prototype.cluster_id)
+        if [prototype.cluster_id for prototype in prototypes] != list(range(len(prototypes))):
+            raise self.fault(
+                "the clusters are not numbered 0, 1, 2, …, each once.",
+                "Correct the cluster_id of its entries.",
+            )
+        ids = [prototype.id for prototype in prototypes]
+        for image_id in ids:
+            if ids.count(image_id) > 1:
+                raise self.fault(
+                    f"the image {image_id} represents two clusters.", "Choose different images."
+                )
+        return prototypes
+
+    def _entry(self, entry: Any) -> Prototype:
+        if not isinstance(entry, dict):
+            raise self.fault("a prototype must be an object.", "Correct the entry.")
+        values: dict[str, Any] = {}
+        for name in _TEXTS:
+            values[name] = self._value(entry, name, str, "a text")
+        for name in _NUMBERS:
+            number = self._value(entry, name, (int, float), "a finite number")
+            try:
+                values[name] = float(number)
+            except OverflowError:
+                values[name] = math.inf
+            if not math.isfinite(values[name]):
+                raise self.fault(f"{name} is not a finite number.", "Correct the entry.")
+        for name, low in _COUNTS.items():
+            values[name] = self._value(entry, name, int, f"a whole number from {low}")
+            if values[name] < low:
+                raise self.fault(f"{name} is {values[name]}.", f"It must be at least {low}.")
+        record = self._find(entry.get("id"), values["file_name"], values["image"])
+        if record.split != "train":
+            raise self.fault(
+                f"the image {record.id} belongs to the test split.",
+                "Use a prototype from the training images, or the split the file was made for.",
+            )
+        return Prototype(id=record.id, class_name=self.class_name, **values)
+
+    def _value(self, entry: dict[str, Any], name: str, kind: Any, expected: str) -> Any:
+        if name not in entry:
+            raise self.fault(f"{name} is missing.", f"Add it; {expected} is needed.")
+        value = entry[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            shown = repr(value)[:60]
+            raise self.fault(f"{name} is {shown}.", f"It must be {expected}.")
+        return value
+
+    def _find(self, image_id: Any, file_name: str, image: str) -> ImageRecord:
+        name = PurePosixPath(file_name)
+        found = [record for record in self.images if record.id == image_id]
+        for same in (
+            lambda other: other.name == name.name,
+            lambda other: other.stem.lower() == name.stem.lower(),
+        ):
+            found = found or [record for record in self.images if same(PurePosixPath(record.id))]
+        if len(found) > 1:
+            parts = _folders(image)
+            shared = [_shared_tail(parts, _folders(record.id)) for record in found]
+            found = [
+                record
+                for record, length in zip(found, shared, strict=True)
+                if length == max(shared)
+            ]
+        if not found:
+            raise self.fault(
+                f"the collection has no image {file_name!r} in this class.",
+                "Use the collection the file was made from.",
+            )
+        if len(found) > 1:
+            raise self.fault(
+                f"{file_name!r} could be {found[0].id} or {found[1].id}.",
+                "Add the field id with the image's id.",
+            )
+        return found[0]
+
+
+def _folders(path: str) -> list[str]:
+    return list(PurePosixPath(path.replace("\\", "/")).parent.parts)
+
+
+def _shared_tail(first: list[str], second: list[str]) -> int:
+    length = 0
+    for one, other in zip(reversed(first), reversed(second), strict=False):
+        if one != other:
+            break
+        length += 1
+    return length

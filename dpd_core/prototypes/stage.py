@@ -1,0 +1,426 @@
+"""The prototypes stage: what each class looks like, as a few of its own images.
+
+Latents are clustered class by class (:mod:`dpd_core.prototypes.clusterer`, the published
+procedure), choices made by hand (``prototypes/overrides.json``) are put in, and the result is
+written in the published format (:mod:`dpd_core.prototypes.files`) with our own files beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpd_core import storage
+from dpd_core.errors import DatasetError, ProjectError, StageMissing
+from dpd_core.events import Emit, Log, Meter, ignore
+from dpd_core.prototypes.changes import Snapshot, record_changes, snapshot
+from dpd_core.prototypes.clusterer import PrototypeClusterer, pooled_vectors
+from dpd_core.prototypes.files import Prototype, read_prototypes, write_prototypes
+from dpd_core.prototypes.overrides import HandChoice, Overrides, place_choices, read_overrides
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dpd_core.config import PrototypesConfig
+    from dpd_core.dataset.index import DatasetIndex, ImageRecord
+    from dpd_core.models.latents import Latents
+    from dpd_core.project import Project
+
+__all__ = [
+    "Clustering",
+    "Member",
+    "Overrides",
+    "Prototype",
+    "PrototypeClusterer",
+    "load_clustering",
+    "load_prototypes",
+    "pooled_vectors",
+    "read_overrides",
+    "read_prototypes",
+    "run",
+    "write_prototypes",
+]
+
+STAGE = "prototypes"
+_FIX = "Run the stage 'prototypes' again."
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is known of one clustered image; the fields of ``prototypes/clusters.json``.
+
+    Attributes:
+        class_name: Its class.
+        cluster_id: Its cluster, or for an outlier the nearest one.
+        margin: See :class:`PrototypeClusterer`.
+        distance: ‖z − c_k‖ to its own centre (``d_intra`` in the file as well).
+        outlier: Whether it was left out of the clustering as an outlier.
+        outlier_score: Local outlier factor.
+    """
+
+    class_name: str
+    cluster_id: int
+    margin: float
+    distance: float
+    outlier: bool
+    outlier_score: float
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """The stage's result, read back and found to agree.
+
+    Attributes:
+        prototypes: By class, in the order of the clusters.
+        members: By image id: every training image but those excluded by hand.
+        centers: By class, float32 (K, D), in the space of :func:`pooled_vectors`.
+    """
+
+    prototypes: dict[str, list[Prototype]]
+    members: dict[str, Member]
+    centers: dict[str, Tensor]
+
+
+def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict[str, Any]:
+    """The prototypes stage: ``prototypes/prototypes.json``, ``clusters.json``,
+    ``centers.safetensors``, ``changes.json`` and, if asked for, ``map.json``.
+
+    Starting it again after any end repeats only what is cheap: latents and map are found by
+    content.
+
+    Raises:
+        DatasetError: a class has fewer images than clusters, or none but excluded ones.
+        ProjectError: the file of prototypes or of choices is not acceptable.
+    """
+    from dpd_core.dataset.index import load_index
+    from dpd_core.models.latents import latents_for
+
+    index = load_index(project)
+    _report_labels(project, index, emit)
+    given = read_prototypes(Path(config.file).expanduser(), index) if config.file else None
+    overrides = read_overrides(project)
+    latents = latents_for(project, ("train",), emit, stage=STAGE)
+    images = {record.id: record for record in index.images}
+    excluded = _known(overrides.excluded, images, emit)
+    rows = [row for row, image_id in enumerate(latents.ids) if image_id not in excluded]
+    ids = [latents.ids[row] for row in rows]
+    names = [images[image_id].class_name for image_id in ids]
+    for name in index.classes:
+        if name not in names:
+            raise DatasetError(
+                "all its training images are excluded or moved to other classes.",
+                where=name,
+                fix="Take some of them in again.",
+            )
+    meter = Meter(emit, STAGE, len(set(names)), message="clustering classes")
+    clusterer = PrototypeClusterer(
+        ipc=config.ipc,
+        alpha=config.alpha,
+        pool=config.pool,
+        n_init=config.n_init,
+        seed=project.config.seed,
+        remove_outliers=config.remove_outliers,
+        outlier_fraction=config.outlier_fraction,
+    )
+    clusterer.fit(
+        latents.mean[rows],
+        names,
+        after_class=meter.advance,
+        representatives=_given_rows(given, ids, names, config.file) if given else None,
+    )
+    if given is not None:
+        prototypes = given
+        if config.match_captions:
+            emit(
+                Log(
+                    STAGE,
+                    "the prototypes are those of the file; no captions were matched.",
+                    level="warning",
+                )
+            )
+    else:
+        rows_of = clusterer.representatives_
+        if config.match_captions:
+            records = [images[image_id] for image_id in ids]
+            rows_of = _matched(project, index, config, clusterer, records, emit)
+        prototypes = _automatic(clusterer, ids, rows_of)
+    prototypes, choices = _choose(prototypes, overrides, clusterer, ids, emit)
+    before = snapshot(project)
+    _write(project, clusterer, ids, prototypes)
+    if config.project_map:
+        _write_map(project, latents, index, config, emit)
+    chosen = {name: [entry.id for entry in entries] for name, entries in prototypes.items()}
+    clusters = {
+        image_id: (name, int(k))
+        for image_id, name, k in zip(ids, names, clusterer.labels_, strict=True)
+    }
+    record_changes(project, before, Snapshot(config.to_dict(), chosen, clusters), choices)
+    return {
+        "classes": len(prototypes),
+        "prototypes": sum(map(len, prototypes.values())),
+        "images": len(ids),
+        "outliers": int(clusterer.outliers_.sum()),
+        "excluded": len(excluded),
+        "mean_margin": round(float(clusterer.margins_.mean()), 6),
+        "key": storage.digest(latents.key, chosen, clusterer.labels_.tolist()),
+    }
+
+
+def load_prototypes(project: Project) -> dict[str, list[Prototype]]:
+    """The project's prototypes by class name, in the order of the clusters.
+
+    Raises:
+        StageMissing: the stage has not been run.
+        ProjectError: the file is damaged or does not fit the collection any more.
+    """
+    from dpd_core.dataset.index import load_index
+
+    path = project.path(STAGE, "prototypes.json")
+    if not path.exists():
+        raise StageMissing(
+            "there are no prototypes yet.",
+            where=project.root,
+            fix=f"Run `python -m dpd_core prototypes --project {project.root}`.",
+        )
+    try:
+        return read_prototypes(path, load_index(project))
+    except ProjectError as error:  # its own file, not one of a stranger's to be corrected
+        raise ProjectError(error.what, where=error.where, fix=_FIX) from error
+
+
+def load_clustering(project: Project) -> Clustering:
+    """Everything the stage wrote, checked to be from one run.
+
+    Raises:
+        StageMissing: the stage has not been run.
+        ProjectError: a file is missing, damaged, or from another run than the others.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    prototypes = load_prototypes(project)
+    path = project.path(STAGE, "clusters.json")
+    content = storage.read_json(path, fix=_FIX)
+    try:
+        members = {
+            image_id: Member(
+                entry["class"],
+                int(entry["cluster_id"]),
+                float(entry["margin"]),
+                float(entry["distance"]),
+                bool(entry["outlier"]),
+                float(entry["outlier_score"]),
+            )
+            for image_id, entry in content.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProjectError("the file is damaged.", where=path, fix=_FIX) from error
+    path = project.path(STAGE, "centers.safetensors")
+    try:
+        centers = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ProjectError(f"not readable ({error}).", where=path, fix=_FIX) from error
+    agree = {name: len(entries) for name, entries in prototypes.items()} == {
+        name: len(rows) for name, rows in centers.items()
+    } and all(
+        entry.id in members
+        and (members[entry.id].class_name, members[entry.id].cluster_id) == (name, entry.cluster_id)
+        for name, entries in prototypes.items()
+        for entry in entries
+    )
+    if not agree:
+        raise ProjectError(
+            "prototypes, clusters and centres are not from the same run.",
+            where=project.path(STAGE),
+            fix=_FIX,
+        )
+    return Clustering(prototypes, members, centers)
+
+
+def _known(excluded: frozenset[str], images: dict[str, ImageRecord], emit: Emit) -> set[str]:
+    """The excluded training images; others are reported."""
+    known = {i for i in excluded if i in images and images[i].split == "train"}
+    for image_id in sorted(excluded - known):
+        emit(
+            Log(
+                STAGE,
+                f"{image_id}, left out by hand, is not a training image (any more).",
+                level="warning",
+            )
+        )
+    return known
+
+
+def _given_rows(
+    given: dict[str, list[Prototype]], ids: list[str], names: list[str], file: str
+) -> dict[str, list[int]]:
+    """Rows of the prototypes of a file."""
+    row = {image_id: number for number, image_id in enumerate(ids)}
+    missing = sorted(set(names) - set(given))
+    if missing:
+        raise ProjectError(
+            f"it has no prototypes for {', '.join(missing)}.",
+            where=file,
+            fix="Leave these classes out of the data set.",
+        )
+    excluded = [entry.id for entries in given.values() for entry in entries if entry.id not in row]
+    if excluded:
+        raise ProjectError(
+            f"its prototype {excluded[0]} is left out by hand.",
+            where=file,
+            fix="Take the image in again, or use another file.",
+        )
+    return {name: [row[entry.id] for entry in entries] for name, entries in given.items()}
+
+
+def _automatic(
+    clusterer: PrototypeClusterer, ids: list[str], rows_of: dict[str, list[int]]
+) -> dict[str, list[Prototype]]:
+    """The representatives by class."""
+    return {
+        name: [_prototype(clusterer, ids, name, k, row) for k, row in enumerate(rows)]
+        for name, rows in rows_of.items()
+    }
+
+
+def _matched(
+    project: Project,
+    index: DatasetIndex,
+    config: PrototypesConfig,
+    clusterer: PrototypeClusterer,
+    records: list[ImageRecord],
+    emit: Emit,
+) -> dict[str, list[int]]:
+    """Rows of the representatives where the captions of all images have their say."""
+    from dpd_core.captions.image_captions import ImageCaptions, Shown
+    from dpd_core.config import CaptionsConfig
+    from dpd_core.models.backbone import load_backbone
+    from dpd_core.prototypes.caption_clusters import matched_representatives
+
+    shows = [Shown(record, index.readable(record.class_name)) for record in records]
+    # The lengths and names of the captions stage, which then finds its captions there.
+    usual = CaptionsConfig()
+    captions = ImageCaptions(project, config.match_captions, usual.max_words, emit, STAGE)
+    captions.add(shows, usual.batch_size)
+    texts = captions.known(shows)
+    vectors = load_backbone(project).text_vectors([texts.get(one.id, "") for one in records])
+    rows_of, agreement = matched_representatives(clusterer, vectors.numpy())
+    emit(Log(STAGE, f"image and text clusters agree on {agreement:.0%} of the images"))
+    return rows_of
+
+
+def _prototype(
+    clusterer: PrototypeClusterer, ids: list[str], name: str, cluster: int, row: int
+) -> Prototype:
+    return Prototype(
+        id=ids[row],
+        class_name=name,
+        cluster_id=cluster,
+        file_name=ids[row].rsplit("/", 1)[-1],
+        # Relative, so that the file means the same on another machine; the published code
+        # looks such paths up under its image root.
+        image=ids[row],
+        margin=float(clusterer.margins_[row]),
+        d_intra=float(clusterer.d_intra_[row]),
+        d_inter_min=float(clusterer.d_inter_min_[row]),
+        cluster_size=clusterer.cluster_sizes_[name][cluster],
+    )
+
+
+def _choose(
+    prototypes: dict[str, list[Prototype]],
+    overrides: Overrides,
+    clusterer: PrototypeClusterer,
+    ids: list[str],
+    emit: Emit,
+) -> tuple[dict[str, list[Prototype]], list[HandChoice]]:
+    """The prototypes with the choices made by hand, and what became of these."""
+    row_of = {image_id: row for row, image_id in enumerate(ids)}
+    clusters = {
+        ids[row]: (name, int(clusterer.labels_[row]))
+        for name, rows in clusterer.rows_.items()
+        for row in rows.tolist()
+    }
+    chosen = {name: list(entries) for name, entries in prototypes.items()}
+    choices = place_choices(overrides, clusters)
+    for choice in choices:
+        if choice.cluster_id is not None:
+            chosen[choice.class_name][choice.cluster_id] = _prototype(
+                clusterer, ids, choice.class_name, choice.cluster_id, row_of[choice.id]
+            )
+        else:
+            what = f"{choice.id}, chosen by hand as a prototype of {choice.class_name}, is not one:"
+            emit(Log(STAGE, f"{what} {choice.reason}.", level="warning"))
+    return chosen, choices
+
+
+def _report_labels(project: Project, index: DatasetIndex, emit: Emit) -> None:
+    """Say which corrected classes do not apply to the data set as it is now."""
+    from dpd_core.dataset.labels import read_labels
+
+    for image_id, name in sorted(index.unknown_labels(read_labels(project)).items()):
+        emit(
+            Log(
+                STAGE,
+                f"{image_id}, moved by hand to {name}: the image or the class is not in "
+                "the data set (any more).",
+                level="warning",
+            )
+        )
+
+
+def _write_map(
+    project: Project, train: Latents, index: DatasetIndex, config: PrototypesConfig, emit: Emit
+) -> None:
+    """The map of all images, so that leaving some out or asking for more clusters moves no
+    point, and test images are seen among those they are to be told from."""
+    import numpy as np
+
+    from dpd_core.models.latents import latents_for
+    from dpd_core.prototypes.map import write_map
+
+    ids, vectors = list(train.ids), pooled_vectors(train.mean, config.pool)
+    if index.select("test"):
+        test = latents_for(project, ("test",), emit, stage=STAGE)
+        ids += test.ids
+        vectors = np.concatenate([vectors, pooled_vectors(test.mean, config.pool)])
+    write_map(
+        project,
+        ids,
+        vectors,
+        neighbors=config.neighbors,
+        min_dist=config.min_dist,
+        seed=project.config.seed,
+        emit=emit,
+    )
+
+
+def _write(
+    project: Project,
+    clusterer: PrototypeClusterer,
+    ids: list[str],
+    prototypes: dict[str, list[Prototype]],
+) -> None:
+    """Write the three files, the one whose presence says that the stage has run last."""
+    import torch
+    from safetensors.torch import save_file
+
+    centers = {name: torch.from_numpy(rows) for name, rows in clusterer.centers_.items()}
+    members = {
+        ids[row]: {
+            "class": name,
+            "cluster_id": int(clusterer.labels_[row]),
+            "margin": round(float(clusterer.margins_[row]), 6),
+            "d_intra": round(float(clusterer.d_intra_[row]), 6),
+            "outlier": bool(clusterer.outliers_[row]),
+            "outlier_score": round(float(clusterer.outlier_scores_[row]), 4),
+            "distance": round(float(clusterer.d_intra_[row]), 6),
+        }
+        for name, rows in clusterer.rows_.items()
+        for row in rows.tolist()
+    }
+    with storage.atomic_path(project.path(STAGE, "centers.safetensors")) as temporary:
+        save_file(centers, temporary)
+    storage.write_json(project.path(STAGE, "clusters.json"), dict(sorted(members.items())))
+    write_prototypes(project.path(STAGE, "prototypes.json"), prototypes)

@@ -1,0 +1,1 @@
+"""Student classifiers: what a training set is worth is what they score."""

@@ -1,0 +1,347 @@
+"""What a set teaches, as a number: kernel ridge regression in the features of a few networks.
+
+A set is good if a classifier fitted to it holds for the real images. The classifier that can be
+fitted in closed form, and therefore differentiated with respect to the images, is ridge
+regression on a network's features (FRePo: Zhou, Nezhadarya, Ba, NeurIPS 2022):
+
+    L = ½ mean ‖Y_r − F_r F_sᵀ (F_s F_sᵀ + λI)⁻¹ Y_s‖²
+
+with features F, centred one-hot labels Y, r a batch of real training images, s the set. Where real
+images are chosen by it (:mod:`dpd_core.prototypes.exchange`), the networks are trained once on the
+real training images and kept at several moments, so that the choice does not suit one network only.
+Where images are moved by it, they are trained on the set (:mod:`dpd_core.synthesize.refinement`).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dpd_core import storage
+from dpd_core.config import SynthesizeConfig
+from dpd_core.dataset.index import DatasetIndex
+from dpd_core.dataset.pixels import pixels
+from dpd_core.events import Emit, Meter
+from dpd_core.hardware import Hardware
+from dpd_core.project import Project
+from dpd_core.seeding import derive_seed, generator
+from dpd_core.students.networks import Student, build_student
+from dpd_core.students.training import FROM_SCRATCH, augmented, to_float
+
+MOMENTS = (0.0, 0.125, 0.375, 1.0)
+"""When a network is kept, as shares of its training steps."""
+RIDGE = 1e-2
+"""λ as a share of the mean diagonal of F_s F_sᵀ."""
+_BATCH, _CALIBRATION_BATCHES, _CALIBRATION_BATCH = 32, 4, 96
+
+
+def matching_networks(
+    images: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    *,
+    count: int,
+    steps: int,
+    seed: int,
+    hardware: Hardware,
+    folder: Path,
+    key: str,
+    on_step: Callable[[], None] | None = None,
+) -> list[Student]:
+    """Networks at several moments of their training, frozen; found again if made before.
+
+    Args:
+        images: uint8 (N, S, S, 3), real training images.
+        labels: int (N,).
+        n_classes: Number of outputs.
+        count: How many networks; each is kept at the moments of :data:`MOMENTS`.
+        steps: Training steps of each.
+        seed: Project seed.
+        hardware: Where to compute.
+        folder: Where ``<key>-<number>.safetensors`` goes.
+        key: Digest of everything that determines the networks.
+        on_step: Called after each training step; may raise to stop.
+    """
+    from safetensors.torch import load_file, save_file
+
+    networks = []
+    for number in range(count):
+        path = folder / f"{key}-{number}.safetensors"
+        if not path.exists():
+            states = _train(
+                images,
+                labels,
+                n_classes,
+                steps,
+                derive_seed(seed, "matching", number),
+                hardware,
+                on_step,
+            )
+            flat = {
+                f"{moment}/{name}": value.cpu().contiguous()
+                for moment, state in enumerate(states)
+                for name, value in state.items()
+            }
+            with storage.atomic_path(path) as temporary:
+                save_file(flat, temporary)
+        stored = load_file(path)
+        for moment in range(len(MOMENTS)):
+            network = build_student("convnet", n_classes)
+            prefix = f"{moment}/"
+            network.load_state_dict(
+                {
+                    name.removeprefix(prefix): value
+                    for name, value in stored.items()
+                    if name.startswith(prefix)
+                }
+            )
+            networks.append(network.to(hardware.device).eval().requires_grad_(False))
+    return networks
+
+
+def project_networks(
+    project: Project,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: list[str],
+    *,
+    count: int,
+    steps: int,
+    hardware: Hardware,
+    emit: Emit,
+    stage: str,
+) -> list[Student]:
+    """:func:`matching_networks` of a project, kept in its cache.
+
+    Args:
+        project: Where they are kept.
+        images, labels: All real training images and their columns.
+        classes: Class names in the order of the columns.
+        count, steps, hardware: As there.
+        emit, stage: Progress.
+    """
+    content = zlib.crc32(np.ascontiguousarray(images).tobytes())
+    key = storage.digest(
+        "matching",
+        1,
+        content,
+        np.asarray(labels).tolist(),
+        classes,
+        steps,
+        MOMENTS,
+        project.config.seed,
+    )
+    meter = Meter(emit, stage, count * steps, message="training networks on the real images")
+    return matching_networks(
+        images,
+        labels,
+        len(classes),
+        count=count,
+        steps=steps,
+        seed=project.config.seed,
+        hardware=hardware,
+        folder=project.path("cache", "matching"),
+        key=key,
+        on_step=meter.advance,
+    )
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """A project's real training images.
+
+    Attributes:
+        ids: Image ids, in the order of the index.
+        pixels: uint8 (N, S, S, 3).
+        labels: Places of their classes in ``classes``, int (N,).
+        classes: Class names, sorted.
+    """
+
+    ids: list[str]
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: list[str]
+
+
+def real_images(
+    project: Project,
+    index: DatasetIndex,
+    config: SynthesizeConfig,
+    *,
+    side: int,
+    emit: Emit,
+    stage: str,
+) -> RealImages:
+    """The real training images of a project, as a set is compared with them.
+
+    Args:
+        project: Where their pixels are kept.
+        index: Its data set.
+        config: Setting ``refine_size``.
+        side: Side of the model's images in pixels; nothing is compared at a larger one.
+        emit, stage: Progress.
+    """
+    train, classes = index.select(split="train"), sorted(index.classes)
+    images = pixels(project, train, min(config.refine_size, side), emit=emit, stage=stage)
+    labels = np.array([classes.index(record.class_name) for record in train])
+    return RealImages([record.id for record in train], images, labels, classes)
+
+
+def trained_networks(
+    project: Project,
+    real: RealImages,
+    config: SynthesizeConfig,
+    *,
+    hardware: Hardware,
+    emit: Emit,
+    stage: str,
+) -> list[Student]:
+    """A project's networks without those of the first moment: an untrained network's features say
+    little about what matters.
+
+    Args:
+        project: Where they are kept.
+        real: What they are trained on.
+        config: Settings ``exchange_networks`` and ``exchange_network_steps``.
+        hardware: Where to compute.
+        emit, stage: Progress.
+    """
+    networks = project_networks(
+        project,
+        real.pixels,
+        real.labels,
+        real.classes,
+        count=config.exchange_networks,
+        steps=config.exchange_network_steps,
+        hardware=hardware,
+        emit=emit,
+        stage=stage,
+    )
+    return [one for place, one in enumerate(networks) if place % len(MOMENTS)]
+
+
+def ridge_prediction(support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+    """F_r F_sᵀ (F_s F_sᵀ + λI)⁻¹ Y_s: what ridge regression on the set says of the queries.
+
+    Args:
+        support: F_s, (S, D).
+        labels: Y_s, (S, n).
+        queries: F_r, (R, D).
+
+    Returns:
+        (R, n).
+    """
+    kernel = support @ support.T
+    ridge = RIDGE * kernel.diagonal().mean()
+    identity = torch.eye(len(support), device=support.device)
+    return queries @ support.T @ torch.linalg.solve(kernel + ridge * identity, labels)
+
+
+def ridge_loss(support: Tensor, labels: Tensor, queries: Tensor, truth: Tensor) -> Tensor:
+    """The loss of the module's head, a scalar; arguments as in :func:`ridge_prediction`, and
+    ``truth``, Y_r, (R, n)."""
+    predicted = ridge_prediction(support, labels, queries)
+    return 0.5 * (predicted - truth).square().sum(1).mean()
+
+
+def normalised_features(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Features (N, D) as ridge regression sees them, (N, D + 1): by the real images' mean and
+    deviation (D,), with a constant, and of length about one whatever D is."""
+    scaled = (features - mean) / deviation
+    with_bias = torch.cat([scaled, torch.ones_like(scaled[:, :1])], 1)
+    return with_bias / with_bias.shape[1] ** 0.5
+
+
+def one_hot(labels: Tensor, n_classes: int) -> Tensor:
+    """Centred one-hot labels, (N, n)."""
+    return functional.one_hot(labels, n_classes).float() - 1 / n_classes
+
+
+def _train(
+    images: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    steps: int,
+    seed: int,
+    hardware: Hardware,
+    on_step: Callable[[], None] | None,
+) -> list[dict[str, Tensor]]:
+    """States of one network at the moments, each with statistics fitted to its weights."""
+    network = build_student("convnet", n_classes, seed=derive_seed(seed, "weights"))
+    network.to(hardware.device).train()
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        FROM_SCRATCH.learning_rate,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=FROM_SCRATCH.weight_decay,
+    )
+    draws = generator(seed, "draws")
+    moments = {round(share * steps) for share in MOMENTS}
+    states = []
+    for step in range(steps + 1):
+        if step in moments:
+            states.append(_calibrated(network, images, draws))
+        if step == steps:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = FROM_SCRATCH.learning_rate * min(1.0, (step + 1) / 10)
+        batch, target = draw(images, labels, _BATCH, draws, hardware.device)
+        loss = functional.cross_entropy(network(batch), target)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), FROM_SCRATCH.clip)
+        optimizer.step()
+        if on_step is not None:
+            on_step()
+    return states
+
+
+@torch.no_grad()
+def _calibrated(network: Student, images: np.ndarray, draws: torch.Generator) -> dict[str, Tensor]:
+    """The network's state with batch-norm statistics measured for its present weights: those
+    of an untrained network say nothing yet, those of a young one lag behind."""
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    device = next(network.parameters()).device
+    fake = np.zeros(len(images), dtype=np.int64)
+    with norm_momentum(network, None) as norms:
+        for norm in norms:
+            norm.reset_running_stats()
+        for _ in range(_CALIBRATION_BATCHES):
+            network(draw(images, fake, _CALIBRATION_BATCH, draws, device)[0])
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(before)
+    return state
+
+
+@contextmanager
+def norm_momentum(network: Student, momentum: float | None) -> Iterator[list[nn.BatchNorm2d]]:
+    """Within, batch normalisation takes this share of each training batch into its statistics;
+    ``None``: as much of each batch. Gives the layers."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = momentum
+        yield norms
+    finally:
+        for norm, own in zip(norms, before, strict=True):
+            norm.momentum = own
+
+
+def draw(
+    images: np.ndarray, labels: np.ndarray, count: int, draws: torch.Generator, device: Any
+) -> tuple[Tensor, Tensor]:
+    """``count`` augmented images (B, 3, S, S) with their labels (B,), without repetition."""
+    rows = torch.randperm(len(images), generator=draws)[:count].numpy()
+    batch = augmented(to_float(images[rows], device), draws)
+    return batch, torch.from_numpy(np.asarray(labels)[rows]).to(device)

@@ -1,0 +1,1 @@
+"""Stage 5, ``synthesize``: slots become candidates become a distilled set."""

@@ -1,0 +1,1 @@
+"""Stage 4, ``train``: fine-tuning with the classification-consistency loss."""

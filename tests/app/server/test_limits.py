@@ -1,0 +1,378 @@
+"""What strangers may and may not do, asked of the parts that every tab goes through."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.dataset import service
+from app.server import janitor
+from app.server.jobs import JobDesk
+from app.server.limits import Limits, folder_size
+from app.server.pictures import ImageServer
+from app.server.settings import MB, Settings
+from app.server.workspaces import SEEN, Workspace, new_visitor
+from app.ui.context import Context
+from dpd_core import storage
+from dpd_core.config import CONFIGS, DatasetConfig, TrainConfig
+from dpd_core.dataset.index import load_index
+from dpd_core.dataset.stage import run
+from dpd_core.errors import ConfigError, DatasetError, DPDError, ProjectError
+from dpd_core.presets import resolve
+from dpd_core.project import Project
+
+
+@pytest.fixture
+def hosted(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", quota=5 * MB).served_to_strangers()
+
+
+def visit(settings: Settings, name: str = "mine") -> Project:
+    """A new visitor's project."""
+    workspace = Workspace.of(settings, new_visitor())
+    project = workspace.create(name)
+    (workspace.root / SEEN).touch()
+    return project
+
+
+def image_bytes(colour: tuple[int, int, int] = (20, 90, 40)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [
+        ("dataset", "data", "/etc"),
+        ("dataset", "data", "~/pictures"),
+        ("dataset", "data", "../x"),
+        ("dataset", "data", "assets/base"),
+        ("dataset", "data", "."),
+        ("dataset", "data", "a/../b"),
+        ("dataset", "test_data", "/etc"),
+        ("dataset", "test_data", "owner/name"),
+        ("prototypes", "file", "/etc/passwd"),
+        ("prototypes", "file", "prototypes.json"),
+        ("captions", "captioner", "/srv/model"),
+        ("captions", "captioner", "assets/captioner"),
+        ("evaluate", "student", "/srv/model"),
+        ("export", "output", "/tmp/out"),
+        ("export", "output", "out"),
+        ("export", "push", "owner/name"),
+    ],
+)
+def test_a_stranger_cannot_name_a_path_of_the_server(
+    hosted: Settings, stage: str, name: str, value: str
+) -> None:
+    project, desk = visit(hosted), JobDesk(hosted)
+    with pytest.raises(ConfigError, match=f"{stage}.{name}"):
+        desk.start(project, stage, resolve(stage, **{name: value}))
+    assert not list(desk.queue.glob("*.json"))
+    # On one's own machine the same setting is fine.
+    local = Limits(replace(hosted, hosted=False))
+    local.check_start(project, stage, resolve(stage, **{name: value}))
+
+
+def test_every_setting_that_names_a_path_is_looked_at() -> None:
+    """A new setting of the core that takes a file or a folder must not be forgotten here."""
+    from app.server.limits import _PATHS
+
+    words = ("folder", "file", "path", "hub id")
+    for stage, config in CONFIGS.items():
+        if stage == "benchmark":
+            continue  # not started from the page at all: see the next test
+        fields = {
+            name
+            for name, field in config.__dataclass_fields__.items()
+            if field.type == "str" and any(word in field.metadata["help"].lower() for word in words)
+        }
+        fields -= {"push", "licence"}
+        assert fields <= set(_PATHS[stage]), stage
+
+
+def test_a_stranger_cannot_start_a_benchmark(hosted: Settings) -> None:
+    project = visit(hosted)
+    with pytest.raises(ConfigError, match="cannot be started"):
+        Limits(hosted).check_paths(project, "benchmark", resolve("benchmark"))
+
+
+def test_the_models_folder_of_a_project_is_refused_too(hosted: Settings) -> None:
+    project = visit(hosted)
+    project.configure(resolve("project", model="/srv/model"))  # as if put there by other means
+    with pytest.raises(ConfigError, match=r"project\.model"):
+        Limits(hosted).check_start(project, "train", TrainConfig())
+
+
+def test_hub_ids_and_own_uploads_are_accepted_but_nobody_elses(hosted: Settings) -> None:
+    project, other, limits = visit(hosted), visit(hosted), Limits(hosted)
+    for mine in (project, other):
+        storage.write_bytes(mine.path("uploads", "scenes.zip"), b"x")
+    for data in ("eurosat", "owner/name", str(project.path("uploads", "scenes.zip"))):
+        limits.check_paths(project, "dataset", DatasetConfig(data=data))
+    for data in (
+        str(other.path("uploads", "scenes.zip")),
+        str(project.path("uploads")),
+        str(project.path("uploads", "..", "project.json")),
+    ):
+        with pytest.raises(ConfigError):
+            limits.check_paths(project, "dataset", DatasetConfig(data=data))
+    project.path("uploads", "link.zip").symlink_to("/etc/passwd")
+    with pytest.raises(ConfigError):
+        limits.check_paths(
+            project, "dataset", DatasetConfig(data=str(project.root / "uploads" / "link.zip"))
+        )
+
+
+def test_starts_are_paced_for_each_visitor_alone(hosted: Settings) -> None:
+    settings = replace(hosted, starts_per_hour=3)
+    project, other, limits = visit(settings), visit(settings), Limits(settings)
+    for _ in range(3):
+        limits.check_start(project, "train", TrainConfig())
+    with pytest.raises(ProjectError, match="within an hour"):
+        limits.check_start(project, "train", TrainConfig())
+    limits.check_start(other, "train", TrainConfig())
+
+
+def test_a_full_quota_stops_uploads_and_runs(hosted: Settings, tmp_path: Path) -> None:
+    project, limits = visit(hosted), Limits(hosted)
+    upload = tmp_path / "big.zip"
+    upload.write_bytes(os.urandom(6 * MB))
+    with pytest.raises(ProjectError, match="would add 6 MB"):
+        service.take_upload(project, [str(upload)], "", limits)
+    assert not upload.exists()
+    assert not service.uploaded(project)
+    project.path("cache.bin").write_bytes(bytes(6 * MB))
+    with pytest.raises(ProjectError, match="Delete a project"):
+        Limits(hosted).check_start(project, "train", TrainConfig())
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(hosted: Settings, tmp_path: Path) -> None:
+    project = visit(hosted)
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/zeros.png", bytes(8 * MB))
+    assert bomb.stat().st_size < MB
+    with pytest.raises(ProjectError, match="would add 8 MB"):
+        service.take_upload(project, [str(bomb)], "", Limits(hosted))
+    packed = tmp_path / "packed.tar.gz"
+    with tarfile.open(packed, "w:gz"):
+        pass
+    with pytest.raises(DatasetError, match="uncompressed tar"):
+        service.take_upload(project, [str(packed)], "", Limits(hosted))
+
+
+def test_too_many_files_at_once_are_refused(hosted: Settings, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(4)]
+    for file in files:
+        file.write_bytes(image_bytes())
+    limits = Limits(replace(hosted, max_files=3))
+    with pytest.raises(ProjectError, match="4 files"):
+        service.take_upload(visit(hosted), [str(file) for file in files], "forest", limits)
+
+
+def test_images_uploaded_class_by_class_become_a_data_set(hosted: Settings, tmp_path: Path) -> None:
+    project, limits = visit(hosted), Limits(hosted)
+    for shade, name in ((40, "forest"), (200, "river bank")):
+        files = []
+        for number in range(4):
+            files.append(tmp_path / name / f"{number}.png")
+            files[-1].parent.mkdir(exist_ok=True)
+            files[-1].write_bytes(image_bytes((shade, 10 * number, 0)))
+        service.take_upload(project, [str(file) for file in files], name, limits)
+    # The same names once more do not replace what is there.
+    again = tmp_path / "0.png"
+    again.write_bytes(image_bytes((1, 2, 3)))
+    service.take_upload(project, [str(again)], "forest", limits)
+    choice = service.choose(project, "upload", folder="", hub="")
+    config = DatasetConfig(**choice)
+    limits.check_paths(project, "dataset", config)
+    run(project, config)
+    index = load_index(project)
+    assert set(index.classes) == {"forest", "river bank"}
+    assert len(index.images) == 9
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "<img src=x onerror=alert(1)>", "x" * 61])
+def test_a_class_that_is_no_folder_name_is_refused(
+    hosted: Settings, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "0.png"
+    file.write_bytes(image_bytes())
+    project = visit(hosted)
+    with pytest.raises(DatasetError):
+        service.take_upload(project, [str(file)], name, Limits(hosted))
+    assert not service.uploaded(project)
+
+
+@pytest.mark.parametrize("token", ["", "local", "../../etc", "g" * 32, "a" * 31, "A" * 32])
+def test_a_made_up_visitor_opens_nothing(hosted: Settings, token: str) -> None:
+    with pytest.raises(ProjectError):
+        Workspace.of(hosted, token)
+
+
+def test_visitors_cannot_open_each_others_projects(hosted: Settings) -> None:
+    mine, theirs = visit(hosted, "mine"), visit(hosted, "theirs")
+    workspace = Workspace(mine.root.parent)
+    assert workspace.names() == ["mine"]
+    for name in ("theirs", f"../{theirs.root.parent.name}/theirs", str(theirs.root), "..", ""):
+        with pytest.raises(ProjectError):
+            workspace.open(name)
+
+
+def test_links_open_one_project_and_only_what_is_shown(hosted: Settings) -> None:
+    mine, theirs = visit(hosted, "mine"), visit(hosted, "theirs")
+    server = ImageServer(hosted.secret)
+    for project in (mine, theirs):
+        storage.write_bytes(project.path("distilled", "a", "x.png"), image_bytes())
+    assert server._find(mine, "file", "distilled/a/x.png") is not None
+    other = f"../../{theirs.root.parent.name}/theirs/distilled/a/x.png"
+    for key in ("project.json", "../x.png", other, "/etc/passwd", "distilled/../project.json"):
+        assert server._find(mine, "file", key) is None, key
+    assert server.base(mine) != server.base(theirs)
+    assert ImageServer("another key").base(mine) != server.base(mine)
+
+
+def entry(settings: Settings, project: Project, *, started: float | None, pid: int = 0) -> Path:
+    """A run on the waiting list, as the desk writes it."""
+    job = f"20260101-000000-000000-train-{project.root.parent.name[:4]}"
+    storage.write_json(
+        project.path("jobs", job, "config.json"),
+        {
+            "stage": "train",
+            "settings": TrainConfig().to_dict(),
+            "command": "python",
+        },
+    )
+    path = settings.home / "queue" / f"{job}.json"
+    storage.write_json(
+        path,
+        {
+            "job": job,
+            "project": str(project.root),
+            "arguments": ["train"],
+            "entered": time.time(),
+            "started": started,
+            "pid": pid,
+        },
+    )
+    return project.path("jobs", job)
+
+
+def test_a_run_that_takes_too_long_is_asked_to_stop(hosted: Settings) -> None:
+    settings = replace(hosted, run_seconds=30.0)
+    project, desk = visit(settings), JobDesk(settings)
+    folder = entry(settings, project, started=time.time() - 31, pid=os.getpid())
+    storage.write_json(
+        folder / "state.json",
+        {
+            "status": "running",
+            "pid": os.getpid(),
+            "process_started": _born(),
+            "started": 0,
+        },
+    )
+    desk.dispatch()
+    assert (folder / "stop").exists()
+
+
+def test_a_paused_run_gives_way_only_when_others_wait(hosted: Settings) -> None:
+    project, other, desk = visit(hosted), visit(hosted), JobDesk(hosted)
+    folder = entry(hosted, project, started=time.time(), pid=os.getpid())
+    storage.write_json(
+        folder / "state.json",
+        {
+            "status": "running",
+            "pid": os.getpid(),
+            "process_started": _born(),
+            "started": 0,
+        },
+    )
+    (folder / "pause").touch()
+    os.utime(folder / "pause", (0, 0))
+    desk.dispatch()
+    assert not (folder / "stop").exists()
+    entry(hosted, other, started=None)
+    desk.dispatch()
+    assert (folder / "stop").exists()
+
+
+def test_the_janitor_removes_the_unused_and_spares_those_at_work(hosted: Settings) -> None:
+    old, busy, fresh = visit(hosted), visit(hosted), visit(hosted)
+    for project in (old, busy):
+        os.utime(project.root.parent / SEEN, (0, 0))
+    entry(hosted, busy, started=None)
+    assert janitor.sweep(hosted) == [old.root.parent.name]
+    assert not old.root.exists()
+    assert busy.root.exists()
+    assert fresh.root.exists()
+
+
+def test_where_there_are_too_many_visitors_the_longest_unused_goes(hosted: Settings) -> None:
+    settings = replace(hosted, max_visitors=2)
+    visitors = [visit(settings) for _ in range(3)]
+    now = time.time()
+    for project, hours in zip(visitors, (30, 20, 0), strict=True):
+        stamp = now - 3600 * hours
+        os.utime(project.root.parent / SEEN, (stamp, stamp))
+    assert janitor.is_full(settings)
+    assert janitor.sweep(settings) == [visitors[0].root.parent.name]
+
+
+def test_a_run_that_outgrows_the_quota_is_stopped(hosted: Settings) -> None:
+    project = visit(hosted)
+    folder = entry(hosted, project, started=time.time())
+    assert janitor.stop_the_greedy(hosted) == []
+    project.path("cache.bin").write_bytes(bytes(8 * MB))
+    assert janitor.stop_the_greedy(hosted) == [folder.name]
+    assert (folder / "stop").exists()
+
+
+def test_sizes_count_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_bytes(bytes(100))
+    (tmp_path / "y").write_bytes(bytes(23))
+    assert folder_size(tmp_path) >= 123
+
+
+def test_a_fault_of_ours_is_told_without_its_traceback(hosted: Settings) -> None:
+    import gradio as gr
+
+    ctx = Context(hosted, JobDesk(hosted), ImageServer("k"), None, Limits(hosted))  # type: ignore[arg-type]
+    project = visit(hosted)
+    session = {"visitor": project.root.parent.name, "project": "mine"}
+
+    def broken(project: Project) -> None:
+        raise KeyError("/srv/secret/place")
+
+    with pytest.raises(gr.Error) as told:
+        ctx.handler(broken)(session)
+    assert "secret" not in str(told.value)
+    assert not told.value.print_exception
+    for made_up in (None, [], "x", 7, {"visitor": 3}, {"visitor": ["a"], "project": {}}):
+        with pytest.raises((gr.Error, DPDError)):
+            ctx.handler(broken)(made_up)  # type: ignore[arg-type]
+
+
+def test_what_a_space_sets_is_heeded(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"SPACE_ID": "a/b", "DPD_HOME": str(tmp_path)})
+    assert settings.hosted
+    assert settings.host == "0.0.0.0"
+    assert settings.home == tmp_path
+    assert not Settings.from_environment({"DPD_HOME": str(tmp_path)}).hosted
+    assert json.dumps(str(settings.home))
+
+
+def _born() -> float:
+    import psutil
+
+    return psutil.Process().create_time()

@@ -1,0 +1,110 @@
+"""What the Synthesize tab shows, and what it lets a browser ask for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from app.server.jobs import JobDesk
+from app.server.settings import Settings
+from app.synthesize import service
+from app.synthesize import view as views
+from dpd_core import storage
+from dpd_core.errors import ProjectError
+from dpd_core.project import Project
+from dpd_core.synthesize.slot_files import slot_path
+from tests.support.distilled_project import make_project
+
+LINKS = views.Links(lambda path: path.name, lambda image: f"thumb/{image}")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return make_project(tmp_path_factory.mktemp("views"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> JobDesk:
+    return JobDesk(Settings(tmp_path))
+
+
+def test_each_image_is_beside_its_prototype(project: Project, desk: JobDesk) -> None:
+    shown = service.read_set(project, desk, "dpd-1")
+    assert shown is not None
+    value = views.grid(shown, None, LINKS, {"forest": "deep forest"})
+    cell = next(cell for cell in value["cells"] if cell["key"] == "forest/1")
+    assert cell["title"] == "deep forest 2"
+    assert cell["prototype"] == "thumb/forest/01.png"
+    assert (cell["score"], cell["image"], cell["right"]) == ("1.50", "001.png", True)
+    assert [one["chosen"] for one in cell["candidates"]] == [False, True]
+    assert value["note"] == "6 images, 6 named right by the latent classifier"
+
+
+def test_order_class_and_page(
+    project: Project, desk: JobDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = service.read_set(project, desk, "dpd-1")
+    assert shown is not None
+    shown.slots["river", 1]["chosen"] = 0  # score -1 instead of 1.5
+    first = [
+        views.grid(shown, None, LINKS, {}, order=order)["cells"][0]["key"]
+        for order in ("class", "worst", "best")
+    ]
+    assert first == ["desert/0", "river/1", "desert/0"]
+    del shown.slots["desert", 0]
+    for order in ("worst", "best"):
+        cells = views.grid(shown, None, LINKS, {}, order=order)["cells"]
+        assert cells[-1]["key"] == "desert/0", "what has no score comes last"
+    monkeypatch.setattr(views, "PAGE", 4)
+    value = views.grid(shown, None, LINKS, {}, page=9)
+    assert (value["page"], value["pages"], len(value["cells"])) == (1, 2, 2)
+    only = views.grid(shown, None, LINKS, {}, class_name="river")
+    assert {cell["class"] for cell in only["cells"]} == {"river"}
+
+
+def test_an_unfinished_set_shows_what_is_there(project: Project, desk: JobDesk) -> None:
+    folder = project.path("distilled", "half")
+    slots = [["forest", 0, "forest/00.png", "trees"], ["forest", 1, "forest/01.png", "wood"]]
+    storage.write_json(
+        folder / "recipe.json", {"name": "half", "identity": "x", "recipe": {"slots": slots}}
+    )
+    record = storage.read_json(project.path("distilled", "dpd-1", "manifest.json"))["slots"][2]
+    assert (record["class"], record["slot"]) == ("forest", 0)
+    storage.write_json(slot_path(folder, "forest", 0), record)
+    shown = service.read_set(project, desk, "half")
+    assert shown is not None
+    value = views.grid(shown, None, LINKS, {})
+    assert value["note"] == "1 of 2 images made so far"
+    assert [cell["image"] for cell in value["cells"]] == ["000.png", None]
+    assert value["cells"][1]["caption"] == "wood"
+    beside = service.read_set(project, desk, "dpd-1")
+    compared = views.grid(shown, beside, LINKS, {})["cells"][1]
+    assert compared["beside"]["image"] == "001.png"
+    assert "half" in service.set_names(project)
+    assert service.latest_set(project, desk) == "dpd-1", "the record says which is the latest"
+
+
+def test_a_browser_can_name_only_what_is_there(project: Project, desk: JobDesk) -> None:
+    event = SimpleNamespace(set="dpd-1", class_name="forest", slot=1)
+    assert service.slot_of(event) == ("dpd-1", "forest", 1)
+    for wrong in (
+        {},
+        {"set": 3, "class_name": "forest", "slot": 1},
+        {"set": "dpd-1", "class_name": "forest", "slot": True},
+    ):
+        with pytest.raises(ProjectError):
+            service.slot_of(SimpleNamespace(**wrong))
+    for name in ("../dpd-1", "none"):
+        with pytest.raises(ProjectError):
+            service.read_set(project, desk, name)
+    with pytest.raises(ProjectError):
+        service.resample(project, desk, "dpd-1", "forest", 77)
+    with pytest.raises(ProjectError):
+        service.check_keep(project, "none")
+    assert service.read_set(project, desk, "") is None
+
+
+def test_a_strategy_says_what_it_is() -> None:
+    assert "prototype" in views.strategy("dpd")["description"]
+    assert "2601.15829" in views.strategy("dpd")["source"]
+    assert "no such" in views.strategy("<b>")["description"]

@@ -1,0 +1,193 @@
+"""The benchmark as its user types it: one protocol, continued after any end, readable by people."""
+
+import json
+import math
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from dpd_core.cli import main
+from dpd_core.errors import ConfigError
+from dpd_core.pipeline import benchmark_report
+from dpd_core.pipeline.benchmark import read_method
+
+SETTINGS = {
+    "prototypes.n_init": 2,
+    "captions.mode": "template",
+    "train.steps": 2,
+    "train.batch_size": 4,
+    "train.decoder_steps": 2,
+    "train.classifier_epochs": 1,
+    "synthesize.steps": 4,
+    "synthesize.candidates": 1,
+    "synthesize.batch_size": 6,
+    "synthesize.cfg": 1.0,
+    "synthesize.refine_steps": 2,
+    "synthesize.exchange_networks": 1,
+    "synthesize.exchange_network_steps": 8,
+    "evaluate.feature_steps": 4,
+}
+
+
+def command(out: Path, strategies: str, ipc: str) -> list[str]:
+    words = [
+        "benchmark",
+        "--demo",
+        "--classes",
+        "beach,forest,harbor",
+        "--max-per-class",
+        "12",
+        "--ipc",
+        ipc,
+        "--strategies",
+        strategies,
+        "--seeds",
+        "2",
+        "--student-steps",
+        "3",
+        "--baselines",
+        "random,herding,rded,exchanged,full",
+        "--soft-labels",
+        "--preset",
+        "quick",
+        "--out",
+        str(out),
+        "--quiet",
+        "--json",
+    ]
+    for name, value in SETTINGS.items():
+        words += ["--set", f"{name}={value}"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("benchmark")
+    assert main(command(out, "dpd+,minimax", "2,1")) == 0
+    return out
+
+
+def row(out: Path, label: str, ipc: int, labels: str = "hard") -> dict:
+    rows = json.loads((out / "report.json").read_text(encoding="utf-8"))["rows"]
+    return next(
+        one for one in rows if (one["label"], one["ipc"], one["labels"]) == (label, ipc, labels)
+    )
+
+
+@pytest.mark.slow
+def test_every_set_is_measured_by_the_same_protocol(finished: Path) -> None:
+    for ipc in (1, 2):
+        for label in ("dpd+", "minimax", "random", "herding", "rded", "exchanged", "full"):
+            for labels in ("hard", "soft"):
+                one = row(finished, label, ipc, labels)
+                assert len(one["runs"]) == 2
+                assert 0 <= one["mean"] <= 1
+                assert one["protocol"]["steps"] == 3
+                if label != "full":
+                    assert one["images"] == 3 * ipc
+    assert row(finished, "dpd+", 2)["seconds_per_image"] > 0
+    assert row(finished, "full", 1)["runs"] == row(finished, "full", 2)["runs"]
+
+
+@pytest.mark.slow
+def test_minimax_has_an_adapter_of_its_own(finished: Path) -> None:
+    sets = finished.glob("ipc-2/distilled/*/manifest.json")
+    adapters = {
+        json.loads(path.read_text())["strategy"]: json.loads(path.read_text())["adapter"]
+        for path in sets
+    }
+    assert adapters.keys() == {"dpd+", "minimax"}
+    assert adapters["dpd+"] != adapters["minimax"]
+
+
+@pytest.mark.slow
+def test_the_refined_image_is_one_more_candidate(finished: Path) -> None:
+    path = next(finished.glob("ipc-2/distilled/dpd*/manifest.json"))
+    slots = json.loads(path.read_text())["slots"]
+    assert len({slot["chosen"] for slot in slots}) == 1, "the set is refined as a whole or not"
+    for slot in slots:
+        assert [bool(one.get("refined")) for one in slot["candidates"]] == [False, True]
+        images = [
+            (path.parent / "candidates" / f"{slot['file'][:-4]}-{number}.png").read_bytes()
+            for number in (0, 1)
+        ]
+        assert (path.parent / slot["file"]).read_bytes() == images[slot["chosen"]]
+        assert images[0] != images[1]
+
+
+@pytest.mark.slow
+def test_again_repeats_nothing_and_more_is_added(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {path: path.stat().st_mtime_ns for path in finished.glob("ipc-*/**/*.png")}
+    parts = {path: path.stat().st_mtime_ns for path in finished.glob("ipc-*/reports/parts/*")}
+    assert main(command(finished, "dpd+,minimax,dpd+@detail=0@refine_steps=0", "2,1")) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = told["results"]["benchmark"]["accuracy"]
+    for soft, labels in (("", "hard"), (", soft labels", "soft")):
+        assert summary[f"dpd+ (convnet, 2 a class{soft})"] == pytest.approx(
+            row(finished, "dpd+", 2, labels)["mean"], abs=1e-3
+        )
+    unchanged = {path for path in made if path.name != "contact_sheet.png"}
+    assert all(path.stat().st_mtime_ns == made[path] for path in unchanged)
+    assert all(path.stat().st_mtime_ns == before for path, before in parts.items())
+    assert row(finished, "dpd+@detail=0@refine_steps=0", 2)["images"] == 6
+
+
+@pytest.mark.slow
+def test_another_protocol_needs_another_folder(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(finished, "dpd+", "2,1")
+    words[words.index("--student-steps") + 1] = "4"
+    assert main(words) == 1
+    assert "student_steps" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_table_and_the_chart_show_every_row(finished: Path) -> None:
+    table = (finished / "report.md").read_text(encoding="utf-8")
+    assert "### convnet, hard labels" in table
+    assert "### convnet, soft labels" in table
+    assert "| random (real) |" in table
+    chart = ElementTree.fromstring((finished / "chart.svg").read_text(encoding="utf-8"))
+    texts = [node.text for node in chart.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("dpd+") == 2
+    assert "herding (real)" in texts
+
+
+def test_a_label_cannot_become_markup() -> None:
+    bar = {
+        "label": "<script>",
+        "kind": "real",
+        "student": "a&b",
+        "labels": "hard",
+        "ipc": 1,
+        "mean": 0.5,
+        "std": None,
+    }
+    picture = benchmark_report.chart([bar])
+    assert "<script>" not in picture
+    ElementTree.fromstring(picture)
+
+
+def test_the_label_robust_score_is_the_published_formula() -> None:
+    assert benchmark_report.label_robust_score(1.0, -1.0) == pytest.approx(1.0)
+    assert benchmark_report.label_robust_score(-1.0, 1.0) == pytest.approx(0.0)
+    middle = (1 - math.exp(-1)) / (math.e - math.exp(-1))
+    assert benchmark_report.label_robust_score(0.0, 0.0) == pytest.approx(middle)
+
+
+def test_a_method_carries_its_settings() -> None:
+    method = read_method("dpd+@guidance-scale=2@candidates=1")
+    assert method.name == "dpd+"
+    assert method.settings == {"guidance_scale": "2", "candidates": "1"}
+
+
+@pytest.mark.parametrize("text", ["magic", "dpd@magic=1", "dpd@steps=-1", "dpd@steps"])
+def test_a_bad_method_is_refused_before_anything_runs(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        read_method(text)
+    assert main(command(tmp_path / "out", text, "2")) == 1
+    assert not (tmp_path / "out").exists()

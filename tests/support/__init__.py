@@ -1,0 +1,1 @@
+"""Fixtures, fakes and finished projects that tests share; imported as a package."""
