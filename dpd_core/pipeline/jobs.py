@@ -29,13 +29,13 @@ from dpd_core.project import Project
 from dpd_core.synthesize.edits import mend
 
 MODULES = {
-    "dataset": "dpd_core.dataset",
-    "prototypes": "dpd_core.prototypes",
-    "captions": "dpd_core.captions",
+    "dataset": "dpd_core.dataset.stage",
+    "prototypes": "dpd_core.prototypes.stage",
+    "captions": "dpd_core.captions.stage",
     "train": "dpd_core.train.stage",
     "synthesize": "dpd_core.synthesize.stage",
     "evaluate": "dpd_core.evaluate.stage",
-    "export": "dpd_core.export",
+    "export": "dpd_core.export.stage",
     "preview": "dpd_core.synthesize.preview",
     "resample": "dpd_core.synthesize.resample",
 }

@@ -831,12 +831,9 @@ def test_pixels_are_the_images(project: Project, folder: Path) -> None:
 def test_large_sets_are_kept_on_disk(
     project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dpd_core.dataset import pixels as function
-
-    module = __import__("sys").modules[function.__module__]
     index = prepare(project, folder)
     small = pixels(project, index.images, 6)
-    monkeypatch.setattr(module, "CACHE_FROM", 2)
+    monkeypatch.setattr("dpd_core.dataset.pixels.CACHE_FROM", 2)
     events: list[Event] = []
     array = pixels(project, index.images, 6, emit=events.append, stage="evaluate")
     assert isinstance(array, np.memmap) and (array == small).all()
