@@ -25,7 +25,6 @@ from dpd_core.captions.targets import (
     find_target,
     load_members,
     load_targets,
-    selection_name,
 )
 from dpd_core.captions.text import words_of
 from dpd_core.config import CaptionsConfig, PreviewConfig
@@ -36,6 +35,7 @@ from dpd_core.pipeline.hand_edits import texts_digest
 from dpd_core.pipeline.staleness import UPSTREAM, is_current
 from dpd_core.presets import resolve
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot, class_text
 from dpd_core.synthesize.strategies import STRATEGIES
 
 EMPTY, DUPLICATE, UNNAMED = "empty", "duplicate", "class not named"
@@ -197,9 +197,9 @@ def captioning(
     """
     only: tuple[str, ...] = ()
     if scope == "class":
-        only = (selection_name(class_name),) if class_name else ()
+        only = (class_text(class_name),) if class_name else ()
     elif scope == "selected":
-        only = tuple(selection_name(*place) for place in selected)
+        only = tuple(str(Slot(*place)) for place in selected)
     if scope != "all" and not only:
         raise CaptionError(
             f"no {'class' if scope == 'class' else 'caption'} is chosen.",
@@ -254,7 +254,7 @@ def trial(project: Project, place: Place, text: str, strategy: str) -> PreviewCo
     kept = ("adapter", "steps", "scheduler", "cfg", "guidance_scale")
     config = PreviewConfig.from_dict({name: given[name] for name in kept if name in given})
     return config.replace(
-        prompt=text, before=before, prototype=selection_name(*place), strategy=strategy
+        prompt=text, before=before, prototype=str(Slot(*place)), strategy=strategy
     )
 
 
@@ -280,7 +280,7 @@ def last_trial(project: Project, desk: JobDesk, place: Place) -> Trial | None:
             continue
         with contextlib.suppress(ProjectError):
             settings = storage.read_json(job.folder / "config.json")["settings"]
-            if settings.get("prototype") != selection_name(*place):
+            if settings.get("prototype") != str(Slot(*place)):
                 continue
             done = job.status == "done"
             result = storage.read_json(job.folder / "state.json").get("result") if done else None

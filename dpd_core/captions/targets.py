@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from dpd_core import storage
 from dpd_core.errors import CaptionError, ProjectError, StageMissing
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot
 
 _FIX = "Run the stage 'prototypes' again."
 
@@ -34,6 +35,11 @@ class Target:
     cluster_id: int
     prototype_id: str
     record: dict[str, Any]
+
+    @property
+    def slot(self) -> Slot:
+        """The slot it stands for."""
+        return Slot(self.class_name, self.cluster_id)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -112,16 +118,6 @@ def find_target(targets: list[Target], class_name: str, cluster_id: int) -> Targ
             fix=f"Its clusters: {', '.join(map(str, clusters))}.",
         )
     return clusters[cluster_id]
-
-
-def selection_name(class_name: str, cluster_id: int | None = None) -> str:
-    """How a class, or one of its clusters, is written in the setting ``only``.
-
-    Commas and slashes stand between the names there, so those in a name are written ``%2C`` and
-    ``%2F``.
-    """
-    name = class_name.replace("%", "%25").replace(",", "%2C").replace("/", "%2F")
-    return name if cluster_id is None else f"{name}/{cluster_id}"
 
 
 def select_targets(targets: list[Target], only: Sequence[str]) -> list[Target]:

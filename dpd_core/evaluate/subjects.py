@@ -288,9 +288,7 @@ def _crops(
 def _exchanged(project: Project, train: LabelledImages, emit: Emit) -> LabelledImages:
     """The real images that the strategy ``dpd+`` takes for its prototypes."""
     prototypes = {
-        (name, one.cluster_id): one.id
-        for name, of_class in load_prototypes(project).items()
-        for one in of_class
+        one.slot: one.id for of_class in load_prototypes(project).values() for one in of_class
     }
     chosen = exchange_prototypes(
         project, SynthesizeConfig(), prototypes, (), emit, stage="evaluate"

@@ -21,6 +21,7 @@ from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import image_side
 from dpd_core.project import Project
 from dpd_core.prototypes.exchange import exchange, feature_spaces
+from dpd_core.prototypes.files import Slot
 from dpd_core.prototypes.overrides import read_overrides
 from dpd_core.prototypes.stage import load_clustering
 from dpd_core.seeding import derive_seed, generator
@@ -30,9 +31,6 @@ STAGE = "synthesize"
 MAX_IMAGES = 4000
 """Real images that the choice is made from and measured by; of more, as many of each class are
 drawn. Bounds memory and time."""
-
-Slot = tuple[str, int]
-"""Class name and number; the number is that of the slot's cluster."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +164,6 @@ def _pool(project: Project, index: DatasetIndex, prototypes: list[str], slots: l
     for row, one in enumerate(ids):
         member = members.get(one)
         if member is not None and not member.outlier:
-            by_cluster.setdefault((member.class_name, member.cluster_id), []).append(row)
+            by_cluster.setdefault(Slot(member.class_name, member.cluster_id), []).append(row)
     labels = np.array([classes.index(class_of[one]) for one in ids])
     return _Pool(ids, labels, [by_cluster.get(slot, []) for slot in slots])

@@ -13,10 +13,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 from dpd_core import storage
-from dpd_core.errors import ProjectError
+from dpd_core.errors import ConfigError, ProjectError
 
 if TYPE_CHECKING:
     from dpd_core.dataset.index import DatasetIndex, ImageRecord
@@ -24,6 +25,45 @@ if TYPE_CHECKING:
 _TEXTS = ("image", "caption", "file_name")
 _NUMBERS = ("margin", "d_intra", "d_inter_min")
 _COUNTS = {"cluster_id": 0, "cluster_size": 1}
+
+
+class Slot(NamedTuple):
+    """Cluster ``number`` of a class: it has one prototype, one caption and one distilled image.
+
+    Attributes:
+        class_name: The class.
+        number: From 0, in its class.
+    """
+
+    class_name: str
+    number: int
+
+    def __str__(self) -> str:
+        """How settings and messages name it, ``forest/3``; :meth:`parse` reads it."""
+        return f"{class_text(self.class_name)}/{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> Slot:
+        """The slot of that name.
+
+        Raises:
+            ConfigError: not of the form CLASS/NUMBER.
+        """
+        class_name, _, number = text.rpartition("/")
+        if not class_name or not (number.isascii() and number.isdecimal()):
+            raise ConfigError(
+                f"got the slot {text!r}.", fix="Write it as CLASS/NUMBER, like forest/3."
+            )
+        return cls(unquote(class_name), int(number))
+
+
+def class_text(class_name: str) -> str:
+    """How settings name a class; ``urllib.parse.unquote`` reads it.
+
+    Commas stand between the entries of a setting and a slash before a slot's number, so those of
+    a name are written ``%2C`` and ``%2F``.
+    """
+    return class_name.replace("%", "%25").replace(",", "%2C").replace("/", "%2F")
 
 
 @dataclass(frozen=True)
@@ -51,6 +91,11 @@ class Prototype:
     d_inter_min: float
     cluster_size: int
     caption: str = ""
+
+    @property
+    def slot(self) -> Slot:
+        """The slot it stands for."""
+        return Slot(self.class_name, self.cluster_id)
 
 
 def write_prototypes(path: Path, prototypes: dict[str, list[Prototype]]) -> None:

@@ -33,7 +33,8 @@ from dpd_core.models.guidance import spherical_target
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.models.sampling import sample
 from dpd_core.project import Project
-from dpd_core.prototypes.choice import Slot, exchange_prototypes
+from dpd_core.prototypes.choice import exchange_prototypes
+from dpd_core.prototypes.files import Slot
 from dpd_core.prototypes.stage import load_prototypes
 from dpd_core.seeding import derive_seed
 from dpd_core.synthesize import edits as set_edits
@@ -421,12 +422,12 @@ def _exchanged(
 ) -> list[Task]:
     """The slots with the prototypes from which most is learnt; kept images stay with theirs."""
     class_of = {record.id: record.class_name for record in load_index(project).select("train")}
-    first = {(task.class_name, task.slot): task.prototype_id for task in tasks}
+    first = {Slot(task.class_name, task.slot): task.prototype_id for task in tasks}
     for slot, (_, record) in kept.items():
         if class_of.get(record["prototype_id"]) == slot[0]:
             first[slot] = record["prototype_id"]
     found = exchange_prototypes(project, config, first, kept.keys(), emit)
-    prototypes = [found[task.class_name, task.slot] for task in tasks]
+    prototypes = [found[Slot(task.class_name, task.slot)] for task in tasks]
     return [
         replace(task, prototype_id=one, prototype_file=one.rsplit("/", 1)[-1])
         for task, one in zip(tasks, prototypes, strict=True)
@@ -451,11 +452,11 @@ def _kept(
         return {}
     source = DistilledSet.load(project, config.keep_pinned)
     pinned = {
-        (record["class"], record["slot"]): (source.root, {**record, "from_set": source.name})
+        Slot(record["class"], record["slot"]): (source.root, {**record, "from_set": source.name})
         for record in source.manifest["slots"]
         if record.get("pinned")
     }
-    there = {(task.class_name, task.slot) for task in tasks}
+    there = {Slot(task.class_name, task.slot) for task in tasks}
     for key in sorted(pinned.keys() - there):
         emit(
             Log(

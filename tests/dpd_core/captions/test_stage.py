@@ -5,7 +5,7 @@ import pytest
 from dpd_core import storage
 from dpd_core.captions.edits import current_captions, edit, history, undo
 from dpd_core.captions.stage import captions_digest, run, training_captions
-from dpd_core.captions.targets import Target, select_targets, selection_name
+from dpd_core.captions.targets import Target, select_targets
 from dpd_core.config import CaptionsConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import (
@@ -18,6 +18,7 @@ from dpd_core.errors import (
 )
 from dpd_core.events import Log, Progress
 from dpd_core.project import Project
+from dpd_core.prototypes.files import class_text
 from tests.support.caption_project import COLORS, make_project, write_prototypes
 from tests.support.captioners import save_blip
 
@@ -159,7 +160,7 @@ def test_prototypes_without_a_caption_get_one_in_every_run(project):
 def test_names_with_commas_and_slashes_can_be_chosen(project):
     targets = [Target(name, 0, f"{name}.png", {}) for name in ("a,b", "a", "a/0", "100%2C")]
     for one in targets:
-        for name in (selection_name(one.class_name), selection_name(one.class_name, 0)):
+        for name in (class_text(one.class_name), str(one.slot)):
             assert "," not in name
             assert select_targets(targets, (name,)) == [one]
     with pytest.raises(CaptionError, match="no such class"):
