@@ -32,7 +32,7 @@ def measure_vae(work: Path, vae: Any) -> dict[str, float]:
     """Return the mean and the 5th percentile of the PSNR in dB on each held-out collection."""
     import numpy as np
 
-    from dpd_core.bundled.vae import psnr_per_image
+    from dpd_core.models.autoencoder import psnr_per_image
 
     metrics: dict[str, float] = {}
     for collection in COLLECTIONS:

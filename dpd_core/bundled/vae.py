@@ -176,18 +176,3 @@ def encode(vae: AutoencoderKL, images: np.ndarray, *, batch_size: int = 64) -> A
 def measure_scale(vae: AutoencoderKL, images: np.ndarray) -> float:
     """Return the factor that brings latents of ``images`` to a standard deviation of one."""
     return 1.0 / float(encode(vae, images).std())
-
-
-def psnr_per_image(vae: AutoencoderKL, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
-    """Return the PSNR in dB of each reconstruction, on 8-bit images decoded in float32."""
-    import numpy as np
-    import torch
-
-    values = []
-    with torch.no_grad():
-        for start in range(0, len(images), batch_size):
-            batch = to_tensor(np.array(images[start : start + batch_size])).to(vae.device)
-            decoded = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
-            error = ((decoded - batch) / 2).square().mean((1, 2, 3))
-            values.append((-10 * torch.log10(error.clamp_min(1e-8))).cpu().numpy())
-    return np.concatenate(values)

@@ -20,7 +20,7 @@ from dpd_core.models.sampling import Guide, ModeGuidance, ObjectiveGuidance, Pro
 from dpd_core.synthesize.latent_student import LatentStudent, train_latent_student
 from dpd_core.synthesize.selection import slot_difficulty
 from dpd_core.synthesize.strategies import Strategy
-from dpd_core.train.classifier_network import LatentClassifier
+from dpd_core.train.classifier import LatentClassifier
 
 OMEGA, REDUNDANCY, DEVIATION, BETA = 1.5, 1.0, 0.1, 1.0
 """ω and ρ of ``learnability``, δ of ``influence``, β of ``information``."""

@@ -31,7 +31,7 @@ from dpd_core.synthesize.refinement import Refiner
 from dpd_core.synthesize.selection import Candidates, margin
 from dpd_core.synthesize.sets import candidate_file
 from dpd_core.synthesize.slot_files import finish_slot, save_candidates
-from dpd_core.train.classifier_network import LatentClassifier
+from dpd_core.train.classifier import LatentClassifier
 
 STAGE = "synthesize"
 _ENCODE_BATCH = 32

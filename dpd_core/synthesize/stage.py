@@ -47,8 +47,7 @@ from dpd_core.synthesize.slot_files import finish_slot, save_candidates, slot_pa
 from dpd_core.synthesize.strategies import Strategy, get_strategy
 from dpd_core.train import adapters
 from dpd_core.train.adapters import Adapter
-from dpd_core.train.classifier import load_classifier
-from dpd_core.train.classifier_network import LatentClassifier
+from dpd_core.train.classifier import LatentClassifier, load_classifier
 
 STAGE = "synthesize"
 

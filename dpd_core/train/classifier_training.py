@@ -8,25 +8,149 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpd_core.errors import JobStopped
-from dpd_core.events import Emit, Log, Meter, Metric
-from dpd_core.hardware import Hardware
+from dpd_core import storage
+from dpd_core.dataset.index import load_index
+from dpd_core.errors import DatasetError, JobStopped
+from dpd_core.events import Emit, Log, Meter, Metric, ignore
+from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.models.checkpoint import load_checkpoint, save_checkpoint
+from dpd_core.models.latents import Latents
+from dpd_core.project import Project
+from dpd_core.prototypes.overrides import read_overrides
 from dpd_core.seeding import derive_seed, generator
-from dpd_core.train.classifier_network import RECIPE, LatentClassifier
-
-if TYPE_CHECKING:
-    from dpd_core.models.latents import Latents
+from dpd_core.train.classifier import (
+    CURRENT,
+    RECIPE,
+    LatentClassifier,
+    read_classifier,
+    write_classifier,
+)
 
 _CHECKPOINT_EPOCHS, _CHECKPOINT_SECONDS = 10, 20.0
+
+
+def train_classifier(
+    latents: Latents,
+    labels: Sequence[str],
+    *,
+    epochs: int,
+    seed: int,
+    hardware: Hardware,
+    folder: Path,
+    emit: Emit = ignore,
+    stage: str = "train",
+    max_steps: int = 0,
+) -> LatentClassifier:
+    """Train a latent classifier, or find it trained.
+
+    Args:
+        latents: Posteriors of the training images.
+        labels: Class name of each, N of them.
+        epochs: Epochs of the recipe; see ``max_steps``.
+        seed: Of weights, validation split and all draws.
+        hardware: Device; bfloat16 computes in autocast, other formats in float32.
+        folder: Where ``<key>/`` goes, with the checkpoint of an interrupted run or the
+            finished weights.
+        emit: Gets progress and, at each validation, loss and accuracy.
+        stage: Stage name of the events.
+        max_steps: Fewer epochs are trained if they would take more optimizer steps than this
+            (one epoch at least); 0: no limit.
+
+    Returns:
+        The classifier with its best weights, frozen, in evaluation mode, on the CPU.
+
+    Raises:
+        DatasetError: fewer than two classes, or a class with a single image.
+        ValueError: labels and latents do not fit each other.
+    """
+    if len(labels) != len(latents.ids):
+        raise ValueError(f"{len(labels)} labels for {len(latents.ids)} latents")
+    classes = sorted(set(labels))
+    _check_classes(classes, labels)
+    train, validation = split_rows(latents.ids, labels, seed)
+    planned = _capped(epochs, len(train), max_steps)
+    key = storage.digest(
+        "latent classifier", RECIPE, latents.key, latents.ids, list(labels), planned, seed
+    )
+    path = folder / key
+    if (path / "classifier.json").exists():
+        return read_classifier(path)
+    if planned < epochs:
+        limit = f"to stay within {max_steps} steps"
+        emit(Log(stage, f"the latent classifier trains {planned} of {epochs} epochs {limit}"))
+    trainer = ClassifierTrainer(
+        latents,
+        labels,
+        classes=classes,
+        train=train,
+        validation=validation,
+        epochs=planned,
+        seed=seed,
+        hardware=hardware,
+    )
+    accuracy, epoch = trainer.fit(path / "checkpoint.safetensors", emit, stage)
+    classifier = trainer.best_classifier()
+    classifier.metadata = {
+        "key": key,
+        "classes": classes,
+        "channels": classifier.channels,
+        "recipe": RECIPE,
+        "epochs": planned,
+        "seed": seed,
+        "train": len(train),
+        "validation": len(validation),
+        "validation_accuracy": accuracy,
+        "epoch": epoch,
+        "latents": latents.key,
+    }
+    write_classifier(path, classifier)
+    (path / "checkpoint.safetensors").unlink(missing_ok=True)
+    return classifier
+
+
+def project_classifier(
+    project: Project,
+    latents: Latents,
+    *,
+    epochs: int,
+    max_steps: int = 0,
+    emit: Emit = ignore,
+    stage: str = "train",
+) -> tuple[LatentClassifier, dict[str, Any]]:
+    """The classifier of a project's latents, trained if need be, and made the current one.
+
+    Images that people excluded from training are left out.
+
+    Returns:
+        The frozen classifier, and its metadata: ``key``, ``validation_accuracy``, ``classes``,
+        ``epochs``, ``epoch`` of the best weights, numbers of images and the recipe.
+    """
+    latents = latents.without(read_overrides(project).excluded)
+    class_of = {record.id: record.class_name for record in load_index(project).images}
+    folder = project.path("classifier")
+    classifier = train_classifier(
+        latents,
+        [class_of[image_id] for image_id in latents.ids],
+        epochs=epochs,
+        max_steps=max_steps,
+        seed=project.config.seed,
+        hardware=choose_hardware(project.config),
+        folder=folder,
+        emit=emit,
+        stage=stage,
+    )
+    storage.write_json(folder / CURRENT, {"key": classifier.metadata["key"]})
+    return classifier, dict(classifier.metadata)
 
 
 def split_rows(ids: Sequence[str], labels: Sequence[str], seed: int) -> tuple[list[int], list[int]]:
@@ -204,8 +328,6 @@ class ClassifierTrainer:
 
     def _resume(self, checkpoint: Path, emit: Emit, stage: str) -> int:
         """Epochs that an interrupted run has finished."""
-        from safetensors import SafetensorError
-
         fresh = {name: value.clone() for name, value in self._state().items()}
         try:
             done, self.history = load_checkpoint(
@@ -229,3 +351,26 @@ def _batches(order: Tensor) -> list[Tensor]:
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+def _check_classes(classes: list[str], labels: Sequence[str]) -> None:
+    if len(classes) < 2:
+        raise DatasetError(
+            "a classifier needs at least two classes.",
+            where=", ".join(classes),
+            fix="Add a class to the data set.",
+        )
+    counts = Counter(labels)
+    single = [name for name, count in counts.items() if count < 2]
+    if single:
+        raise DatasetError(
+            "the class has a single training image; the latent classifier needs one to learn "
+            "from and one to validate on.",
+            where=single[0],
+            fix="Add images or leave the class out.",
+        )
+
+
+def _capped(epochs: int, images: int, max_steps: int) -> int:
+    steps = math.ceil(images / RECIPE["batch_size"])
+    return epochs if max_steps == 0 else max(1, min(epochs, max_steps // steps))

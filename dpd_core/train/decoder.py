@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpd_core.bundled.vae import psnr_per_image
 from dpd_core.config import SynthesizeConfig, TrainConfig
 from dpd_core.dataset.index import DatasetIndex
 from dpd_core.dataset.pixels import pixels
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.models import weights as adapter_weights
+from dpd_core.models.autoencoder import psnr_per_image
 from dpd_core.models.backbone import Backbone, Posterior
 from dpd_core.models.checkpoint import run_steps
 from dpd_core.models.latents import Latents

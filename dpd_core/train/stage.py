@@ -1,73 +1,28 @@
-"""Fine-tuning, by LoRA or of the whole UNet, with the classification-consistency loss.
-
-The images' latents and the captions' embeddings are computed once; a training step touches
-only the UNet. Every draw of a step (which images, posterior noise, diffusion noise, noise
-level, dropped captions, flips) comes from a generator seeded by the step's number, so a
-resumed run and a run on several processes see the samples of an uninterrupted one.
-"""
+"""Fine-tuning, by LoRA or of the whole UNet, with the classification-consistency loss."""
 
 from __future__ import annotations
 
 import datetime
-import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from accelerate import PartialState
 
-from dpd_core import controls, storage
+from dpd_core import storage
 from dpd_core.captions.stage import training_captions
 from dpd_core.config import TrainConfig
 from dpd_core.dataset.index import load_index
-from dpd_core.events import Emit, Log, Making, Meter, Metric, ignore
+from dpd_core.events import Emit, Log, Making, ignore
 from dpd_core.models import weights as adapter_weights
-from dpd_core.models.backbone import Backbone, Posterior, Prompts, load_backbone, model_identity
-from dpd_core.models.checkpoint import resume_checkpoint, save_checkpoint
+from dpd_core.models.backbone import Backbone, Posterior, load_backbone, model_identity
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.project import Project
-from dpd_core.seeding import derive_seed, generator
-from dpd_core.train import adapters, minimax
-from dpd_core.train.classifier import project_classifier
-from dpd_core.train.classifier_network import LatentClassifier
+from dpd_core.train import adapters
+from dpd_core.train.classifier import LatentClassifier
+from dpd_core.train.classifier_training import project_classifier
 from dpd_core.train.decoder import tune_project_decoder
 from dpd_core.train.previews import previewer
-
-STAGE = "train"
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What a training step draws from, all on the CPU.
-
-    Attributes:
-        posterior: Latent means and deviations, (N, C, h, w).
-        labels: Column of each image's class in the classifier, (N,).
-        captions: Row of each image's caption in :attr:`prompts`, N of them.
-        prompts: The encoded captions, each text once.
-    """
-
-    posterior: Posterior
-    labels: Tensor
-    captions: list[int]
-    prompts: Prompts
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's draw on the device: clean and noisy latents, noise, levels, texts, classes."""
-
-    clean: Tensor
-    noise: Tensor
-    timesteps: Tensor
-    embeddings: Tensor
-    labels: Tensor
-    real: Tensor | None = None
-    """Real latents of each sample's class, (B, M, C, h, w), for the minimax losses."""
+from dpd_core.train.trainer import STAGE, Examples, Trainer
 
 
 def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str, Any]:
@@ -103,8 +58,6 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
         adapters.begin(folder, recipe)
         backbone = load_backbone(project)
         if config.decoder_steps:
-            from accelerate import PartialState
-
             # One of several processes; the others find it.
             with PartialState(cpu=backbone.device.type == "cpu").main_process_first():
                 tune_project_decoder(
@@ -139,303 +92,6 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     }
 
 
-class Trainer:
-    """The optimization of one adapter. :meth:`fit` runs it to the end or to a stop.
-
-    Args:
-        backbone: Model whose UNet is trained.
-        classifier: Frozen latent classifier of the consistency loss.
-        examples: What to learn from.
-        config: Hyper-parameters.
-        folder: Where the checkpoint and the weights go.
-        seed: Project seed.
-    """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        classifier: LatentClassifier,
-        examples: Examples,
-        config: TrainConfig,
-        *,
-        folder: Path,
-        seed: int,
-    ):
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-
-        self.backbone, self.config, self.folder, self.seed = backbone, config, folder, seed
-        self.examples = examples
-        # accelerate keeps the first precision of a process for good; another project may want
-        # another one.
-        AcceleratorState._reset_state()
-        self.accelerator = Accelerator(
-            mixed_precision=backbone.hardware.precision, cpu=backbone.device.type == "cpu"
-        )
-        self.classifier = classifier.to(self.accelerator.device).eval().requires_grad_(False)
-        with torch.random.fork_rng():
-            # peft draws the initial LoRA weights from the global generator.
-            torch.manual_seed(derive_seed(seed, "lora", config.rank, config.targets))
-            if config.targets == "whole":
-                adapter_weights.unfreeze(backbone.unet)
-            else:
-                adapter_weights.add_lora(
-                    backbone.unet,
-                    rank=config.rank,
-                    alpha=config.lora_alpha,
-                    targets=config.targets,
-                )
-        if config.gradient_checkpointing:
-            backbone.unet.enable_gradient_checkpointing()
-        self.parameters: dict[str, nn.Parameter] = {
-            name: value for name, value in backbone.unet.named_parameters() if value.requires_grad
-        }
-        optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.999),
-        )
-        # What a checkpoint holds: the trained weights, and the memory of the minimax losses.
-        self.state: dict[str, Any] = dict(self.parameters)
-        self.memory = None
-        if config.diversity:
-            classes = int(examples.labels.max()) + 1
-            self.memory = minimax.PredictedMemory(
-                classes, examples.posterior.mean.shape[1:], self.accelerator.device
-            )
-            self.state |= {"memory": self.memory.latents, "memory counts": self.memory.counts}
-        self.unwrapped_unet = backbone.unet
-        backbone.unet, self.optimizer = self.accelerator.prepare(backbone.unet, optimizer)
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file a stopped or killed run continues from."""
-        return self.folder / "checkpoint.safetensors"
-
-    def fit(self, emit: Emit = ignore, *, preview: Any = None) -> dict[str, float]:
-        """Train to the last step and save the adapter.
-
-        On a stop request the checkpoint is written first, so nothing is lost.
-
-        Returns:
-            Means of the measured values over the last tenth of the steps.
-        """
-        config = self.config
-        step, history = resume_checkpoint(
-            self.checkpoint, parameters=self.state, optimizer=self.optimizer.optimizer
-        )
-        if self.accelerator.num_processes > 1:
-            emit(Log(STAGE, f"{self.accelerator.num_processes} processes share the work"))
-        tail = max(config.steps // 10, 10)
-        between = True
-        if self.accelerator.is_main_process:
-            adapters.cut_curve(self.folder, step)
-        try:
-            meter = Meter(emit, STAGE, config.steps, done=step, message="training")
-            while step < config.steps:
-                between = False
-                values = self.step(step)
-                step += 1
-                history = [*history[1 - tail :], values]
-                between = True
-                if step % 10 == 0 or step == config.steps:
-                    self._measured(step, _mean(history[-10:]), emit)
-                if step % config.checkpoint_steps == 0 and step < config.steps:
-                    self._save(step, history)
-                if preview and self._preview_due(step):
-                    preview(self.backbone, step)
-                meter.advance()
-        except BaseException:
-            # A stop request comes between two steps. A fault or a second Ctrl-C may come in the
-            # middle of one, when some weights are updated and others not: the last checkpoint
-            # stays then.
-            if between:
-                self._save(step, history)
-            raise
-        if self.accelerator.is_main_process:
-            adapter_weights.save(self.unwrapped_unet, self.folder)
-        self.accelerator.wait_for_everyone()
-        return _mean(history)
-
-    def step(self, number: int) -> dict[str, float]:
-        """One optimizer step; ``number`` counts from 0 and determines every random draw."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, number)
-        batch = self.draw(number)
-        loss, values = self.losses(batch)
-        self.accelerator.backward(loss)
-        if self.config.clip:
-            self.accelerator.clip_grad_norm_(self.parameters.values(), self.config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return values
-
-    def draw(self, number: int) -> Batch:
-        """The samples of a step: this process's share of the whole batch.
-
-        The whole batch is drawn on the CPU and then divided, so that the number of processes
-        does not change what is learned from.
-        """
-        config, device = self.config, self.accelerator.device
-        rows = self._rows(number)
-        draw = generator(self.seed, "train", number)
-        shape = (len(rows), *self.examples.posterior.mean.shape[1:])
-        posterior_noise, noise = torch.randn(2, *shape, generator=draw)
-        levels = len(self.backbone.alphas_cumprod)
-        timesteps = torch.randint(0, levels, (len(rows),), generator=draw)
-        dropped = torch.rand(len(rows), generator=draw) < config.caption_dropout
-        flips = torch.rand(len(rows), 2, generator=draw) < 0.5
-        mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        picked = torch.tensor(rows)[mine]
-        posterior = self.examples.posterior
-        clean = posterior.rows(picked).sample(posterior_noise[mine])
-        if config.flips:
-            clean = _flip(clean, flips[mine])
-        embeddings = self.examples.prompts.batch([self.examples.captions[i] for i in picked])
-        empty = self.examples.prompts.unconditional(embeddings)
-        embeddings = torch.where(
-            dropped[mine].to(embeddings.device)[:, None, None], empty, embeddings
-        )
-        labels, real = self.examples.labels, None
-        if config.representativeness:
-            real = minimax.draw_real(posterior.mean, labels, labels[picked], draw).to(device)
-        return Batch(
-            clean.to(device),
-            noise[mine].to(device),
-            timesteps[mine].to(device),
-            embeddings.to(device),
-            labels[picked].to(device),
-            real,
-        )
-
-    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Diffusion loss plus the weighted others, and their values for the record.
-
-        The diffusion loss is the mean squared error with min-SNR weights (Hang et al., 2023).
-        The consistency loss is the cross-entropy of the frozen latent classifier on ẑ₀, over
-        the samples whose noise level lies in the first ``consistency_max_noise`` of the
-        schedule; above that, ẑ₀ is a blur that no class fits. For the minimax losses see
-        :mod:`dpd_core.train.minimax`.
-        """
-        backbone, config = self.backbone, self.config
-        noisy = backbone.add_noise(batch.clean, batch.noise, batch.timesteps)
-        with self.accelerator.autocast():
-            output = backbone.predict(noisy, batch.timesteps, batch.embeddings)
-        target = backbone.target(batch.clean, batch.noise, batch.timesteps)
-        weights = min_snr_weights(
-            backbone.alphas_cumprod[batch.timesteps],
-            gamma=config.min_snr_gamma,
-            prediction_type=backbone.prediction_type,
-        )
-        per_sample = (output - target).square().mean(dim=(1, 2, 3))
-        diffusion = (weights * per_sample).mean()
-        values = {"diffusion": diffusion.item(), "loss": diffusion.item()}
-        loss = diffusion
-        if config.representativeness or config.diversity:
-            predicted = backbone.predict_clean(output, noisy, batch.timesteps)
-            added, measured = self._minimax(predicted, batch)
-            loss = loss + added
-            values |= {**measured, "loss": loss.item()}
-        if config.consistency_weight == 0:
-            return loss, values
-        last = config.consistency_max_noise * len(backbone.alphas_cumprod)
-        clear = batch.timesteps < last
-        if not clear.any():
-            return loss, values
-        clean = backbone.predict_clean(output, noisy, batch.timesteps)[clear]
-        with self.accelerator.autocast():
-            logits = self.classifier(clean).float()
-        labels = batch.labels[clear]
-        cross_entropy = nn.functional.cross_entropy(logits, labels, reduction="sum")
-        # Divided by the whole batch, so that a draw with few clear samples weighs little.
-        consistency = cross_entropy / len(batch.labels)
-        loss = loss + config.consistency_weight * consistency
-        values |= {
-            "loss": loss.item(),
-            "consistency": (cross_entropy / len(labels)).item(),
-            "classifier_accuracy": (logits.argmax(1) == labels).float().mean().item(),
-        }
-        return loss, values
-
-    def _minimax(self, clean: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The weighted minimax losses of ẑ₀, and their values; ẑ₀ is remembered."""
-        added, values = clean.new_zeros(()), {}
-        if batch.real is not None:
-            far = minimax.unrepresentative(clean, batch.real).mean()
-            added = added + self.config.representativeness * far
-            values["unrepresentative"] = far.item()
-        if self.memory is not None:
-            near = minimax.redundant(clean, batch.labels, self.memory).mean()
-            added = added + self.config.diversity * near
-            values["redundant"] = near.item()
-            self.memory.add(clean, batch.labels)
-        return added, values
-
-    def _measured(self, step: int, values: dict[str, float], emit: Emit) -> None:
-        # The curve first: a stop request, which comes with the event, must not leave a gap in it.
-        if self.accelerator.is_main_process:
-            adapters.append_curve(self.folder, step, values)
-        emit(Metric(STAGE, step, values))
-
-    def _preview_due(self, step: int) -> bool:
-        every = self.config.preview_steps
-        # Asked first, so that a request made just now is answered by the previews that are due.
-        return controls.take(controls.SAMPLE_NOW) or bool(every and step % every == 0)
-
-    def _rows(self, number: int) -> list[int]:
-        """Images of a step: consecutive places in a fresh shuffle for each epoch."""
-        size, count = self.config.batch_size, len(self.examples)
-        rows = []
-        for place in range(number * size, (number + 1) * size):
-            epoch, offset = divmod(place, count)
-            rows.append(self._shuffle(epoch)[offset])
-        return rows
-
-    def _shuffle(self, epoch: int) -> list[int]:
-        if getattr(self, "_epoch", None) != epoch:
-            draw = generator(self.seed, "epoch", epoch)
-            self._order = torch.randperm(len(self.examples), generator=draw).tolist()
-            self._epoch = epoch
-        return self._order
-
-    def _save(self, step: int, history: list[dict[str, float]]) -> None:
-        if step and self.accelerator.is_main_process:
-            save_checkpoint(
-                self.checkpoint,
-                step=step,
-                parameters=self.state,
-                optimizer=self.optimizer.optimizer,
-                history=history,
-            )
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Learning rate of a step: linear warm-up, then constant or cosine to zero."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    share = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def min_snr_weights(alphas_cumprod: Tensor, *, gamma: float, prediction_type: str) -> Tensor:
-    """Min-SNR loss weights (Hang et al., ICCV 2023, equation 6), shape (B,).
-
-    min(SNR, γ)/SNR for noise prediction, min(SNR, γ)/(SNR+1) for velocity, min(SNR, γ) for the
-    clean latent; all ones for γ = 0.
-    """
-    if gamma == 0:
-        return torch.ones_like(alphas_cumprod)
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    clipped = snr.clamp(max=gamma)
-    if prediction_type == "epsilon":
-        # A zero terminal SNR leaves 0/0, whose limit is 1.
-        return torch.where(snr > 0, clipped / snr.clamp(min=1e-12), torch.ones_like(snr))
-    return clipped / (snr + 1) if prediction_type == "v_prediction" else clipped
-
-
 def _examples(
     backbone: Backbone,
     latents: Latents,
@@ -454,18 +110,3 @@ def _examples(
         captions=[rows[captions[identity]] for identity in ids],
         prompts=backbone.encode_prompts(texts),
     )
-
-
-def _flip(latents: Tensor, flips: Tensor) -> Tensor:
-    horizontal, vertical = (flips[:, side, None, None, None] for side in (0, 1))
-    latents = torch.where(horizontal, latents.flip(3), latents)
-    return torch.where(vertical, latents.flip(2), latents)
-
-
-def _mean(history: list[dict[str, float]]) -> dict[str, float]:
-    keys = sorted({key for values in history for key in values})
-    return {
-        key: sum(values[key] for values in history if key in values)
-        / sum(key in values for values in history)
-        for key in keys
-    }

@@ -21,8 +21,8 @@ from dpd_core.config import ProjectConfig, TrainConfig
 from dpd_core.dataset.images import open_rgb, to_square
 from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import Backbone, Posterior
-from dpd_core.train.classifier_network import LatentClassifier
-from dpd_core.train.stage import Examples, Trainer
+from dpd_core.train.classifier import LatentClassifier
+from dpd_core.train.trainer import Examples, Trainer
 
 
 def make_trainer(folder: Path, settings: dict[str, Any], work: Path) -> tuple[Trainer, float]:

@@ -21,7 +21,7 @@ from dpd_core.models.latents import Latents
 from dpd_core.presets import resolve
 from dpd_core.synthesize.stage import Sampler, Task
 from dpd_core.synthesize.strategies import get_strategy
-from dpd_core.train.classifier_network import LatentClassifier
+from dpd_core.train.classifier import LatentClassifier
 from tests.benchmarks.harness import Cost, Options, Row, interleaved, timed
 
 SIZES = {"toy": (1, 2, 10), "small": (4, 1, 1), "full": (8, 2, 1)}

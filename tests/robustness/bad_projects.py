@@ -30,8 +30,7 @@ from dpd_core.prototypes.overrides import read_overrides
 from dpd_core.prototypes.stage import load_clustering
 from dpd_core.synthesize.sets import DistilledSet, list_sets
 from dpd_core.train import adapters
-from dpd_core.train.classifier import load_classifier, read_classifier
-from dpd_core.train.classifier_network import LatentClassifier
+from dpd_core.train.classifier import LatentClassifier, load_classifier, read_classifier
 from tests.robustness.cases import Case
 from tests.robustness.mutations import spoilt_bytes, spoilt_json
 from tests.support.distilled_project import make_project

@@ -7,8 +7,8 @@ import torch
 from dpd_core.config import ProjectConfig, TrainConfig
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.models.backbone import Backbone, Posterior
-from dpd_core.train.classifier_network import LatentClassifier
-from dpd_core.train.stage import Examples, Trainer
+from dpd_core.train.classifier import LatentClassifier
+from dpd_core.train.trainer import Examples, Trainer
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
 QUICK = TrainConfig(

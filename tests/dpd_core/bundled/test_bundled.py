@@ -86,7 +86,8 @@ def test_tokenizer_spells_any_text(pipeline, text):
 
 
 def test_autoencoder_reconstructs_held_out_scenes(pipeline):
-    from dpd_core.bundled.vae import encode, psnr_per_image
+    from dpd_core.bundled.vae import encode
+    from dpd_core.models.autoencoder import psnr_per_image
 
     images, _ = held_out(1)
     assert psnr_per_image(pipeline.vae, images).mean() >= 26

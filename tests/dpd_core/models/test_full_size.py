@@ -16,8 +16,8 @@ from dpd_core.config import ProjectConfig, TrainConfig
 from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import Backbone
 from dpd_core.models.sampling import PrototypeGuidance, sample
-from dpd_core.train.classifier_network import LatentClassifier
-from dpd_core.train.stage import Examples, Trainer
+from dpd_core.train.classifier import LatentClassifier
+from dpd_core.train.trainer import Examples, Trainer
 from tests.support.models import STABLE_DIFFUSION_1, STABLE_DIFFUSION_2, save_model
 
 pytestmark = pytest.mark.slow

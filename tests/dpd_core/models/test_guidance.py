@@ -11,7 +11,7 @@ from dpd_core.models.latents import Latents
 from dpd_core.models.sampling import ModeGuidance, ObjectiveGuidance
 from dpd_core.synthesize.guides import Surroundings, build_guide, survey
 from dpd_core.synthesize.strategies import STRATEGIES, get_strategy
-from dpd_core.train.classifier_network import LatentClassifier
+from dpd_core.train.classifier import LatentClassifier
 
 CLASSES = ["beach", "forest", "harbor"]
 SLOTS = 4

@@ -77,7 +77,7 @@ def test_an_excluded_image_is_clustered_and_trained_with_no_more(project: Projec
     from dpd_core.captions import stage as captions_stage
     from dpd_core.config import CaptionsConfig
     from dpd_core.models.latents import latents_for
-    from dpd_core.train.classifier import project_classifier
+    from dpd_core.train.classifier_training import project_classifier
 
     ids = [load_prototypes(project)["river"][0].id, members_beside(project, "river", 1)[0]]
     curation.exclude(project, ids)

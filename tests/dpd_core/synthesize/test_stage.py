@@ -16,7 +16,7 @@ from dpd_core.models.latents import Latents
 from dpd_core.synthesize.guides import survey
 from dpd_core.synthesize.stage import Sampler, Task
 from dpd_core.synthesize.strategies import STRATEGIES, get_strategy
-from dpd_core.train.classifier_network import LatentClassifier
+from dpd_core.train.classifier import LatentClassifier
 from tests.support.models import save_model
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))

@@ -10,9 +10,8 @@ from dpd_core.errors import DatasetError, JobStopped, ProjectError
 from dpd_core.events import Event, Log, Metric, Progress
 from dpd_core.hardware import Hardware
 from dpd_core.models.latents import Latents
-from dpd_core.train.classifier import read_classifier, train_classifier
-from dpd_core.train.classifier_network import LatentClassifier
-from dpd_core.train.classifier_training import learning_rate, split_rows
+from dpd_core.train.classifier import LatentClassifier, read_classifier
+from dpd_core.train.classifier_training import learning_rate, split_rows, train_classifier
 
 CPU = Hardware(torch.device("cpu"), torch.float32, "test")
 

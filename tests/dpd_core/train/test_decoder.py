@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dpd_core.bundled.vae import psnr_per_image
+from dpd_core.models.autoencoder import psnr_per_image
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import JobStopped, ModelError
 from dpd_core.export.stage import set_adapter

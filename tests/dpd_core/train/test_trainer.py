@@ -12,7 +12,7 @@ from dpd_core.errors import JobStopped, ModelError
 from dpd_core.events import Event, Metric, Progress
 from dpd_core.hardware import choose_hardware
 from dpd_core.models.weights import find
-from dpd_core.train.stage import Batch, learning_rate, min_snr_weights
+from dpd_core.train.trainer import Batch, learning_rate, min_snr_weights
 from tests.support.trainers import CPU, QUICK, trainer
 
 
