@@ -6,7 +6,6 @@ from typing import Any
 
 from app.evaluate import service as evaluate
 from app.export import service as export
-from app.server import janitor
 from app.server.jobs import JobDesk
 from app.server.limits import Limits
 from app.server.pictures import ImageServer
@@ -33,16 +32,6 @@ def create_project(workspace: Workspace, name: str, limits: Limits) -> dict[str,
     Raises:
         ProjectError: an unusable or taken name, or there is no place for more.
     """
-    settings = limits.settings
-    if (
-        settings.hosted
-        and not workspace.root.exists()
-        and janitor.is_full(settings)
-        and not janitor.sweep(settings)
-    ):
-        raise ProjectError(
-            "this server has no place for another visitor now.", fix="Come back later."
-        )
     limits.check_projects(len(workspace.names()))
     return _project(workspace.create(str(name)))
 

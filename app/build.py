@@ -12,6 +12,7 @@ from app.dataset.tab import DatasetTab
 from app.evaluate.tab import EvaluateTab
 from app.export.tab import ExportTab
 from app.prototypes.tab import PrototypesTab
+from app.server import paths
 from app.server.jobs import JobDesk
 from app.server.limits import Limits
 from app.server.pictures import ImageServer
@@ -57,6 +58,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """Make the page; the caller launches it."""
     templates.guard()
     keep_ids()
+    paths.hide(settings)
     with gr.Blocks(title="DPD Studio", fill_width=True, analytics_enabled=False) as page:
         session = gr.BrowserState({}, storage_key="dpd-studio", secret="dpd-studio")
         limits = Limits(settings)
@@ -91,7 +93,7 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
     assert ctx.pulse is not None
     clock = gr.Timer(ctx.settings.tick_seconds)
     states = {**ctx.revision, "pulse": ctx.pulse}
-    shown = [sidebar.project, sidebar.stages]
+    shown = sidebar.shown
     silent: dict[str, Any] = {
         "queue": False,
         "show_progress": "hidden",

@@ -51,7 +51,11 @@ def writable(path: Path) -> Iterator[None]:
 
 
 def _error_number(error: Exception) -> int | None:
-    """The system's error number; safetensors writes it into its message only."""
+    """The system's error number; safetensors writes it into its message only, and copying a folder
+    into a list of messages."""
+    if isinstance(error, shutil.Error):
+        found = re.search(r"\[Errno (\d+)\]", str(error))
+        return int(found[1]) if found else None
     if isinstance(error, OSError):
         return error.errno
     if type(error).__name__ == "SafetensorError":

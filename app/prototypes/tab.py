@@ -10,7 +10,7 @@ import gradio as gr
 from app.prototypes import service as services
 from app.prototypes import view as views
 from app.prototypes.embedding_map import embedding_map, prototype_strip
-from app.ui.context import Context
+from app.ui.context import Context, notice
 from app.ui.form import StageForm
 from dpd_core import storage
 from dpd_core.config import PrototypesConfig
@@ -132,12 +132,12 @@ class PrototypesTab:
     def decide(self, project: Project, event: gr.EventData) -> list[Any]:
         """A decision on the map."""
         decision = services.decide(project, dict(event._data or {}))
-        gr.Info(f"{views.sentence(decision)}. “Re-cluster” applies it.", duration=4)
+        notice(f"{views.sentence(decision)}. “Re-cluster” applies it.", duration=4)
         return self._shown(project)
 
     def take_back(self, project: Project) -> list[Any]:
         """Undo the last decision."""
-        gr.Info(f"Taken back: {views.sentence(curation.undo(project))}.", duration=4)
+        notice(f"Taken back: {views.sentence(curation.undo(project))}.", duration=4)
         return self._shown(project)
 
     def _shown(self, project: Project) -> list[Any]:

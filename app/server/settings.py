@@ -34,6 +34,8 @@ class Settings:
         run_seconds: A run is stopped after this time, if hosted; its progress is kept.
         pause_seconds: A paused run is stopped after this time when others wait, if hosted.
         max_visitors: Most visitors whose projects are kept at the same time, if hosted.
+        visitors_per_hour: Most new visitors from one address within an hour, if hosted.
+        min_free: Bytes of free disk space below which no new work is taken.
     """
 
     home: Path
@@ -51,6 +53,8 @@ class Settings:
     run_seconds: float = 3 * 3600.0
     pause_seconds: float = 300.0
     max_visitors: int = 500
+    visitors_per_hour: int = 60
+    min_free: int = 500 * MB
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -8,11 +8,12 @@ import gradio as gr
 
 from app.server.jobs import JobView
 from app.server.limits import folder_size
+from app.server.workspaces import Workspace
 from app.shell import projects, view
-from app.ui.context import Context, escaped, message
+from app.ui.context import Context, escaped, message, notice
 from app.ui.form import StageForm
 from dpd_core.config import ProjectConfig
-from dpd_core.errors import DPDError
+from dpd_core.errors import DPDError, ProjectError
 from dpd_core.project import Project
 
 _THEME = """() => {
@@ -46,22 +47,7 @@ class Sidebar:
                 )
                 self.rename = gr.Button("Rename", size="sm", elem_id="project-rename", min_width=0)
                 self.delete = gr.Button("Delete", size="sm", elem_id="project-delete", min_width=0)
-            with gr.Group(visible=False) as self.form:
-                self.action = gr.State("")
-                self.name = gr.Textbox(
-                    label="Name of the new project", max_length=60, elem_id="project-name"
-                )
-                with gr.Row():
-                    self.confirm = gr.Button(
-                        "Create",
-                        variant="primary",
-                        size="sm",
-                        min_width=0,
-                        elem_id="project-confirm",
-                    )
-                    self.cancel = gr.Button(
-                        "Cancel", size="sm", min_width=0, elem_id="project-cancel"
-                    )
+            self._build_project_forms()
             self.stages = gr.HTML(elem_id="stage-list", html_template=view.STAGE_LIST_TEMPLATE)
             self._build_jobs()
             self.hardware = gr.HTML(
@@ -79,6 +65,40 @@ class Sidebar:
                 self.apply = gr.Button(
                     "Apply", size="sm", variant="primary", elem_id="project-apply"
                 )
+
+    def _build_project_forms(self) -> None:
+        with gr.Group(visible=False) as self.form:
+            # A text box and not a state: what is to be done comes with the request, so that a
+            # server that has forgotten the session does nothing else instead.
+            self.action = gr.Textbox(visible="hidden", elem_id="project-action")
+            self.name = gr.Textbox(
+                label="Name of the new project", max_length=60, elem_id="project-name"
+            )
+            with gr.Row():
+                self.confirm = gr.Button(
+                    "Create", variant="primary", size="sm", min_width=0, elem_id="project-confirm"
+                )
+                self.cancel = gr.Button("Cancel", size="sm", min_width=0, elem_id="project-cancel")
+        with gr.Group(visible=False) as self.delete_form:
+            self.delete_name = gr.Textbox(
+                label="Name of the project to delete",
+                max_length=60,
+                elem_id="project-delete-name",
+            )
+            with gr.Row():
+                self.delete_confirm = gr.Button(
+                    "Delete",
+                    variant="stop",
+                    size="sm",
+                    min_width=0,
+                    elem_id="project-delete-confirm",
+                )
+                self.delete_cancel = gr.Button(
+                    "Cancel", size="sm", min_width=0, elem_id="project-delete-cancel"
+                )
+        self.undelete = gr.Button(
+            "Undo", size="sm", visible=False, elem_id="project-undelete", min_width=0
+        )
 
     def _build_jobs(self) -> None:
         self.job = gr.HTML(elem_id="job", html_template=view.JOB_TEMPLATE)
@@ -119,27 +139,7 @@ class Sidebar:
         ctx.on_change("project", self.settings.values, outputs=self.settings.components)
         ctx.on(self.apply.click, self._configure, inputs=self.settings.components)
         ctx.on_pulse(self.show_job, outputs=self.job_outputs)
-        asked = [self.form, self.action, self.name, self.confirm]
-        for button, action in (
-            (self.new, "new"),
-            (self.duplicate, "duplicate"),
-            (self.rename, "rename"),
-            (self.delete, "delete"),
-        ):
-            ctx.on(button.click, lambda project, action=action: ask(project, action), outputs=asked)
-        self.cancel.click(
-            lambda: gr.Group(visible=False),
-            outputs=self.form,
-            api_visibility="private",
-            queue=False,
-        )
-        gr.on(
-            [self.confirm.click, self.name.submit],
-            self._change,
-            inputs=[ctx.session, self.action, self.name],
-            outputs=[ctx.session, self.form],
-            api_visibility="private",
-        )
+        self._wire_projects()
         self.project.input(
             lambda session, name: {**(session or {}), "project": name},
             inputs=[ctx.session, self.project],
@@ -147,6 +147,46 @@ class Sidebar:
             api_visibility="private",
             queue=False,
         )
+
+    def _wire_projects(self) -> None:
+        ctx = self.ctx
+        asked = [self.form, self.delete_form, self.action, self.name, self.confirm]
+        for button, action in (
+            (self.new, "new"),
+            (self.duplicate, "duplicate"),
+            (self.rename, "rename"),
+        ):
+            ctx.on(button.click, lambda project, action=action: ask(project, action), outputs=asked)
+        ctx.on(
+            self.delete.click,
+            ask_for_deletion,
+            outputs=[self.form, self.delete_form, self.delete_name],
+        )
+        gr.on(
+            [self.cancel.click, self.delete_cancel.click],
+            lambda: [gr.Group(visible=False)] * 2,
+            outputs=[self.form, self.delete_form],
+            api_visibility="private",
+            queue=False,
+        )
+        named = (
+            ([self.confirm.click, self.name.submit], self._change, [self.action, self.name]),
+            ([self.delete_confirm.click], self._delete, [self.delete_name]),
+            ([self.undelete.click], self._undelete, []),
+        )
+        for triggers, function, inputs in named:
+            gr.on(
+                triggers,
+                function,
+                inputs=[ctx.session, *inputs],
+                outputs=[ctx.session, self.form, self.delete_form],
+                api_visibility="private",
+            )
+
+    @property
+    def shown(self) -> list[Any]:
+        """Components that :meth:`show_project` fills."""
+        return [self.project, self.stages, self.undelete]
 
     @property
     def job_outputs(self) -> list[Any]:
@@ -173,15 +213,20 @@ class Sidebar:
 
     def show_project(self, session: dict[str, Any]) -> list[Any]:
         """The list of projects and the stages of the open one."""
-        names = self.ctx.workspace(session).names()
+        workspace = self.ctx.workspace(session)
+        names, deleted = workspace.names(), workspace.deleted()
+        undelete = gr.Button(
+            f"Undo: bring back {deleted[0].name}" if deleted else "Undo", visible=bool(deleted)
+        )
         try:
             project = self.ctx.project(session)
         except DPDError as error:
             gr.Warning(escaped(error))
-            return [gr.Dropdown(choices=names, value=None), []]
+            return [gr.Dropdown(choices=names, value=None), [], undelete]
         return [
             gr.Dropdown(choices=names, value=session["project"]),
             view.stage_list(project),
+            undelete,
         ]
 
     def _steer(self, act: Any) -> Any:
@@ -199,42 +244,85 @@ class Sidebar:
         self.ctx.limits.check_paths(project, "project", config)
         gr.Info(projects.configure(project, config))
 
-    def _change(self, session: dict[str, Any], action: str, name: str) -> tuple[Any, Any]:
-        """Do what was asked for and confirmed."""
+    def _change(self, session: dict[str, Any], action: str, name: str) -> list[Any]:
+        """Make, copy or rename a project, as asked for and confirmed."""
+        workspace, limits = self._workspace(session), self.ctx.limits
+        current = str(session.get("project", ""))
         try:
-            workspace, limits = self.ctx.workspace(session), self.ctx.limits
-            current = str(session.get("project", ""))
             if action in ("new", "duplicate"):
                 limits.check_projects(len(workspace.names()))
-            if action == "duplicate":
-                limits.check_quota(workspace.root, folder_size(workspace.open(current).root))
             if action == "new":
                 opened = workspace.create(name).name
             elif action == "duplicate":
+                limits.check_quota(workspace.root, folder_size(workspace.open(current).root))
                 opened = workspace.duplicate(current, name).name
             elif action == "rename":
                 opened = workspace.rename(current, name).name
             else:
-                workspace.delete(current)
-                opened = workspace.latest() or workspace.ensure_demo()
+                raise ProjectError(
+                    "it is not clear what is to be done.", fix="Press the button above again."
+                )
         except DPDError as error:
             raise message(error) from error
-        return {**session, "project": opened}, gr.Group(visible=False)
+        return self._opened(session, opened)
+
+    def _delete(self, session: dict[str, Any], typed: str) -> list[Any]:
+        """Put the open project into the trash, if its name was typed."""
+        workspace = self._workspace(session)
+        current = str(session.get("project", ""))
+        try:
+            if str(typed or "").strip() != current:
+                raise ProjectError(
+                    "that is not the name of the open project; nothing was deleted.",
+                    where=current,
+                    fix="Type its name to delete it.",
+                )
+            workspace.delete(current)
+            opened = workspace.latest() or workspace.ensure_demo()
+        except DPDError as error:
+            raise message(error) from error
+        notice(f"{current} was deleted. It can be brought back for a week.")
+        return self._opened(session, opened)
+
+    def _undelete(self, session: dict[str, Any]) -> list[Any]:
+        """Bring back the project that was deleted last."""
+        workspace = self._workspace(session)
+        try:
+            self.ctx.limits.check_projects(len(workspace.names()))
+            opened = workspace.undelete().name
+        except DPDError as error:
+            raise message(error) from error
+        return self._opened(session, opened)
+
+    def _workspace(self, session: Any) -> Workspace:
+        try:
+            return self.ctx.workspace(session if isinstance(session, dict) else None)
+        except DPDError as error:
+            raise message(error) from error
+
+    def _opened(self, session: dict[str, Any] | None, name: str) -> list[Any]:
+        hidden = gr.Group(visible=False)
+        return [{**(session or {}), "project": name}, hidden, hidden]
 
 
 def ask(project: Project, action: str) -> list[Any]:
-    """Show the form that asks for a name or, before deleting, for confirmation."""
+    """Show the form that asks for a name."""
     texts = {
         "new": ("Name of the new project", "", "Create"),
         "duplicate": (f"Name of the copy of {project.name}", f"{project.name} copy", "Duplicate"),
         "rename": (f"New name of {project.name}", project.name, "Rename"),
-        "delete": (f"Delete {project.name} and everything in it?", project.name, "Delete for good"),
     }
     label, value, verb = texts[action]
-    deleting = action == "delete"
     return [
         gr.Group(visible=True),
+        gr.Group(visible=False),
         action,
-        gr.Textbox(label=label, value=value, interactive=not deleting),
-        gr.Button(verb, variant="stop" if deleting else "primary"),
+        gr.Textbox(label=label, value=value),
+        gr.Button(verb),
     ]
+
+
+def ask_for_deletion(project: Project) -> list[Any]:
+    """Show the form that asks for the name of what is to be deleted."""
+    label = f"Type the name “{project.name}” to delete it"
+    return [gr.Group(visible=False), gr.Group(visible=True), gr.Textbox(label=label, value="")]

@@ -18,15 +18,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 
-from app.server import janitor
+from app.server import paths
+from app.server.arrivals import Arrivals
 from app.server.jobs import JobDesk
 from app.server.limits import Limits
+from app.server.pace import network
 from app.server.pictures import ImageServer
 from app.server.settings import Settings
 from app.server.workspaces import LOCAL_VISITOR, Workspace, new_visitor
 from dpd_core import STAGES
-from dpd_core.errors import DPDError, ProjectError
+from dpd_core.errors import DPDError
 from dpd_core.project import Project
 
 log = logging.getLogger(__name__)
@@ -54,9 +57,13 @@ class Context:
     revision: dict[str, gr.Textbox] = field(default_factory=dict)
     pulse: gr.Textbox | None = None
 
+    def __post_init__(self) -> None:
+        self._arrivals = Arrivals(self.settings)
+
     def workspace(self, session: dict[str, Any] | None) -> Workspace:
         """The workspace of the session's visitor."""
-        return Workspace.of(self.settings, str((session or {}).get("visitor", "")))
+        visitor = str((session or {}).get("visitor", ""))
+        return Workspace.of(self.settings, visitor, lambda: self._arrivals.admit(address()))
 
     def project(self, session: dict[str, Any] | None) -> Project:
         """The open project.
@@ -68,7 +75,7 @@ class Context:
 
     def shown_command(self, project: Project, command: str) -> str:
         """A job's command line for the page; strangers do not see where the server keeps things."""
-        return command.replace(str(project.root), project.name) if self.settings.hosted else command
+        return paths.hidden(command)
 
     def begin(self, session: dict[str, Any] | None) -> dict[str, Any]:
         """The session of a page just loaded: with a visitor token and an existing project."""
@@ -78,25 +85,16 @@ class Context:
         except DPDError:
             workspace = None
         if workspace is None or not session.get("visitor"):
-            session["visitor"] = self._new_visitor()
+            session["visitor"] = new_visitor() if self.settings.hosted else LOCAL_VISITOR
             workspace = self.workspace(session)
-        names = workspace.names()
-        if session.get("project") not in names:
-            session["project"] = workspace.latest() or workspace.ensure_demo()
+        if session.get("project") not in workspace.names():
+            try:
+                session["project"] = workspace.latest() or workspace.ensure_demo()
+            except DPDError as error:
+                raise message(error) from error
         if session.get("tab") not in STAGES:
             session["tab"] = STAGES[0]
         return session
-
-    def _new_visitor(self) -> str:
-        if not self.settings.hosted:
-            return LOCAL_VISITOR
-        if janitor.is_full(self.settings) and not janitor.sweep(self.settings):
-            raise message(
-                ProjectError(
-                    "this server has no place for another visitor now.", fix="Come back later."
-                )
-            )
-        return new_visitor()
 
     def on(
         self,
@@ -189,6 +187,18 @@ class Context:
         return handle
 
 
+def address() -> str:
+    """Where the request being answered came from; empty outside of one."""
+    request = LocalContext.request.get(None)
+    client = getattr(request, "client", None)
+    return network(client.host) if client is not None else ""
+
+
+def notice(text: str, **options: Any) -> None:
+    """A message on the page; it may quote names that a visitor chose."""
+    gr.Info(html.escape(paths.hidden(text), quote=False), **options)
+
+
 def message(error: DPDError) -> gr.Error:
     """The error as a message on the page."""
     return gr.Error(escaped(error), print_exception=False, duration=15)
@@ -196,7 +206,7 @@ def message(error: DPDError) -> gr.Error:
 
 def escaped(error: DPDError) -> str:
     """The error's text for the page, which takes it for HTML; it may quote what a visitor sent."""
-    return html.escape(str(error), quote=False)
+    return html.escape(paths.hidden(str(error)), quote=False)
 
 
 def unexpected() -> gr.Error:

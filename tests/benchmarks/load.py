@@ -26,7 +26,7 @@ import psutil
 
 from app.server.jobs import JobDesk
 from app.server.settings import Settings
-from app.server.workspaces import SEEN, new_visitor
+from app.server.workspaces import SEEN, folder_name, new_visitor
 from dpd_core.presets import resolve
 from dpd_core.project import Project
 from tests.support.studio_app import PROJECT, App, free_port
@@ -242,7 +242,7 @@ def make_visitors(settings: Settings, project: Path, count: int) -> list[str]:
     tokens = []
     for _ in range(count):
         token = new_visitor()
-        root = settings.home / "visitors" / token
+        root = settings.home / "visitors" / folder_name(token)
         shutil.copytree(
             project,
             root / PROJECT,

@@ -32,12 +32,10 @@ def test_projects_are_made_copied_renamed_and_deleted(
     app = start_app(project=small_project)
     open_app(page, app)
 
-    def do(action: str, name: str | None, expected: str) -> None:
+    def do(action: str, name: str, expected: str) -> None:
         page.locator(f"#project-{action}").click()
         page.locator("#project-confirm").wait_for()
-        field = page.locator("#project-name textarea, #project-name input")
-        if name is not None:
-            field.fill(name)
+        page.locator("#project-name textarea, #project-name input").fill(name)
         page.locator("#project-confirm").click()
         page.wait_for_function(
             "name => document.querySelector('#project input').value === name", arg=expected
@@ -48,8 +46,19 @@ def test_projects_are_made_copied_renamed_and_deleted(
     do("rename", "renamed", "renamed")
     do("new", "empty", "empty")
     page.wait_for_function("document.querySelectorAll('#stage-list li.open').length === 7")
-    do("delete", None, PROJECT if not app.project("renamed").exists() else "renamed")
+    page.locator("#project-delete").click()
+    typed = page.locator("#project-delete-name textarea, #project-delete-name input")
+    typed.fill("renamed")  # not the open one
+    page.locator("#project-delete-confirm").click()
+    page.get_by_text("nothing was deleted").first.wait_for()
+    assert app.project("empty").exists()
+    typed.fill("empty")
+    page.locator("#project-delete-confirm").click()
+    page.wait_for_function("document.querySelector('#project input').value !== 'empty'")
     assert sorted(path.name for path in app.project().parent.glob("[a-z]*")) == ["renamed", PROJECT]
+    page.locator("#project-undelete").click()
+    page.wait_for_function("document.querySelector('#project input').value === 'empty'")
+    assert app.project("empty").exists()
     # A bad name is explained and changes nothing.
     page.locator("#project-new").click()
     page.locator("#project-name textarea, #project-name input").fill("../up")

@@ -348,8 +348,9 @@ def test_a_fault_of_ours_is_told_without_its_traceback(hosted: Settings) -> None
     import gradio as gr
 
     ctx = Context(hosted, JobDesk(hosted), ImageServer("k"), None, Limits(hosted))  # type: ignore[arg-type]
-    project = visit(hosted)
-    session = {"visitor": project.root.parent.name, "project": "mine"}
+    token = new_visitor()
+    Workspace.of(hosted, token).create("mine")
+    session = {"visitor": token, "project": "mine"}
 
     def broken(project: Project) -> None:
         raise KeyError("/srv/secret/place")

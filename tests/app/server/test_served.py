@@ -151,7 +151,8 @@ def test_a_tab_that_nobody_sees_hears_of_a_change_when_it_is_opened(
     served: tuple[TestClient, Context, Any],
 ) -> None:
     client, ctx, page = served
-    project = visit(ctx, "tabs")
+    token = new_visitor()
+    project = Workspace.of(ctx.settings, token).create("tabs")
     number, look = next(
         (number, function)
         for number, function in page.fns.items()
@@ -161,7 +162,7 @@ def test_a_tab_that_nobody_sees_hears_of_a_change_when_it_is_opened(
 
     def changed(tab: str, known: dict[str, str]) -> dict[str, str]:
         """What the page is told, having been told ``known``."""
-        session = {"visitor": project.root.parent.name, "project": "tabs", "tab": tab}
+        session = {"visitor": token, "project": "tabs", "tab": tab}
         reply = client.post(
             "/gradio_api/run/predict",
             json={
