@@ -41,7 +41,7 @@ TABS = {
 
 TAB_LABELS = {
     "dataset": "Dataset",
-    "prototypes": "Explore",
+    "prototypes": "Prototypes",
     "captions": "Captions",
     "train": "Train",
     "synthesize": "Synthesize",

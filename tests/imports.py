@@ -17,8 +17,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "storage", "seeding", "events", "hardware", "controls", "project", "settings")
-    + ("config",),
+    (
+        "errors",
+        "storage",
+        "seeding",
+        "events",
+        "hardware",
+        "controls",
+        "project",
+        "settings",
+        "config",
+    ),
     ("dataset",),
     ("models", "students"),
     ("prototypes",),

@@ -7,25 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.ui.sets import set_choices
 from dpd_core import storage
 from dpd_core.config import EvaluateConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError, ProjectError
 from dpd_core.evaluate.report import load_report
 from dpd_core.project import Project
-from dpd_core.synthesize.sets import DistilledSet, list_sets
+from dpd_core.synthesize.sets import DistilledSet
 
 NEWEST = "latest"
-"""Stands for the set that was made, or the report that was written, last."""
-
-
-def set_choices(project: Project) -> list[tuple[str, str]]:
-    """(label, value) of the finished distilled sets, the newest first as :data:`NEWEST`."""
-    choices = [(name, name) for name in list_sets(project)]
-    record = project.record("synthesize")
-    if record is not None:
-        choices.insert(0, (f"newest ({record['result']['set']})", NEWEST))
-    return choices
+"""Stands for the report that was written last."""
 
 
 def evaluated_sets(project: Project) -> list[str]:

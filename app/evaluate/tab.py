@@ -11,6 +11,7 @@ from app.evaluate import view as views
 from app.evaluate.bar_chart import bar_chart
 from app.ui.context import Context
 from app.ui.form import StageForm, current_settings, settings_token
+from app.ui.sets import set_choices
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import DPDError
 from dpd_core.project import Project
@@ -158,7 +159,7 @@ class EvaluateTab:
     def choices(self, project: Project, token: str, chosen: str | None) -> list[Any]:
         """The sets that can be measured, and the baselines of the last run; those ticked since
         stay until the project or its last run is another one."""
-        sets = service.set_choices(project)
+        sets = set_choices(project)
         values = [value for _, value in sets]
         kept = chosen if chosen in values else values[0] if values else None
         settings = current_settings(project, "evaluate")

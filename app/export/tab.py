@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from app.evaluate.service import set_choices
 from app.export import service
 from app.export import view as views
 from app.ui.context import Context
 from app.ui.form import current_settings
+from app.ui.sets import set_choices
 from dpd_core.config import ExportConfig
 from dpd_core.errors import DPDError
 from dpd_core.project import Project

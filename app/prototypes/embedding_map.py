@@ -16,7 +16,7 @@ PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 _SCRIPTS = ("embedding_colours.js", "embedding_gallery.js", "embedding_map.js")
 """Parts of the component, in this order; one body for ``js_on_load``."""
 
-_TEMPLATE = """<section class='explore' aria-label='Map of the images'>
+_TEMPLATE = """<section class='prototypes-map' aria-label='Map of the images'>
 <div class='bar'>
 <label>Colour by <select data-part='colour'><option value='cls'>class</option>
 <option value='cluster'>cluster</option><option value='split'>split</option>
@@ -40,7 +40,8 @@ marked on it.'></div><div data-part='ring' class='ring' hidden></div>
 
 def embedding_map(elem_id: str) -> gr.HTML:
     """The component. Its value is ``base`` (of image links), ``version`` (anything; another one
-    makes it fetch ``<base>/data/explore`` again) and ``empty`` (what to say where there is no map).
+    makes it fetch ``<base>/data/prototypes`` again) and ``empty`` (what to say where there is no
+    map).
 
     Events: ``decide`` with ``action``, ``key``, ``rows`` and ``class_name``.
     """

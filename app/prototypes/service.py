@@ -1,4 +1,4 @@
-"""From the Explore tab to the core: decisions on rows of the map, prototype files."""
+"""From the tab Prototypes to the core: decisions on rows of the map, prototype files."""
 
 from __future__ import annotations
 

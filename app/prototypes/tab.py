@@ -31,19 +31,19 @@ class PrototypesTab:
         self.ctx = ctx
         # A file is imported, not typed in: the server's paths are none of a visitor's business.
         self.form = StageForm(ctx, "prototypes", shown=_SHOWN, hidden=("file",), run_label=None)
-        ctx.images.provide("explore", views.columns)
+        ctx.images.provide("prototypes", views.columns)
 
     def build(self) -> None:
         """Make the components."""
         with gr.Row():
             self.status = gr.HTML(
                 value={"state": "", "text": ""},
-                elem_id="explore-status",
+                elem_id="prototypes-status",
                 html_template=views.STATUS_TEMPLATE,
                 min_width=300,
             )
             self.undo = gr.Button(
-                "Undo", size="sm", visible=False, elem_id="explore-undo", scale=0, min_width=160
+                "Undo", size="sm", visible=False, elem_id="prototypes-undo", scale=0, min_width=160
             )
             self.run = gr.Button(
                 "Re-cluster",
@@ -53,28 +53,30 @@ class PrototypesTab:
                 min_width=140,
                 elem_id="prototypes-run",
             )
-        with gr.Accordion("Clustering settings", open=False, elem_id="explore-settings"):
+        with gr.Accordion("Clustering settings", open=False, elem_id="prototypes-settings"):
             self.form.build()
             with gr.Row():
                 self.upload = gr.UploadButton(
                     "Import prototypes (JSON)",
                     file_types=[".json"],
                     size="sm",
-                    elem_id="explore-import",
+                    elem_id="prototypes-import",
                 )
                 self.download = gr.HTML(
                     value={"link": ""},
-                    elem_id="explore-download",
+                    elem_id="prototypes-download",
                     html_template="{{#if value.link}}<a class='download' href='{{value.link}}' "
                     "download='prototypes.json'>Download the prototypes (JSON, published format)"
                     "</a>{{/if}}",
                 )
         self.changes = gr.HTML(
-            value={"shown": False}, elem_id="explore-changes", html_template=views.CHANGES_TEMPLATE
+            value={"shown": False},
+            elem_id="prototypes-changes",
+            html_template=views.CHANGES_TEMPLATE,
         )
-        self.map = embedding_map("explore-map")
+        self.map = embedding_map("prototypes-map")
         gr.Markdown("### Prototypes")
-        self.strip = prototype_strip("explore-strip")
+        self.strip = prototype_strip("prototypes-strip")
 
     def wire(self) -> None:
         """Attach the handlers."""

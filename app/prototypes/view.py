@@ -1,4 +1,4 @@
-"""Views of the Explore tab: the map's columns, the prototypes in words, what a run changed.
+"""Views of the tab Prototypes: the map's columns, the prototypes in words, what a run changed.
 
 They read what the stage left without insisting that it still fits: between a decision by hand and
 the next clustering it does not, and that is just when a person looks at it.
@@ -52,7 +52,9 @@ loading='lazy' width='40' height='40'>{{/each}}</td>
 {{#each value.choices}}<li class='{{this.state}}'>{{this.text}}</li>{{/each}}</ul>{{/if}}
 </details>{{/if}}"""
 
-STATUS_TEMPLATE = """<p class='explore-status {{value.state}}' role='status'>{{value.text}}</p>"""
+STATUS_TEMPLATE = (
+    """<p class='prototypes-status {{value.state}}' role='status'>{{value.text}}</p>"""
+)
 
 _ACTIONS = {
     "choose": "prototype chosen",

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.ui.job_status import duration
 from dpd_core import STAGES
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.project import Project
@@ -88,10 +89,3 @@ def _when(job_id: str) -> str:
 
 def _count(jobs: int) -> str:
     return "no job" if jobs == 0 else "1 job" if jobs == 1 else f"{jobs} jobs"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: ``0:42``, ``3:05``, ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.server.jobs import JobDesk, JobView
 from app.synthesize.view import SetView
-from app.train.service import made_by
+from app.ui.job_status import made_by
 from dpd_core import storage
 from dpd_core.config import ResampleConfig
 from dpd_core.errors import DPDError, ProjectError

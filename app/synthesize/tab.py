@@ -9,10 +9,9 @@ import gradio as gr
 from app.synthesize import service
 from app.synthesize import view as views
 from app.synthesize.sample_grid import sample_grid
-from app.train import service as train_service
-from app.train.view import STATUS_TEMPLATE, status
 from app.ui.context import Context
 from app.ui.form import StageForm, current_settings
+from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
 from app.ui.revisions import stamp
 from dpd_core import storage
 from dpd_core.dataset.index import load_index
@@ -237,7 +236,7 @@ class SynthesizeTab:
             ],
         )
         working = job is not None and job.active
-        told = status(job, train_service.peak_memory(job), working="Sampling.")
+        told = status(job, peak_memory(job), working="Sampling.")
         rest = [told, gr.Button(interactive=not working), gr.Button(visible=working)]
         if now == token:
             return [gr.skip(), gr.skip(), gr.skip(), *rest]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from app.server.jobs import JobDesk, JobView
+from app.ui.job_status import made_by
 from dpd_core.controls import SAMPLE_NOW
 from dpd_core.errors import ModelError, ProjectError
-from dpd_core.events import from_dict
 from dpd_core.project import Project
 from dpd_core.train.adapters import Run, chosen_adapter, list_runs
 
 STAGE = "train"
-_TAIL = 65_536
-"""Bytes of an event log's end in which its last events are looked for."""
 
 
 @dataclass(frozen=True)
@@ -58,36 +54,6 @@ def training_job(project: Project, desk: JobDesk) -> JobView | None:
     return next((job for job in desk.jobs(project) if job.stage == STAGE), None)
 
 
-def made_by(job: JobView) -> str | None:
-    """Id of the adapter that a training job makes; ``None`` as long as it has not said."""
-    path = job.folder / "events.jsonl"
-    if not path.exists():
-        return None
-    # It is said once, early, before the long part begins.
-    with path.open("rb") as file:
-        for line in file:
-            if b'"Making"' in line:
-                made = _parsed(line)
-                return Path(made["path"]).name if made else None
-            if b'"Metric"' in line and b'"train"' in line and b'"diffusion"' in line:
-                return None
-    return None
-
-
-def peak_memory(job: JobView | None) -> int | None:
-    """Peak memory in MB that a job has last reported."""
-    path = job.folder / "events.jsonl" if job is not None else None
-    if path is None or not path.exists():
-        return None
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - _TAIL, 0))
-        lines = file.read().split(b"\n")
-    for line in reversed(lines):
-        if b'"memory"' in line and (event := _parsed(line)):
-            return event.get("memory")
-    return None
-
-
 def find_run(project: Project, run_id: Any) -> Run:
     """A training by an id that came from the browser.
 
@@ -110,12 +76,3 @@ def sample_now(project: Project, desk: JobDesk) -> None:
     if job is None or job.status not in ("running", "paused", "starting"):
         raise ProjectError("no training is running.", fix="Start one.")
     desk.flag(project, job.id, SAMPLE_NOW)
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-        from_dict(record)
-    except ValueError:  # the first line of the part read, or of another version
-        return None
-    return record

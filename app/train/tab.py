@@ -14,6 +14,7 @@ from app.train.preview_strip import preview_strip
 from app.train.run_table import run_table
 from app.ui.context import Context
 from app.ui.form import StageForm, current_settings
+from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
 from app.ui.revisions import stamp
 from dpd_core import storage
 from dpd_core.config import CONFIGS
@@ -48,9 +49,9 @@ class TrainTab:
                 self.form.build()
             with gr.Column(scale=5, min_width=340):
                 self.status = gr.HTML(
-                    views.status(None, None, idle=IDLE),
+                    status(None, None, idle=IDLE),
                     elem_id="train-status",
-                    html_template=views.STATUS_TEMPLATE,
+                    html_template=STATUS_TEMPLATE,
                 )
                 with gr.Row():
                     self.pause = gr.Button("Pause", size="sm", visible=False, elem_id="train-pause")
@@ -157,7 +158,7 @@ class TrainTab:
         """Everything about the run at work; curves, images and table only if they are new."""
         job = service.training_job(project, self.ctx.jobs)
         found = service.trainings(project, job)
-        memory = service.peak_memory(job)
+        memory = peak_memory(job)
         buttons = self._buttons(job)
         chosen = found.chosen(compared)
         now = storage.digest(
@@ -187,15 +188,15 @@ class TrainTab:
                     compared=compared,
                 ),
             ]
-        return [now, views.status(job, memory, idle=IDLE), *buttons, *views_]
+        return [now, status(job, memory, idle=IDLE), *buttons, *views_]
 
     def _buttons(self, job: JobView | None) -> list[Any]:
-        status = job.status if job is not None else "none"
+        state = job.status if job is not None else "none"
         stopping = job is not None and job.stopping
         return [
-            gr.Button(visible=status == "running"),
-            gr.Button(visible=status in ("paused", "stopped", "interrupted", "failed")),
-            gr.Button(visible=status == "running"),
+            gr.Button(visible=state == "running"),
+            gr.Button(visible=state in ("paused", "stopped", "interrupted", "failed")),
+            gr.Button(visible=state == "running"),
             gr.Button(
                 "Stopping …" if stopping else "Stop",
                 interactive=not stopping,

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from app.shell.view import duration
 from dpd_core import storage
 from dpd_core.presets import PRESET_NOTES
 from dpd_core.train.adapters import Run
-
-if TYPE_CHECKING:
-    from app.server.jobs import JobView
 
 SERIES = ("diffusion", "consistency", "classifier_accuracy")
 POINTS = 400
 """Most points a curve sends to the page."""
 STEPS = 40
 """Most preview columns a strip shows: the newest ones."""
-
-STATUS_TEMPLATE = """<p class='train-status' role='status'><b>{{value.title}}</b>{{value.detail}}
-</p>"""
 
 
 def preset_choices(recommended: str) -> list[tuple[str, str]]:
@@ -123,44 +116,6 @@ def settings_text(settings: dict[str, Any]) -> str:
         f"{settings['steps']:,} × {settings['batch_size']}, rank {settings['rank']}, "
         f"lr {settings['learning_rate']:g}, consistency {settings['consistency_weight']:g}"
     )
-
-
-def status(
-    job: JobView | None, memory: int | None, *, working: str = "Training.", idle: str = ""
-) -> dict[str, str]:
-    """One line about a job.
-
-    Args:
-        job: The job, ``None`` if there was none yet.
-        memory: Its peak memory in MB, if it has said.
-        working: What it does while it runs.
-        idle: What to say without a job.
-    """
-    if job is None:
-        return {"title": "", "detail": idle}
-    titles = {
-        "queued": "Waiting for its turn.",
-        "starting": "Starting.",
-        "running": working,
-        "paused": "Paused.",
-        "done": "Finished.",
-        "stopped": "Stopped.",
-        "failed": "Failed.",
-        "interrupted": "Interrupted.",
-    }
-    parts = []
-    if job.active and job.total:
-        unit = "step" if job.message == "training" else job.message
-        parts.append(f"{unit} {job.done:,} of {job.total:,}")
-        if job.eta is not None and job.status == "running":
-            parts.append(f"{duration(job.eta)} left")
-    if job.status == "failed":
-        parts.append(job.error)
-    if job.status in ("stopped", "interrupted"):
-        parts.append("What is finished is kept; resume to go on from there")
-    if memory is not None and job.status != "queued":
-        parts.append(f"peak memory {memory:,} MB")
-    return {"title": titles[job.status], "detail": " · ".join(parts)}
 
 
 def _curve(run: Run, label: str) -> dict[str, Any]:

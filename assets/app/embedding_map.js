@@ -29,7 +29,7 @@ async function refresh() {
   state.version = version;
   try {
     const [response] = await Promise.all([
-      fetch(`${base}/data/explore?v=${encodeURIComponent(version)}`), library(plotly)]);
+      fetch(`${base}/data/prototypes?v=${encodeURIComponent(version)}`), library(plotly)]);
     if (version !== state.version) return; // a newer one is on its way
     if (!response.ok) {
       state.data = null;
@@ -246,7 +246,7 @@ for (const button of element.querySelectorAll("[data-tool]")) {
     if (window.Plotly && state.data) window.Plotly.relayout(plot, { dragmode: state.tool });
   });
 }
-window.addEventListener("dpd-explore-pin", (event) => {
+window.addEventListener("dpd-prototypes-pin", (event) => {
   const row = state.data ? state.data.ids.indexOf(event.detail.id) : -1;
   if (row < 0) return;
   pin(row);

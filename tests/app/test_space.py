@@ -87,7 +87,7 @@ def test_it_starts_as_an_ordinary_user_who_can_write_only_at_home(tmp_path: Path
         seconds = time.monotonic() - begun
         print(f"usable after {seconds:.1f} s, as {'uid 1000' if as_user else 'this user'}")
         titles = [part["props"].get("label") for part in config["components"]]
-        assert {"Dataset", "Explore", "Train", "Export"} <= set(titles)
+        assert {"Dataset", "Prototypes", "Train", "Export"} <= set(titles)
         assert "Folder on this computer" not in json.dumps(config)
         state = home / ".dpd-studio"
         assert (state / "secret").stat().st_mode & 0o077 == 0

@@ -55,8 +55,8 @@ def test_from_a_new_project_to_a_data_set_that_loads(
     run(page, "dataset")
     page.locator("#dataset-grid img").first.wait_for()
 
-    go(page, "Explore")
-    unfold(page, "explore-settings")
+    go(page, "Prototypes")
+    unfold(page, "prototypes-settings")
     fill(page, "prototypes", ipc=2, neighbors=5)
     run(page, "prototypes")
 

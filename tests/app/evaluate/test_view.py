@@ -4,6 +4,7 @@ import pytest
 
 from app.evaluate import privacy, service
 from app.evaluate import view as views
+from app.ui.sets import set_choices
 from dpd_core import storage
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import ConfigError, ProjectError
@@ -229,7 +230,7 @@ def project(tmp_path_factory):
 
 
 def test_the_newest_set_is_offered_first(project):
-    assert service.set_choices(project) == [("newest (dpd-1)", "latest"), ("dpd-1", "dpd-1")]
+    assert set_choices(project) == [("newest (dpd-1)", "latest"), ("dpd-1", "dpd-1")]
 
 
 def test_settings_take_the_chosen_set_and_baselines(project):

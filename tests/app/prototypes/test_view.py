@@ -1,4 +1,4 @@
-"""The Explore tab without a browser: the map's columns, words about prototypes and changes, and
+"""The tab Prototypes without a browser: the map's columns, words about prototypes and changes, and
 what becomes of requests from the page."""
 
 import json

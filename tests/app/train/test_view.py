@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from app.server.jobs import JobView
 from app.train import service
 from app.train import view as views
 from dpd_core import storage
@@ -97,39 +96,6 @@ def test_one_preset_is_recommended_by_the_device() -> None:
     assert [value for _, value in choices] == list(PRESETS)
     marked = [value for label, value in choices if "recommended" in label]
     assert marked == ["standard"]
-
-
-def test_the_status_line_tells_time_and_memory(tmp_path: Path) -> None:
-    job = JobView(
-        "id", "train", "running", "", tmp_path, done=50, total=200, eta=90.0, message="training"
-    )
-    assert views.status(job, 1234)["detail"] == "step 50 of 200 · 1:30 left · peak memory 1,234 MB"
-    assert views.status(None, None, idle="start")["detail"] == "start"
-
-
-def test_what_a_job_makes_and_holds_is_read_from_its_log(tmp_path: Path) -> None:
-    job = JobView("id", "train", "running", "", tmp_path)
-    assert service.made_by(job) is None
-    assert service.peak_memory(job) is None
-    lines = [
-        {
-            "event": "Progress",
-            "time": 1.0,
-            "stage": "train",
-            "done": 0,
-            "total": 9,
-            "eta": None,
-            "message": "",
-            "memory": 77,
-        },
-        {"event": "Making", "time": 2.0, "stage": "train", "path": "adapters/abc"},
-        {"event": "Log", "time": 3.0, "stage": "train", "message": '"memory"', "level": "info"},
-    ]
-    storage.append_json_lines(tmp_path / "events.jsonl", lines)
-    with (tmp_path / "events.jsonl").open("a") as file:
-        file.write('{"event": "Progress", "memory": 5')  # cut off by a kill
-    assert service.made_by(job) == "abc"
-    assert service.peak_memory(job) == 77
 
 
 def test_only_a_known_run_can_be_named(project: Project) -> None:

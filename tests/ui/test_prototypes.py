@@ -1,5 +1,5 @@
-"""The Explore tab in a browser: hover, click and lasso reach the right images, decisions are kept
-on disk, and names are text."""
+"""The tab Prototypes in a browser: hover, click and lasso reach the right images, decisions are
+kept on disk, and names are text."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.support.studio_app import App, open_app
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
-PLOT = "document.querySelector('#explore-map .plot')"
+PLOT = "document.querySelector('#prototypes-map .plot')"
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def own_app(start_app: Callable[..., App], small_project: Path) -> App:
     return start_app(small_project)
 
 
-def explore(page: Any, app: App) -> None:
+def open_map(page: Any, app: App) -> None:
     """Open the tab and wait for the map."""
-    open_app(page, app, "Explore")
+    open_app(page, app, "Prototypes")
     page.wait_for_function(f"() => {PLOT}?._fullLayout?.xaxis && {PLOT}.data?.length")
-    page.locator("#explore-map .plot-box").scroll_into_view_if_needed()
+    page.locator("#prototypes-map .plot-box").scroll_into_view_if_needed()
 
 
 def spots(page: Any, project: Path) -> dict[str, tuple[float, float]]:
@@ -61,7 +61,7 @@ def lonely(places: dict[str, tuple[float, float]], ids: list[str]) -> str:
 def point_at(page: Any, place: tuple[float, float]) -> None:
     page.mouse.move(place[0] + 15, place[1] + 15)
     page.mouse.move(*place)
-    page.wait_for_selector("#explore-map .hover-card", state="visible")
+    page.wait_for_selector("#prototypes-map .hover-card", state="visible")
     page.wait_for_timeout(300)
 
 
@@ -71,7 +71,8 @@ def pin(page: Any, project: Path, ids: list[str]) -> str:
     point_at(page, places[image_id])
     page.mouse.click(*places[image_id])
     page.wait_for_function(
-        "id => document.querySelector('#explore-map aside .id')?.textContent === id", arg=image_id
+        "id => document.querySelector('#prototypes-map aside .id')?.textContent === id",
+        arg=image_id,
     )
     return image_id
 
@@ -82,54 +83,57 @@ def lasso(page: Any, left: float, top: float, right: float, bottom: float) -> No
     for corner in ((right, top), (right, bottom), (left, bottom), (left, top + 1)):
         page.mouse.move(*corner, steps=5)
     page.mouse.up()
-    page.wait_for_selector("#explore-map .items button")
+    page.wait_for_selector("#prototypes-map .items button")
 
 
 def shown_ids(page: Any) -> set[str]:
     """Images of the gallery, as their links say."""
-    links = page.eval_on_selector_all("#explore-map .items img", "all => all.map(one => one.src)")
+    links = page.eval_on_selector_all(
+        "#prototypes-map .items img", "all => all.map(one => one.src)"
+    )
     return {link.split("/thumb/", 1)[1] for link in links}
 
 
 def test_hover_shows_and_click_pins_the_image_under_the_pointer(page: Any, app: App) -> None:
-    explore(page, app)
+    open_map(page, app)
     project = Project.open(app.project())
     places = spots(page, app.project())
     image_id = lonely(places, [one.id for one in load_index(project).select("train")])
     point_at(page, places[image_id])
-    card = page.locator("#explore-map .hover-card img")
+    card = page.locator("#prototypes-map .hover-card img")
     assert card.get_attribute("src").endswith(f"/thumb/{image_id}")
     page.mouse.click(*places[image_id])
     page.wait_for_function(
-        "id => document.querySelector('#explore-map aside .id')?.textContent === id", arg=image_id
+        "id => document.querySelector('#prototypes-map aside .id')?.textContent === id",
+        arg=image_id,
     )
-    facts = page.locator("#explore-map aside dl").inner_text()
+    facts = page.locator("#prototypes-map aside dl").inner_text()
     record = load_index(project).by_id[image_id]
     assert record.class_name in facts
     assert "training" in facts
 
 
 def test_a_lasso_selects_the_images_inside_it_and_greys_out_the_others(page: Any, app: App) -> None:
-    explore(page, app)
+    open_map(page, app)
     places = spots(page, app.project())
     xs = sorted(x for x, _ in places.values())
     middle = (xs[len(xs) // 2 - 1] + xs[len(xs) // 2]) / 2
-    box = page.locator("#explore-map .plot").bounding_box()
+    box = page.locator("#prototypes-map .plot").bounding_box()
     # Inside the margin of the plot, where a drag would begin nothing.
     lasso(page, box["x"] + 8, box["y"] + 8, middle, box["y"] + box["height"] - 8)
     inside = {i for i, (x, _) in places.items() if x < middle}
     assert shown_ids(page) == inside
     assert page.evaluate(f"() => {PLOT}.data[0].selectedpoints.length") == len(inside)
-    page.locator("#explore-map .items button").first.focus()
+    page.locator("#prototypes-map .items button").first.focus()
     page.keyboard.press("Enter")
-    assert page.locator("#explore-map aside .id").inner_text() in inside
+    assert page.locator("#prototypes-map aside .id").inner_text() in inside
     page.get_by_role("button", name="Clear selection").click()
-    assert page.locator("#explore-map .items button").count() == 0
+    assert page.locator("#prototypes-map .items button").count() == 0
 
 
 def test_colours_and_filter_keep_the_zoom(page: Any, app: App) -> None:
-    explore(page, app)
-    box = page.locator("#explore-map .plot").bounding_box()
+    open_map(page, app)
+    box = page.locator("#prototypes-map .plot").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     before = page.evaluate(f"() => {PLOT}._fullLayout.xaxis.range")
     page.mouse.wheel(0, -300)
@@ -138,23 +142,23 @@ def test_colours_and_filter_keep_the_zoom(page: Any, app: App) -> None:
     zoomed = page.evaluate(f"() => {PLOT}._fullLayout.xaxis.range")
     colours = set()
     for by in ("cluster", "split", "margin", "outlier"):
-        page.locator("#explore-map [data-part=colour]").select_option(by)
+        page.locator("#prototypes-map [data-part=colour]").select_option(by)
         colours.add(json.dumps(page.evaluate(f"() => {PLOT}.data[0].marker.color")))
         assert page.evaluate(f"() => {PLOT}._fullLayout.xaxis.range") == zoomed
     assert len(colours) == 4
-    page.locator("#explore-map [data-part=filter]").select_option("beach")
+    page.locator("#prototypes-map [data-part=filter]").select_option("beach")
     count = sum(image_id.startswith("beach/") for image_id in spots(page, app.project()))
     assert page.evaluate(f"() => {PLOT}.data[0].x.length") == count
     assert page.evaluate(f"() => {PLOT}._fullLayout.xaxis.range") == zoomed
 
 
 def test_decisions_are_on_disk_shown_and_undone(page: Any, own_app: App) -> None:
-    explore(page, own_app)
+    open_map(page, own_app)
     project = Project.open(own_app.project())
     index = load_index(project)
     train = [one.id for one in index.select("train", "beach")]
     image_id = pin(page, own_app.project(), train)
-    panel = page.locator("#explore-map aside")
+    panel = page.locator("#prototypes-map aside")
     panel.get_by_role("button", name="Exclude from training").click()
     panel.get_by_text("excluded from training").wait_for()
     assert read_overrides(project).excluded == {image_id}
@@ -164,7 +168,7 @@ def test_decisions_are_on_disk_shown_and_undone(page: Any, own_app: App) -> None
     assert not is_current(project, "prototypes")
     for _ in range(2):
         count = len([one for one in curation.decisions(project) if one.undone])
-        page.locator("#explore-undo").click()
+        page.locator("#prototypes-undo").click()
         page.wait_for_timeout(300)
         for _ in range(100):
             if len([one for one in curation.decisions(project) if one.undone]) > count:
@@ -175,7 +179,7 @@ def test_decisions_are_on_disk_shown_and_undone(page: Any, own_app: App) -> None
 
 
 def test_reclustering_keeps_a_chosen_prototype_and_says_so(page: Any, own_app: App) -> None:
-    explore(page, own_app)
+    open_map(page, own_app)
     project = Project.open(own_app.project())
     stars = json.loads(project.path("prototypes", "prototypes.json").read_text())
     taken = {entry["id"] for entries in stars.values() for entry in entries}
@@ -184,11 +188,11 @@ def test_reclustering_keeps_a_chosen_prototype_and_says_so(page: Any, own_app: A
     page.get_by_role("button", name="Make prototype of its cluster").click()
     page.get_by_role("button", name="Give up this choice").wait_for()
     page.locator("#prototypes-run").click()
-    page.locator("#explore-changes summary").wait_for(timeout=180_000)
-    page.locator("#explore-changes").get_by_text(f"{image_id}: kept").wait_for(
+    page.locator("#prototypes-changes summary").wait_for(timeout=180_000)
+    page.locator("#prototypes-changes").get_by_text(f"{image_id}: kept").wait_for(
         state="attached", timeout=180_000
     )
-    page.locator(f"#explore-strip button.chosen[data-id='{image_id}']").wait_for()
+    page.locator(f"#prototypes-strip button.chosen[data-id='{image_id}']").wait_for()
 
 
 def test_a_class_name_with_markup_is_text(page: Any, own_app: App) -> None:
@@ -197,10 +201,10 @@ def test_a_class_name_with_markup_is_text(page: Any, own_app: App) -> None:
     names.write_text(json.dumps({"beach": name}))
     alerts: list[str] = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
-    explore(page, own_app)
+    open_map(page, own_app)
     project = Project.open(own_app.project())
     pin(page, own_app.project(), [one.id for one in load_index(project).select("train", "beach")])
-    assert name in page.locator("#explore-map aside dl").inner_text()
-    assert name in page.locator("#explore-map .legend").inner_text()
-    assert name in page.locator("#explore-strip").inner_text()
+    assert name in page.locator("#prototypes-map aside dl").inner_text()
+    assert name in page.locator("#prototypes-map .legend").inner_text()
+    assert name in page.locator("#prototypes-strip").inner_text()
     assert alerts == []

@@ -1,0 +1,100 @@
+"""What a tab says of the job that does its work: one line, and what the job has told so far."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from app.server.jobs import JobView
+from dpd_core.events import from_dict
+
+STATUS_TEMPLATE = """<p class='train-status' role='status'><b>{{value.title}}</b>{{value.detail}}
+</p>"""
+
+_TAIL = 65_536
+"""Bytes of an event log's end in which its last events are looked for."""
+
+
+def status(
+    job: JobView | None, memory: int | None, *, working: str = "Training.", idle: str = ""
+) -> dict[str, str]:
+    """One line about a job.
+
+    Args:
+        job: The job, ``None`` if there was none yet.
+        memory: Its peak memory in MB, if it has said.
+        working: What it does while it runs.
+        idle: What to say without a job.
+    """
+    if job is None:
+        return {"title": "", "detail": idle}
+    titles = {
+        "queued": "Waiting for its turn.",
+        "starting": "Starting.",
+        "running": working,
+        "paused": "Paused.",
+        "done": "Finished.",
+        "stopped": "Stopped.",
+        "failed": "Failed.",
+        "interrupted": "Interrupted.",
+    }
+    parts = []
+    if job.active and job.total:
+        unit = "step" if job.message == "training" else job.message
+        parts.append(f"{unit} {job.done:,} of {job.total:,}")
+        if job.eta is not None and job.status == "running":
+            parts.append(f"{duration(job.eta)} left")
+    if job.status == "failed":
+        parts.append(job.error)
+    if job.status in ("stopped", "interrupted"):
+        parts.append("What is finished is kept; resume to go on from there")
+    if memory is not None and job.status != "queued":
+        parts.append(f"peak memory {memory:,} MB")
+    return {"title": titles[job.status], "detail": " · ".join(parts)}
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: ``0:42``, ``3:05``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def made_by(job: JobView) -> str | None:
+    """Id of the adapter that a training job makes; ``None`` as long as it has not said."""
+    path = job.folder / "events.jsonl"
+    if not path.exists():
+        return None
+    # It is said once, early, before the long part begins.
+    with path.open("rb") as file:
+        for line in file:
+            if b'"Making"' in line:
+                made = _parsed(line)
+                return Path(made["path"]).name if made else None
+            if b'"Metric"' in line and b'"train"' in line and b'"diffusion"' in line:
+                return None
+    return None
+
+
+def peak_memory(job: JobView | None) -> int | None:
+    """Peak memory in MB that a job has last reported."""
+    path = job.folder / "events.jsonl" if job is not None else None
+    if path is None or not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - _TAIL, 0))
+        lines = file.read().split(b"\n")
+    for line in reversed(lines):
+        if b'"memory"' in line and (event := _parsed(line)):
+            return event.get("memory")
+    return None
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+        from_dict(record)
+    except ValueError:  # the first line of the part read, or of another version
+        return None
+    return record
