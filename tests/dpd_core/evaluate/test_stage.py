@@ -8,6 +8,7 @@ from dpd_core import storage
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import ConfigError, DatasetError, JobStopped, ProjectError, StageMissing
 from dpd_core.evaluate import stage as evaluation
+from dpd_core.evaluate.report import load_report
 from dpd_core.events import Metric, Progress
 from dpd_core.project import Project
 from tests.support.distilled_project import CLASSES, make_project
@@ -144,7 +145,7 @@ def test_another_set_shares_the_baselines(evaluated):
     summary = evaluation.run(project, config)
     assert summary["set"] == "other"
     assert len(set(parts(project)) - before) == 2, "one for each seed of the new set only"
-    report = evaluation.load_report(project, "other")
+    report = load_report(project, "other")
     assert report["privacy"] is None
 
 
