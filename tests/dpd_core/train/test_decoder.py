@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dpd_core.models.autoencoder import psnr_per_image
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import JobStopped, ModelError
 from dpd_core.export.stage import set_adapter
 from dpd_core.hardware import choose_hardware
 from dpd_core.models import weights as adapter_weights
+from dpd_core.models.autoencoder import psnr_per_image
 from dpd_core.models.backbone import Backbone, Posterior
 from dpd_core.pipeline import jobs
 from dpd_core.pipeline.verify import verify
