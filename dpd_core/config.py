@@ -237,6 +237,12 @@ class PrototypesConfig(StageConfig):
     ipc: int = setting(
         5, "Images per class: clusters, prototypes and distilled images.", low=1, high=500
     )
+    choice: str = setting(
+        "typical",
+        "Which member stands for each cluster; typical: the one with the largest margin (as "
+        "published); taught: exchanged within the cluster for what teaches a classifier most.",
+        choices=("typical", "taught"),
+    )
     alpha: float = setting(
         1.0,
         "Weight of the distance to the own centre in the margin min|z-c_j| - α|z-c_k|.",
@@ -250,13 +256,6 @@ class PrototypesConfig(StageConfig):
     file: str = setting(
         "",
         "Take the prototypes from this file in the published format instead of clustering.",
-        advanced=True,
-    )
-    match_captions: str = setting(
-        "",
-        "Vision-language model ('bundled', a Hub id or a local folder) whose captions of all "
-        "training images are clustered too; each prototype is then taken from where its image "
-        "cluster and the matching text cluster meet (PDS). Empty: images alone.",
         advanced=True,
     )
     remove_outliers: bool = setting(False, "Leave out local outliers (LOF) before clustering.")
@@ -411,12 +410,6 @@ class TrainConfig(StageConfig):
 class SynthesizeConfig(StageConfig):
     """Sampling under prototype guidance and choosing among candidates."""
 
-    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {
-            "refine_networks": "exchange_networks",
-            "refine_network_steps": "exchange_network_steps",
-        }
-    )
     strategy: str = setting("dpd", "Named start + guidance + selection.")
     strength: float = setting(
         0.0,
@@ -447,14 +440,6 @@ class SynthesizeConfig(StageConfig):
         choices=("strategy", "model", "tuned"),
         advanced=True,
     )
-    exchange_tries: int = setting(
-        8,
-        "Other members of its cluster tried for each prototype, by strategies that choose "
-        "prototypes anew; 0: none.",
-        low=0,
-        high=10_000,
-        advanced=True,
-    )
     refine_steps: int = setting(
         -1,
         "Steps of refining the whole set after sampling; 0: none, -1 takes the strategy's "
@@ -472,21 +457,11 @@ class SynthesizeConfig(StageConfig):
     )
     refine_size: int = setting(
         64,
-        "Side at which the choice and refining compare images.",
+        "Side at which refining compares images.",
         low=16,
         high=512,
         unit="px",
         advanced=True,
-    )
-    exchange_networks: int = setting(
-        2,
-        "Networks that the choice of prototypes looks through.",
-        low=1,
-        high=100,
-        advanced=True,
-    )
-    exchange_network_steps: int = setting(
-        200, "Training steps of each of them.", low=8, high=1_000_000, advanced=True
     )
     adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
     steps: int = setting(50, "Sampling steps.", low=1, high=1000)

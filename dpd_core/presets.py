@@ -22,11 +22,13 @@ _TRAIN = {
     "caption_dropout": 0.1,
     "flips": True,
 }
+_PROTOTYPES = {"choice": "taught"}
 _SYNTHESIZE = {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 0.0}
 """What the presets for the bundled model have in common; they differ in how much is computed."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
+        "prototypes": _PROTOTYPES,
         "train": {
             **_TRAIN,
             "steps": 200,
@@ -42,6 +44,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "evaluate": {"student_steps": 200, "feature_steps": 200, "seeds": 3},
     },
     "standard": {
+        "prototypes": _PROTOTYPES,
         "train": {
             **_TRAIN,
             "steps": 1200,

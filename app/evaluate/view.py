@@ -71,7 +71,7 @@ _LABELS = {
     "herding": "herded real images",
     "kcenter": "k-centre real images",
     "rded": "crops of real images (RDED)",
-    "exchanged": "real images chosen by exchange (dpd+)",
+    "exchanged": "real images chosen for what they teach",
     "full": "all real images",
 }
 

@@ -25,7 +25,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATHS = {
     "project": ("model",),
     "dataset": ("data", "test_data"),
-    "prototypes": ("file", "match_captions"),
+    "prototypes": ("file",),
     "captions": ("captioner",),
     "train": (),
     "synthesize": (),
@@ -40,7 +40,6 @@ server."""
 _WORDS = {
     "project.model": ("bundled",),
     "dataset.data": ("eurosat", "ucmerced", "aid", "nwpu-resisc45"),
-    "prototypes.match_captions": ("bundled",),
     "captions.captioner": ("bundled",),
     "evaluate.student": ("convnet", "resnet18"),
 }
@@ -49,7 +48,6 @@ _WORDS = {
 _HUB = (
     "project.model",
     "dataset.data",
-    "prototypes.match_captions",
     "captions.captioner",
     "evaluate.student",
 )

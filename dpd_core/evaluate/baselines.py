@@ -162,7 +162,7 @@ BASELINES: dict[str, Baseline] = {
         elsewhere="crops",
     ),
     "exchanged": Baseline(
-        "Real images that dpd+ takes for its prototypes, as they are.",
+        "The real image of each cluster from which, together, most is learnt, as it is.",
         medoids,
         clustered=True,
         elsewhere="exchange",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dpd_core import storage
-from dpd_core.config import EvaluateConfig, PrototypesConfig, SynthesizeConfig
+from dpd_core.config import EvaluateConfig, PrototypesConfig
 from dpd_core.dataset.images import open_rgb, to_square
 from dpd_core.dataset.index import DatasetIndex, load_index
 from dpd_core.dataset.pixels import pixels
@@ -23,12 +23,13 @@ from dpd_core.events import Emit
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.models.latents import latents_for
 from dpd_core.project import Project
-from dpd_core.prototypes.choice import exchange_prototypes
+from dpd_core.prototypes.choice import taught_prototypes
 from dpd_core.prototypes.clusterer import pooled_vectors
-from dpd_core.prototypes.stage import Member, load_clustering, load_prototypes
+from dpd_core.prototypes.files import Slot
+from dpd_core.prototypes.stage import Member, load_clustering
 from dpd_core.seeding import derive_seed
+from dpd_core.students import ridge
 from dpd_core.students import training as students
-from dpd_core.students.ridge import project_networks
 from dpd_core.synthesize.sets import DistilledSet
 
 _VERSION = 1
@@ -223,7 +224,7 @@ def _baselines(
             subjects.append(Subject(name, [_crops(project, index, train, counts, emit)]))
             continue
         if kind.elsewhere == "exchange":
-            subjects.append(Subject(name, [_exchanged(project, train, emit)]))
+            subjects.append(Subject(name, [_exchanged(project, train, members, emit)]))
             continue
         repeats = config.seeds if kind.seeded else 1
         variants = []
@@ -263,13 +264,13 @@ def _crops(
 ) -> LabelledImages:
     """The crops of the baseline ``rded``, judged by the first network that refining uses."""
     classes = sorted(index.classes)
-    teacher = project_networks(
+    teacher = ridge.project_networks(
         project,
         train.pixels,
         train.labels,
         classes,
         count=1,
-        steps=SynthesizeConfig().exchange_network_steps,
+        steps=ridge.NETWORK_STEPS,
         hardware=choose_hardware(project.config),
         emit=emit,
         stage="evaluate",
@@ -285,14 +286,18 @@ def _crops(
     return LabelledImages(pixels, labels, [train.sources[row] for row in rows])
 
 
-def _exchanged(project: Project, train: LabelledImages, emit: Emit) -> LabelledImages:
-    """The real images that the strategy ``dpd+`` takes for its prototypes."""
-    prototypes = {
-        one.slot: one.id for of_class in load_prototypes(project).values() for one in of_class
-    }
-    chosen = exchange_prototypes(
-        project, SynthesizeConfig(), prototypes, (), emit, stage="evaluate"
-    )
+def _exchanged(
+    project: Project, train: LabelledImages, members: Mapping[str, Member], emit: Emit
+) -> LabelledImages:
+    """The choice ``taught`` of the prototypes stage, with nothing chosen by hand."""
+    of_slot: dict[Slot, list[str]] = {}
+    for image, member in sorted(
+        members.items(), key=lambda item: (-item[1].margin, item[1].distance, item[0])
+    ):
+        if not member.outlier:
+            of_slot.setdefault(member.slot, []).append(image)
+    typical = {slot: images[0] for slot, images in of_slot.items()}
+    chosen = taught_prototypes(project, typical, of_slot, (), emit, stage="evaluate")
     wanted = set(chosen.values())
     return train.rows([source for source in train.sources if source in wanted])
 

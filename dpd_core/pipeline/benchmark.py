@@ -1,8 +1,9 @@
 """The benchmark: strategies and real subsets side by side, with one protocol for all.
 
-For each number of images per class (IPC) there is a project in ``OUT/ipc-<n>``; the first one's
-latents, latent classifier and adapter serve them all, so that the strategies differ in how they
-sample and in nothing else (``minimax``, which is a way of training, has an adapter of its own).
+For each number of images per class (IPC) and each choice of prototypes (``typical``, ``taught``)
+there is a project in ``OUT/ipc-<n>-<choice>``; the first one's latents, latent classifier and
+adapter serve them all, so that the strategies differ in their prototypes and in how they sample,
+and in nothing else (``minimax``, which is a way of training, has an adapter of its own).
 Students see each set for the same number of steps, whatever its size, and are tested on the test
 split, which decides nothing.
 
@@ -10,8 +11,8 @@ Every finished step is on disk: stages and sets by their recipe, each student by
 that determines it. The same command continues after any end; the report is written anew after
 every set, so there is something to read from the first one on.
 
-A strategy may carry settings of the stage ``synthesize``: ``dpd+@detail=0@candidates=1``. That
-is how parts of a method are switched off for comparison.
+A strategy may carry settings of the stage ``synthesize``, and the choice of prototypes:
+``dpd+@choice=typical@candidates=1``. That is how parts of a method are switched off for comparison.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dpd_core.config import (
     BenchmarkConfig,
     EvaluateConfig,
     ProjectConfig,
+    PrototypesConfig,
     StageConfig,
     SynthesizeConfig,
     TrainConfig,
@@ -55,11 +57,13 @@ class Method:
         label: As given; the row of the table.
         name: The strategy.
         settings: Of the stage ``synthesize``, as texts.
+        choice: The setting of that name of the stage ``prototypes``.
     """
 
     label: str
     name: str
     settings: dict[str, str]
+    choice: str
 
     @property
     def strategy(self) -> Strategy:
@@ -98,10 +102,10 @@ def run(
             fix="Give one or more, like 5,10,20.",
         )
     out = Path(config.out).expanduser().resolve()
-    bench = _Bench(out, config, shared or ProjectConfig(), overrides or {}, emit)
+    bench = Benchmark(out, config, methods, shared or ProjectConfig(), overrides or {}, emit)
     _claim(bench)
     for ipc in config.ipc:
-        bench.measure(ipc, methods)
+        bench.measure(ipc)
     paths = benchmark_report.write(out)
     return {
         "report": paths["json"],
@@ -124,8 +128,7 @@ def read_method(text: str) -> Method:
         ConfigError: unknown strategy or setting, or a bad value.
     """
     name, *parts = text.split("@")
-    get_strategy(name)
-    settings = {}
+    settings = {"choice": get_strategy(name).choice}
     for part in parts:
         key, separator, value = part.partition("=")
         if not separator:
@@ -135,29 +138,38 @@ def read_method(text: str) -> Method:
                 fix="Write it as NAME@SETTING=VALUE, like dpd+@detail=0.",
             )
         settings[key.replace("-", "_")] = value
+    choice = settings.pop("choice")
+    PrototypesConfig.from_dict({"choice": choice})
     SynthesizeConfig.from_dict({"strategy": name, **settings})
-    return Method(text, name, settings)
+    return Method(text, name, settings, choice)
 
 
-class _Bench:
-    """One benchmark on its way."""
+class Benchmark:
+    """One benchmark on its way; see :func:`run`."""
 
     def __init__(
         self,
         out: Path,
         config: BenchmarkConfig,
+        methods: Sequence[Method],
         shared: ProjectConfig,
         overrides: dict[str, dict[str, Any]],
         emit: Emit,
     ):
-        self.out, self.config, self.shared = out, config, shared
+        self.out, self.config, self.methods, self.shared = out, config, methods, shared
         self.overrides, self.emit = overrides, emit
+        choices = dict.fromkeys(method.choice for method in methods) or {"typical": None}
+        self.projects = {
+            (ipc, choice): out / f"ipc-{ipc}-{choice}" for ipc in config.ipc for choice in choices
+        }
+        self.first = next(iter(self.projects.values()))
+        """The project whose latents, classifier and adapter serve all."""
 
-    def measure(self, ipc: int, methods: Sequence[Method]) -> None:
+    def measure(self, ipc: int) -> None:
         """All real subsets and methods at one IPC."""
-        project = self._prepared(ipc)
-        for method in methods:
-            name, seconds = self._synthesized(project, ipc, method)
+        for method in self.methods:
+            project = self._prepared(ipc, method.choice)
+            name, seconds = self._synthesized(project, method)
             for student in self.config.students:
                 # The baselines come with the first set; later sets find them measured.
                 self._evaluated(project, ipc, method, name, student, seconds)
@@ -165,9 +177,10 @@ class _Bench:
     def _settings(self, stage: str, **given: Any) -> StageConfig:
         return resolve(stage, self.config.preset, **{**self.overrides.get(stage, {}), **given})
 
-    def _prepared(self, ipc: int) -> Project:
-        """The project of this IPC with everything that comes before sampling."""
-        project = Project.open_or_create(self.out / f"ipc-{ipc}", config=self.shared)
+    def _prepared(self, ipc: int, choice: str) -> Project:
+        """A project with everything that comes before sampling."""
+        root = self.projects[ipc, choice]
+        project = Project.open_or_create(root, config=self.shared)
         config = self.config
         self._stage(
             project,
@@ -178,16 +191,15 @@ class _Bench:
             classes=config.classes,
             max_per_class=config.max_per_class,
         )
-        first = self.config.ipc[0]
-        source = self.out / f"ipc-{first}"
-        if ipc != first:
-            _share(source, project.root)
-        self._stage(project, "prototypes", ipc=ipc, project_map=False)
+        for other in self.projects.values():
+            if other != root:
+                _share(other, root)
+        self._stage(project, "prototypes", ipc=ipc, choice=choice, project_map=False)
         self._stage(project, "captions")
-        if ipc == first:
+        if root == self.first:
             self._stage(project, "train", preview_steps=0)
         else:
-            _share(source, project.root, ("adapters",))
+            _share(self.first, root, ("adapters",))
         return project
 
     def _stage(self, project: Project, stage: str, **given: Any) -> None:
@@ -197,7 +209,7 @@ class _Bench:
 
     def _adapter(self, method: Method) -> str:
         """The adapter a method samples with, by id."""
-        source = Project.open(self.out / f"ipc-{self.config.ipc[0]}")
+        source = Project.open(self.first)
         common: str = source.result("train")["adapter"]
         if not method.strategy.training:
             return common
@@ -208,10 +220,10 @@ class _Bench:
         with source.lock():
             return str(training.run(source, settings, self.emit)["adapter"])
 
-    def _synthesized(self, project: Project, ipc: int, method: Method) -> tuple[str, float | None]:
+    def _synthesized(self, project: Project, method: Method) -> tuple[str, float | None]:
         """The method's set: its name, and seconds per image if it was made without a break."""
         adapter = self._adapter(method)
-        source = self.out / f"ipc-{self.config.ipc[0]}" / "adapters" / adapter
+        source = self.first / "adapters" / adapter
         if not project.path("adapters", adapter).exists():
             shutil.copytree(source, project.path("adapters", adapter))
         settings = self._settings(
@@ -269,7 +281,7 @@ class _Bench:
         self.emit(Log("benchmark", f"{method.label}, {ipc} a class, {student}: {mean:.1%}"))
 
 
-def _claim(bench: _Bench) -> None:
+def _claim(bench: Benchmark) -> None:
     """Write down what is compared; another data set or protocol needs another folder."""
     config = bench.config
     fixed = {
@@ -282,7 +294,7 @@ def _claim(bench: _Bench) -> None:
         "student_steps": config.student_steps,
         "project": bench.shared.to_dict(),
         "overrides": bench.overrides,
-        "adapter_ipc": config.ipc[0],
+        "adapter": bench.first.name,
     }
     path = bench.out / "benchmark.json"
     if path.exists():

@@ -18,9 +18,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import LocalOutlierFactor
+from threadpoolctl import threadpool_limits
 
 from dpd_core.errors import ConfigError, DatasetError
-from dpd_core.prototypes.kmeans import kmeans
 from dpd_core.seeding import derive_seed
 
 
@@ -35,8 +40,6 @@ def pooled_vectors(latents: Any, pool: int) -> np.ndarray:
     Returns:
         float32 (N, C · pool · pool), each row of length 1 (a latent of zeros stays zero).
     """
-    import torch
-
     chunks = torch.as_tensor(latents).split(4096)
     pooled = [
         torch.nn.functional.adaptive_avg_pool2d(chunk.float(), pool).flatten(1) for chunk in chunks
@@ -130,8 +133,6 @@ class PrototypeClusterer:
                 that is not finite.
             ValueError: the arguments do not fit each other.
         """
-        from threadpoolctl import threadpool_limits
-
         self._check()
         if len(latents.shape) != 4 or len(latents) != len(class_names) or not len(latents):
             raise ValueError(f"{len(class_names)} names for latents {tuple(latents.shape)}")
@@ -179,8 +180,6 @@ class PrototypeClusterer:
                 )
 
     def _fit_class(self, name: str, rows: np.ndarray, given: list[int] | None) -> None:
-        from scipy.spatial.distance import cdist
-
         vectors = self.vectors_[rows]
         if not np.isfinite(vectors).all():
             raise DatasetError(
@@ -222,11 +221,14 @@ class PrototypeClusterer:
     def _cluster(self, name: str, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centres (K, D) and the cluster of each vector."""
         seed = derive_seed(self.seed, "prototypes", name) % 2**32
-        centers, labels = kmeans(vectors, self.ipc, n_init=self.n_init, seed=seed)
-        found = len(np.unique(labels))
+        with warnings.catch_warnings():
+            # About fewer different vectors than clusters, which is refused below.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = KMeans(self.ipc, n_init=self.n_init, random_state=seed).fit(vectors)
+        found = len(np.unique(model.labels_))
         if found < self.ipc:
             raise _too_few(name, f"{found} different images among {len(vectors)}", self.ipc)
-        return centers.astype(np.float64), labels
+        return model.cluster_centers_.astype(np.float64), model.labels_
 
     def most_typical(self, members: np.ndarray) -> int:
         """The row with the largest margin among these; equal ones by distance, then by order."""
@@ -236,8 +238,6 @@ class PrototypeClusterer:
 
 def _outlier_factors(vectors: np.ndarray) -> np.ndarray:
     """Local outlier factors (N,), about 1 for an ordinary point."""
-    from sklearn.neighbors import LocalOutlierFactor
-
     if len(vectors) < 3:
         return np.ones(len(vectors))
     # 20 is scikit-learn's default. In a class of fewer than 100 images it would reach beyond the

@@ -1,8 +1,10 @@
 """The prototypes stage: what each class looks like, as a few of its own images.
 
 Latents are clustered class by class (:mod:`dpd_core.prototypes.clusterer`, the published
-procedure), choices made by hand (``prototypes/overrides.json``) are put in, and the result is
-written in the published format (:mod:`dpd_core.prototypes.files`) with our own files beside it.
+procedure), choices made by hand (``prototypes/overrides.json``) are put in, the others are
+exchanged within their clusters if asked for (:mod:`dpd_core.prototypes.choice`), and the result is
+written in the published format (:mod:`dpd_core.prototypes.files`) with our own files beside it. No
+later stage changes a slot's prototype: captions, guidance and export use those that people saw.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from dpd_core import storage
 from dpd_core.errors import DatasetError, ProjectError, StageMissing
 from dpd_core.events import Emit, Log, Meter, ignore
 from dpd_core.prototypes.changes import Snapshot, record_changes, snapshot
+from dpd_core.prototypes.choice import taught_prototypes
 from dpd_core.prototypes.clusterer import PrototypeClusterer, pooled_vectors
-from dpd_core.prototypes.files import Prototype, read_prototypes, write_prototypes
+from dpd_core.prototypes.files import Prototype, Slot, read_prototypes, write_prototypes
 from dpd_core.prototypes.overrides import HandChoice, Overrides, place_choices, read_overrides
 
 if TYPE_CHECKING:
@@ -65,6 +68,11 @@ class Member:
     distance: float
     outlier: bool
     outlier_score: float
+
+    @property
+    def slot(self) -> Slot:
+        """The slot of its cluster."""
+        return Slot(self.class_name, self.cluster_id)
 
 
 @dataclass(frozen=True)
@@ -129,23 +137,18 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
         after_class=meter.advance,
         representatives=_given_rows(given, ids, names, config.file) if given else None,
     )
-    if given is not None:
-        prototypes = given
-        if config.match_captions:
-            emit(
-                Log(
-                    STAGE,
-                    "the prototypes are those of the file; no captions were matched.",
-                    level="warning",
-                )
-            )
-    else:
-        rows_of = clusterer.representatives_
-        if config.match_captions:
-            records = [images[image_id] for image_id in ids]
-            rows_of = _matched(project, index, config, clusterer, records, emit)
-        prototypes = _automatic(clusterer, ids, rows_of)
-    prototypes, choices = _choose(prototypes, overrides, clusterer, ids, emit)
+    prototypes = _typical(clusterer, ids) if given is None else given
+    prototypes, choices = _with_hand_choices(prototypes, overrides, clusterer, ids, emit)
+    if config.choice == "taught":
+        if given is None:
+            fixed = {
+                Slot(choice.class_name, choice.cluster_id)
+                for choice in choices
+                if choice.cluster_id is not None
+            }
+            prototypes = _taught(project, prototypes, fixed, clusterer, ids, emit)
+        else:
+            emit(Log(STAGE, "the prototypes are those of the file; none was exchanged.", "warning"))
     before = snapshot(project)
     _write(project, clusterer, ids, prototypes)
     if config.project_map:
@@ -274,40 +277,36 @@ def _given_rows(
     return {name: [row[entry.id] for entry in entries] for name, entries in given.items()}
 
 
-def _automatic(
-    clusterer: PrototypeClusterer, ids: list[str], rows_of: dict[str, list[int]]
-) -> dict[str, list[Prototype]]:
+def _typical(clusterer: PrototypeClusterer, ids: list[str]) -> dict[str, list[Prototype]]:
     """The representatives by class."""
     return {
         name: [_prototype(clusterer, ids, name, k, row) for k, row in enumerate(rows)]
-        for name, rows in rows_of.items()
+        for name, rows in clusterer.representatives_.items()
     }
 
 
-def _matched(
+def _taught(
     project: Project,
-    index: DatasetIndex,
-    config: PrototypesConfig,
+    prototypes: dict[str, list[Prototype]],
+    fixed: set[Slot],
     clusterer: PrototypeClusterer,
-    records: list[ImageRecord],
+    ids: list[str],
     emit: Emit,
-) -> dict[str, list[int]]:
-    """Rows of the representatives where the captions of all images have their say."""
-    from dpd_core.captions.image_captions import ImageCaptions, Shown
-    from dpd_core.config import CaptionsConfig
-    from dpd_core.models.backbone import load_backbone
-    from dpd_core.prototypes.caption_clusters import matched_representatives
-
-    shows = [Shown(record, index.readable(record.class_name)) for record in records]
-    # The lengths and names of the captions stage, which then finds its captions there.
-    usual = CaptionsConfig()
-    captions = ImageCaptions(project, config.match_captions, usual.max_words, emit, STAGE)
-    captions.add(shows, usual.batch_size)
-    texts = captions.known(shows)
-    vectors = load_backbone(project).text_vectors([texts.get(one.id, "") for one in records])
-    rows_of, agreement = matched_representatives(clusterer, vectors.numpy())
-    emit(Log(STAGE, f"image and text clusters agree on {agreement:.0%} of the images"))
-    return rows_of
+) -> dict[str, list[Prototype]]:
+    """The prototypes exchanged within their clusters, but for the fixed ones."""
+    first = {entry.slot: entry.id for entries in prototypes.values() for entry in entries}
+    members: dict[Slot, list[str]] = {slot: [] for slot in first}
+    for name, rows in clusterer.rows_.items():
+        for row in rows[~clusterer.outliers_[rows]].tolist():
+            members[Slot(name, int(clusterer.labels_[row]))].append(ids[row])
+    chosen = taught_prototypes(project, first, members, fixed, emit, stage=STAGE)
+    row_of = {image_id: row for row, image_id in enumerate(ids)}
+    return {
+        name: [
+            _prototype(clusterer, ids, *entry.slot, row_of[chosen[entry.slot]]) for entry in entries
+        ]
+        for name, entries in prototypes.items()
+    }
 
 
 def _prototype(
@@ -328,7 +327,7 @@ def _prototype(
     )
 
 
-def _choose(
+def _with_hand_choices(
     prototypes: dict[str, list[Prototype]],
     overrides: Overrides,
     clusterer: PrototypeClusterer,

@@ -7,7 +7,7 @@ regression on a network's features (FRePo: Zhou, Nezhadarya, Ba, NeurIPS 2022):
     L = ½ mean ‖Y_r − F_r F_sᵀ (F_s F_sᵀ + λI)⁻¹ Y_s‖²
 
 with features F, centred one-hot labels Y, r a batch of real training images, s the set. Where real
-images are chosen by it (:mod:`dpd_core.prototypes.exchange`), the networks are trained once on the
+images are chosen by it (:mod:`dpd_core.prototypes.choice`), the networks are trained once on the
 real training images and kept at several moments, so that the choice does not suit one network only.
 Where images are moved by it, they are trained on the set (:mod:`dpd_core.synthesize.refinement`).
 """
@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpd_core import storage
-from dpd_core.config import SynthesizeConfig
 from dpd_core.dataset.index import DatasetIndex
 from dpd_core.dataset.pixels import pixels
 from dpd_core.events import Emit, Meter
@@ -37,6 +36,10 @@ from dpd_core.seeding import derive_seed, generator
 from dpd_core.students.networks import Student, build_student
 from dpd_core.students.training import FROM_SCRATCH, augmented, to_float
 
+NETWORKS, NETWORK_STEPS = 2, 200
+"""Networks that a project trains on its real images, and the training steps of each."""
+SIDE = 64
+"""Side in pixels at which they see images; those of smaller models as they are."""
 MOMENTS = (0.0, 0.125, 0.375, 1.0)
 """When a network is kept, as shares of its training steps."""
 RIDGE = 1e-2
@@ -175,7 +178,6 @@ class RealImages:
 def real_images(
     project: Project,
     index: DatasetIndex,
-    config: SynthesizeConfig,
     *,
     side: int,
     emit: Emit,
@@ -186,12 +188,11 @@ def real_images(
     Args:
         project: Where their pixels are kept.
         index: Its data set.
-        config: Setting ``refine_size``.
-        side: Side of the model's images in pixels; nothing is compared at a larger one.
+        side: Their side in pixels.
         emit, stage: Progress.
     """
     train, classes = index.select(split="train"), sorted(index.classes)
-    images = pixels(project, train, min(config.refine_size, side), emit=emit, stage=stage)
+    images = pixels(project, train, side, emit=emit, stage=stage)
     labels = np.array([classes.index(record.class_name) for record in train])
     return RealImages([record.id for record in train], images, labels, classes)
 
@@ -199,7 +200,6 @@ def real_images(
 def trained_networks(
     project: Project,
     real: RealImages,
-    config: SynthesizeConfig,
     *,
     hardware: Hardware,
     emit: Emit,
@@ -211,7 +211,6 @@ def trained_networks(
     Args:
         project: Where they are kept.
         real: What they are trained on.
-        config: Settings ``exchange_networks`` and ``exchange_network_steps``.
         hardware: Where to compute.
         emit, stage: Progress.
     """
@@ -220,8 +219,8 @@ def trained_networks(
         real.pixels,
         real.labels,
         real.classes,
-        count=config.exchange_networks,
-        steps=config.exchange_network_steps,
+        count=NETWORKS,
+        steps=NETWORK_STEPS,
         hardware=hardware,
         emit=emit,
         stage=stage,

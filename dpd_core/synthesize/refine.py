@@ -72,9 +72,8 @@ def refine_set(
     """
     if all(_is_refined(record) or record.get("pinned") for record in records):
         return records
-    real = real_images(
-        project, load_index(project), config, side=backbone.image_size, emit=emit, stage=STAGE
-    )
+    side = min(config.refine_size, backbone.image_size)
+    real = real_images(project, load_index(project), side=side, emit=emit, stage=STAGE)
     images = np.stack([_sampled(folder, record) for record in records])
     labels = np.array([real.classes.index(record["class"]) for record in records])
     fixed = np.array([bool(record.get("pinned")) for record in records])

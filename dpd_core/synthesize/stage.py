@@ -9,7 +9,7 @@ is always the same, so that a slot made again alone is the same image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ from dpd_core.models.guidance import spherical_target
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.models.sampling import sample
 from dpd_core.project import Project
-from dpd_core.prototypes.choice import exchange_prototypes
 from dpd_core.prototypes.files import Slot
 from dpd_core.prototypes.stage import load_prototypes
 from dpd_core.seeding import derive_seed
@@ -87,10 +86,6 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     processes = PartialState(cpu=choose_hardware(project.config).device.type == "cpu")
     if processes.num_processes > 1:
         emit(Log(STAGE, f"{processes.num_processes} processes share the work"))
-    if strategy.exchange:
-        # What the first process finds, the others read.
-        with processes.main_process_first():
-            tasks = _exchanged(project, config, tasks, kept, emit)
     recipe = {
         "model": model_identity(project.config),
         "adapter": adapter.id if adapter else None,
@@ -409,27 +404,6 @@ def _tasks(project: Project) -> list[Task]:
         )
         for class_name, entries in sorted(load_prototypes(project).items())
         for entry in sorted(entries, key=lambda entry: entry.cluster_id)
-    ]
-
-
-def _exchanged(
-    project: Project,
-    config: SynthesizeConfig,
-    tasks: list[Task],
-    kept: Mapping[Slot, tuple[Path, dict[str, Any]]],
-    emit: Emit,
-) -> list[Task]:
-    """The slots with the prototypes from which most is learnt; kept images stay with theirs."""
-    class_of = {record.id: record.class_name for record in load_index(project).select("train")}
-    first = {Slot(task.class_name, task.slot): task.prototype_id for task in tasks}
-    for slot, (_, record) in kept.items():
-        if class_of.get(record["prototype_id"]) == slot[0]:
-            first[slot] = record["prototype_id"]
-    found = exchange_prototypes(project, config, first, kept.keys(), emit)
-    prototypes = [found[Slot(task.class_name, task.slot)] for task in tasks]
-    return [
-        replace(task, prototype_id=one, prototype_file=one.rsplit("/", 1)[-1])
-        for task, one in zip(tasks, prototypes, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Named ways of making a distilled set: choice of prototypes + start + guidance + selection.
+"""Named ways of making a distilled set: start + guidance + selection.
 
 Guidance terms are the pure functions of :mod:`dpd_core.models.guidance`, selection rules those of
 :mod:`dpd_core.synthesize.selection`. To add a strategy, put it in :data:`STRATEGIES`: the command
@@ -38,8 +38,9 @@ class Strategy:
         detail: Share of the prototype's detail that the autoencoder loses and that is put back.
         tuned_decoder: Whether latents are decoded by the decoder that the train stage has tuned to
             the training images, where it has.
-        exchange: Whether prototypes are exchanged within their clusters before sampling; see
-            :mod:`dpd_core.prototypes.exchange`.
+        choice: The choice of prototypes that the method was made for, by which the benchmark
+            compares it; see :mod:`dpd_core.prototypes.choice`. A set of a project has the
+            project's prototypes, whatever they are.
         refine_steps: Steps of refining the whole set after sampling; see
             :mod:`dpd_core.synthesize.refinement`.
         training: Settings of the train stage that belong to the method.
@@ -56,7 +57,7 @@ class Strategy:
     rule: str = "margin"
     detail: float = 0.0
     tuned_decoder: bool = False
-    exchange: bool = False
+    choice: str = "typical"
     refine_steps: int = 0
     training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -68,7 +69,7 @@ class Strategy:
     @property
     def definition(self) -> dict[str, Any]:
         """All that determines the images, for a set's recipe."""
-        words = ("source", "description", "formula")
+        words = ("source", "description", "formula", "choice")
         return {
             field.name: getattr(self, field.name)
             for field in fields(self)
@@ -87,20 +88,18 @@ class Strategy:
 _DPD_PLUS = Strategy(
     source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; the loss of choice "
     "and refining after FRePo (Zhou et al., NeurIPS 2022)",
-    description="Takes for its prototype the member of each cluster from which, together with "
-    "the others, most is learnt; starts from it noised a little; the right and most "
-    "distinct candidate is kept, and the detail the autoencoder lost is put back. Then all "
-    "images are moved together, a little, until what they teach holds for the real ones. They "
-    "stay close to copies of their prototypes, so the set is not private: for new images take "
-    "dpd+new or dpd.",
-    formula="p by exchange down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖²; z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, "
-    "strength 0.1; with more strength DPD's pull, in the first 80 % of the schedule; at last "
-    "all images down the same loss, K of students of the set",
+    description="Starts from the prototype noised a little; the right and most distinct "
+    "candidate is kept, and the detail the autoencoder lost is put back. Then all images are moved "
+    "together, a little, until what they teach holds for the real ones. They stay close to copies "
+    "of their prototypes, so the set is not private: for new images take dpd+new or dpd.",
+    formula="z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, strength 0.1; with more strength DPD's pull, in the first "
+    "80 % of the schedule; at last all images down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖², K of students "
+    "of the set",
     strength=0.1,
     guide="prototype",
     rule="diverse",
     detail=1.0,
-    exchange=True,
+    choice="taught",
     tuned_decoder=True,
     refine_steps=120,
 )

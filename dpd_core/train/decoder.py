@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpd_core.config import SynthesizeConfig, TrainConfig
+from dpd_core.config import TrainConfig
 from dpd_core.dataset.index import DatasetIndex
 from dpd_core.dataset.pixels import pixels
 from dpd_core.events import Emit, Log, Meter
@@ -34,7 +34,7 @@ from dpd_core.models.latents import Latents
 from dpd_core.project import Project
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.students.networks import Student, resized
-from dpd_core.students.ridge import real_images, trained_networks
+from dpd_core.students.ridge import SIDE, real_images, trained_networks
 
 PERCEPTUAL_WEIGHT, ADVERSARIAL_WEIGHT = 0.3, 0.03
 LEARNING_RATE, DISCRIMINATOR_RATE, WARMUP = 3e-4, 4e-4, 20
@@ -251,11 +251,9 @@ def tune_project_decoder(
     if path.exists():
         adapter_weights.load_decoder(backbone.vae, path)
         return
-    choice = SynthesizeConfig()
-    real = real_images(project, index, choice, side=backbone.image_size, emit=emit, stage=stage)
-    networks = trained_networks(
-        project, real, choice, hardware=backbone.hardware, emit=emit, stage=stage
-    )
+    side = min(SIDE, backbone.image_size)
+    real = real_images(project, index, side=side, emit=emit, stage=stage)
+    networks = trained_networks(project, real, hardware=backbone.hardware, emit=emit, stage=stage)
     records = {record.id: record for record in index.images}
     images = pixels(
         project, [records[one] for one in latents.ids], backbone.image_size, emit=emit, stage=stage
@@ -268,7 +266,7 @@ def tune_project_decoder(
         posterior,
         images,
         networks,
-        side=real.pixels.shape[1],
+        side=side,
         steps=config.decoder_steps,
         seed=project.config.seed,
     )

@@ -11,7 +11,6 @@ from tests.benchmarks.harness import DATA, Options, machine, record, table
 
 BENCHMARKS = {
     "nn_ssim": "nearest-image similarity, against pair by pair from disk",
-    "prototypes": "clusters and representatives, against plain loops",
     "projection": "the UMAP map in a cold process, against umap-learn as is",
     "startup": "--help, and app.py to a usable page",
     "synthesis": "images a second, against the published loop and a diffusers pipeline",

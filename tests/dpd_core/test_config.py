@@ -75,9 +75,3 @@ def test_every_setting_explains_itself() -> None:
 def test_an_empty_text_is_an_empty_list(text, values):
     assert DatasetConfig(bands=text).bands == values
     assert DatasetConfig(classes=text).classes == tuple(map(str, values))
-
-
-def test_a_setting_of_an_earlier_version_is_known_by_its_name_of_then() -> None:
-    config = SynthesizeConfig.from_dict({"refine_networks": 3, "steps": 7})
-    assert (config.exchange_networks, config.steps) == (3, 7)
-    assert "refine_networks" not in config.to_dict()

@@ -80,8 +80,6 @@ def test_from_a_new_project_to_a_data_set_that_loads(
         steps=3,
         candidates=2,
         refine_steps=2,
-        exchange_networks=1,
-        exchange_network_steps=8,
     )
     run(page, "synthesize")
 

@@ -24,8 +24,6 @@ SETTINGS = {
     "synthesize.batch_size": 6,
     "synthesize.cfg": 1.0,
     "synthesize.refine_steps": 2,
-    "synthesize.exchange_networks": 1,
-    "synthesize.exchange_network_steps": 8,
     "evaluate.feature_steps": 4,
 }
 
@@ -92,7 +90,7 @@ def test_every_set_is_measured_by_the_same_protocol(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_minimax_has_an_adapter_of_its_own(finished: Path) -> None:
-    sets = finished.glob("ipc-2/distilled/*/manifest.json")
+    sets = finished.glob("ipc-2-*/distilled/*/manifest.json")
     adapters = {
         json.loads(path.read_text())["strategy"]: json.loads(path.read_text())["adapter"]
         for path in sets
@@ -103,7 +101,7 @@ def test_minimax_has_an_adapter_of_its_own(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_the_refined_image_is_one_more_candidate(finished: Path) -> None:
-    path = next(finished.glob("ipc-2/distilled/dpd*/manifest.json"))
+    path = next(finished.glob("ipc-2-*/distilled/dpd*/manifest.json"))
     slots = json.loads(path.read_text())["slots"]
     assert len({slot["chosen"] for slot in slots}) == 1, "the set is refined as a whole or not"
     for slot in slots:
@@ -183,9 +181,15 @@ def test_a_method_carries_its_settings() -> None:
     method = read_method("dpd+@guidance-scale=2@candidates=1")
     assert method.name == "dpd+"
     assert method.settings == {"guidance_scale": "2", "candidates": "1"}
+    assert method.choice == "taught"
+    assert (read_method("dpd").choice, read_method("dpd+@choice=typical").choice) == (
+        "typical",
+    ) * 2
 
 
-@pytest.mark.parametrize("text", ["magic", "dpd@magic=1", "dpd@steps=-1", "dpd@steps"])
+@pytest.mark.parametrize(
+    "text", ["magic", "dpd@magic=1", "dpd@steps=-1", "dpd@steps", "dpd@choice=x"]
+)
 def test_a_bad_method_is_refused_before_anything_runs(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         read_method(text)

@@ -20,7 +20,6 @@ from dpd_core.pipeline import jobs
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
-from dpd_core.prototypes.stage import load_clustering
 from dpd_core.synthesize import edits as set_edits
 from dpd_core.synthesize.sets import DistilledSet
 from dpd_core.train import adapters
@@ -144,42 +143,6 @@ def records(one: DistilledSet) -> list[dict]:
 
 def _is_refined(slot: dict) -> bool:
     return bool(slot["candidates"][slot["chosen"]].get("refined"))
-
-
-def test_a_strategy_with_chosen_prototypes_stays_in_the_clusters_and_repeats_itself(
-    finished: tuple[Path, dict], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    shutil.copytree(finished[0], tmp_path / "copy")
-    project = Project.open(tmp_path / "copy")
-    words = [
-        "synthesize",
-        "--project",
-        str(project.root),
-        "--strategy",
-        "dpd+",
-        "--exchange-tries",
-        "6",
-        "--refine-steps",
-        "2",
-        "--exchange-networks",
-        "1",
-        "--exchange-network-steps",
-        "8",
-        "--json",
-    ]
-    for name in ("chosen", "chosen-again"):
-        assert main([*words, "--set-name", name]) == 0
-        capsys.readouterr()
-    one, other = DistilledSet.load(project, "chosen"), DistilledSet.load(project, "chosen-again")
-    clustering = load_clustering(project)
-    for slot, same in zip(one.slots, other.slots, strict=True):
-        member = clustering.members[slot.prototype_id]
-        assert (member.class_name, member.cluster_id) == (slot.class_name, slot.slot)
-        assert slot.path.read_bytes() == same.path.read_bytes()
-    nearest = {entry.id for entries in clustering.prototypes.values() for entry in entries}
-    assert {slot.prototype_id for slot in one.slots} != nearest
-    assert len({_is_refined(slot) for slot in records(one)}) == 1
-    assert verify(project).differences == []
 
 
 def test_images_that_refining_spoils_are_not_chosen(

@@ -1,31 +1,26 @@
 """Prototypes are exchanged within their clusters, and only for what teaches more."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from dpd_core.config import EvaluateConfig, SynthesizeConfig
+from dpd_core.config import EvaluateConfig
 from dpd_core.evaluate import subjects as evaluation_sets
-from dpd_core.events import Event, Log
+from dpd_core.events import Event, Log, Progress
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
-from dpd_core.prototypes.choice import exchange_prototypes
-from dpd_core.prototypes.exchange import Exchanged, choice_loss, exchange
+from dpd_core.prototypes.changes import read_changes
+from dpd_core.prototypes.choice import Exchanged, choice_loss, exchange
+from dpd_core.prototypes.files import Slot
 from dpd_core.prototypes.stage import load_clustering
-from tests.support.curated_project import clustered_project
+from dpd_core.students import ridge
+from tests.support.curated_project import cluster, clustered_project
 from tests.support.distilled_project import make_project
 
 CLASSES, CLUSTERS, MEMBERS = 3, 2, 10
-CONFIG = SynthesizeConfig(
-    strategy="dpd+", exchange_tries=6, exchange_networks=1, exchange_network_steps=8
-)
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    return clustered_project(tmp_path, monkeypatch)
 
 
 def clouds() -> tuple[list[torch.Tensor], np.ndarray, list[list[int]]]:
@@ -87,53 +82,88 @@ def test_a_cluster_of_one_has_nothing_to_exchange() -> None:
     assert found.before == found.after
 
 
-def prototypes_of(project: Project) -> dict[tuple[str, int], str]:
-    return {
-        (name, one.cluster_id): one.id
-        for name, of_class in load_clustering(project).prototypes.items()
-        for one in of_class
-    }
+@pytest.fixture
+def quick_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One network of eight steps: enough to tell noise by."""
+    monkeypatch.setattr(ridge, "NETWORKS", 1)
+    monkeypatch.setattr(ridge, "NETWORK_STEPS", 8)
 
 
-def test_a_project_exchanges_within_clusters_and_finds_the_choice_again(project: Project) -> None:
-    before, events = prototypes_of(project), list[Event]()
-    found = exchange_prototypes(project, CONFIG, before, (), events.append)
-    assert found.keys() == before.keys()
-    assert found != before
-    members = load_clustering(project).members
-    assert all(
-        (members[one].class_name, members[one].cluster_id) == slot for slot, one in found.items()
-    )
-    assert any(isinstance(event, Log) and "exchanged" in event.message for event in events)
-    again = list[Event]()
-    assert exchange_prototypes(project, CONFIG, before, (), again.append) == found
-    assert not again, "it is found, not searched for"
-    none = CONFIG.replace(exchange_tries=0)
-    assert exchange_prototypes(project, none, before, (), again.append) == before
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_networks: None) -> Project:
+    return clustered_project(tmp_path, monkeypatch)
 
 
-def test_what_people_chose_and_what_is_fixed_stays(project: Project) -> None:
+def prototypes_of(project: Project) -> dict[Slot, str]:
+    found = load_clustering(project).prototypes.values()
+    return {one.slot: one.id for of_class in found for one in of_class}
+
+
+def test_the_stage_exchanges_within_clusters_and_finds_the_choice_again(project: Project) -> None:
     before = prototypes_of(project)
-    found = exchange_prototypes(project, CONFIG, before, (), lambda event: None)
-    slot = next(slot for slot in sorted(before) if found[slot] != before[slot])
-    kept = exchange_prototypes(project, CONFIG, before, [slot], lambda event: None)
-    assert kept[slot] == before[slot]
-    curation.choose_prototype(project, before[slot])
-    kept = exchange_prototypes(project, CONFIG, before, (), lambda event: None)
-    assert kept[slot] == before[slot]
+    events = cluster(project, choice="taught")
+    after, members = prototypes_of(project), load_clustering(project).members
+    assert after.keys() == before.keys()
+    assert after != before
+    assert all(members[image].slot == slot for slot, image in after.items())
+    assert any(isinstance(event, Log) and "exchanged" in event.message for event in events)
+    assert any(isinstance(event, Progress) and "networks" in event.message for event in events)
+    again = cluster(project, choice="taught")
+    assert prototypes_of(project) == after
+    assert not any(
+        isinstance(event, Progress) and event.message == "choosing prototypes" for event in again
+    ), "it is found, not searched for"
+    cluster(project, choice="typical")
+    assert prototypes_of(project) == before
 
 
-def test_the_exchanged_images_are_a_baseline_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_people_chose_stays_and_the_others_are_exchanged_around_it(project: Project) -> None:
+    slot = Slot("river", 1)
+    cluster(project, choice="taught")
+    taken = {prototypes_of(project)[slot]}
+    cluster(project, choice="typical")
+    taken.add(prototypes_of(project)[slot])
+    members = load_clustering(project).members
+    by_hand = next(i for i, one in members.items() if one.slot == slot and i not in taken)
+    curation.choose_prototype(project, by_hand)
+    cluster(project, choice="taught")
+    assert prototypes_of(project)[slot] == by_hand
+    choices = read_changes(project).choices
+    assert [(one.id, one.kept, one.cluster_id) for one in choices] == [(by_hand, True, 1)]
+
+
+def test_excluded_images_have_no_part_in_the_choice(project: Project) -> None:
+    cluster(project, choice="taught")
+    out = prototypes_of(project)[Slot("forest", 0)]
+    curation.exclude(project, [out])
+    cluster(project, choice="taught")
+    assert out not in prototypes_of(project).values()
+
+
+def test_prototypes_of_a_file_are_not_exchanged(project: Project, tmp_path: Path) -> None:
+    file = tmp_path / "given.json"
+    shutil.copyfile(project.path("prototypes", "prototypes.json"), file)
+    before = prototypes_of(project)
+    events = cluster(project, choice="taught", file=str(file))
+    assert prototypes_of(project) == before
+    assert any(isinstance(event, Log) and event.level == "warning" for event in events)
+
+
+def test_the_taught_choice_is_a_baseline_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_networks: None
 ) -> None:
     project = make_project(tmp_path, train=16)
-    monkeypatch.setattr(evaluation_sets, "SynthesizeConfig", lambda: CONFIG)
     config = EvaluateConfig(baselines=("medoid", "exchanged"), student_size=16)
-    bench = evaluation_sets.load_bench(project, config, lambda event: None)
-    _, medoid, exchanged = bench.subjects
-    before = prototypes_of(project)
-    found = exchange_prototypes(project, CONFIG, before, (), lambda event: None)
+    events: list[Event] = []
+    _, medoid, exchanged = evaluation_sets.load_bench(project, config, events.append).subjects
     (images,) = exchanged.variants
-    assert found != before
-    assert sorted(images.sources) == sorted(found.values())
-    assert len(images) == len(medoid.variants[0])
+    clustering = load_clustering(project)
+    of_slots = [clustering.members[image].slot for image in images.sources]
+    assert sorted(of_slots) == sorted(prototypes_of(project))
+    assert set(images.sources) != set(medoid.variants[0].sources)
+    choice = prototypes_of(project)
+    curation.choose_prototype(
+        project, next(i for i in clustering.members if i not in choice.values())
+    )
+    _, _, again = evaluation_sets.load_bench(project, config, events.append).subjects
+    assert again.variants[0].sources == images.sources, "what people choose does not change it"
