@@ -21,7 +21,6 @@ from app.shell import projects
 from app.shell.sidebar import KEEP_THEME, Sidebar
 from app.synthesize.tab import SynthesizeTab
 from app.train.tab import TrainTab
-from app.ui import html as templates
 from app.ui import revisions
 from app.ui.context import Context
 from app.ui.gradio_patches import keep_ids
@@ -56,7 +55,6 @@ page asks for would otherwise be for tabs that nobody sees."""
 
 def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """Make the page; the caller launches it."""
-    templates.guard()
     keep_ids()
     paths.hide(settings)
     with gr.Blocks(title="DPD Studio", fill_width=True, analytics_enabled=False) as page:

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.ui.assets import ASSETS
-
 if TYPE_CHECKING:
     from app.server.settings import Settings
 
@@ -47,13 +45,13 @@ def serve(settings: Settings, *, open_browser: bool = False) -> None:
     """Launch the page and wait."""
     from app.build import build
     from app.server import janitor
+    from app.ui.assets import ASSETS
+    from app.ui.gradio_patches import LAUNCH, ask_queue_seldom
 
     page, ctx = build(settings)
     janitor.start(settings)
     page.queue(default_concurrency_limit=8)
-    # Elsewhere than on Windows Gradio looks a thousand times a second whether somebody waits, which
-    # takes a tenth of a core for ever.
-    page._queue.sleep_when_free = 0.05
+    ask_queue_seldom(page)
     page.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -66,9 +64,7 @@ def serve(settings: Settings, *, open_browser: bool = False) -> None:
         footer_links=["api"],
         ssr_mode=False,
         theme=theme(),
-        # Gradio would give up where the page does not answer itself within three seconds: on a
-        # busy machine, and where a proxy stands before this machine's own address.
-        _frontend=False,
+        **LAUNCH,
         css_paths=sorted(ASSETS.glob("*.css")),
         head_paths=sorted(ASSETS.glob("*.html")),
     )

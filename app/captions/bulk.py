@@ -11,6 +11,7 @@ import gradio as gr
 from app.captions import service
 from app.captions import view as views
 from app.ui.context import Context
+from app.ui.html import HTML
 from dpd_core.captions.bulk import MAX_PATTERN, Replacement, find_replace, import_captions
 from dpd_core.captions.edits import apply_changes
 from dpd_core.dataset.index import load_index
@@ -68,7 +69,7 @@ class ReplacePanel:
                     interactive=False,
                     elem_id="replace-apply",
                 )
-            self.table = gr.HTML(
+            self.table = HTML(
                 NONE,
                 elem_id="replace-table",
                 apply_default_css=False,
@@ -188,7 +189,7 @@ class ExchangePanel:
             self.download = gr.DownloadButton(
                 "Download", visible="hidden", elem_id="captions-download"
             )
-            self.table = gr.HTML(
+            self.table = HTML(
                 NONE,
                 elem_id="import-table",
                 apply_default_css=False,

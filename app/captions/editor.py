@@ -3,9 +3,8 @@ can overwrite what somebody is typing; see ``assets/app/caption_editor.js``."""
 
 from __future__ import annotations
 
-import gradio as gr
-
 from app.ui.assets import script
+from app.ui.html import HTML
 from dpd_core.captions.text import MAX_CAPTION
 
 _TEMPLATE = f"""<section class='caption-editor' aria-label='Caption editor'>
@@ -34,14 +33,14 @@ title='Ctrl + Enter'>Save</button>
 </div></section>"""
 
 
-def caption_editor(elem_id: str) -> gr.HTML:
+def caption_editor(elem_id: str) -> HTML:
     """The component; its value is :func:`app.captions.view.editor`.
 
     Events: ``open_card`` (``class_name``, ``cluster``), ``close_card``, ``save_caption``
     (``place``, ``text``, ``version`` that its writer saw, ``key``), ``give_back`` (``place``),
     ``try_caption`` (``place``, ``text``) and ``count_tokens`` (``text``).
     """
-    return gr.HTML(
+    return HTML(
         value={"key": "", "project": "", "note": None},
         elem_id=elem_id,
         html_template=_TEMPLATE,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gradio as gr
-
 from app.ui.assets import script
+from app.ui.html import HTML
 
 _TEMPLATE = """<div class='caption-grid' role='list' aria-label='Captions'>
 {{#each value.cards}}<article class='caption-card {{#if this.open}}open{{/if}}' role='listitem'
@@ -22,13 +21,13 @@ aria-label='Select {{this.readable}} {{this.cluster}}'></label>
 {{#if value.empty}}<p class='empty'>{{value.empty}}</p>{{/if}}</div>"""
 
 
-def caption_grid(elem_id: str) -> gr.HTML:
+def caption_grid(elem_id: str) -> HTML:
     """The component; its value is :func:`app.captions.view.grid`.
 
     Events: ``open_card`` with ``class_name`` and ``cluster``; ``mark_cards`` with ``selected``, all
     marked cards as pairs of class name and cluster number.
     """
-    return gr.HTML(
+    return HTML(
         value={"cards": [], "empty": "", "selected": [], "epoch": ""},
         elem_id=elem_id,
         html_template=_TEMPLATE,

@@ -21,6 +21,7 @@ from app.captions.grid import caption_grid
 from app.ui.assets import script
 from app.ui.context import Context
 from app.ui.form import StageForm
+from app.ui.html import HTML, sent
 from dpd_core import storage
 from dpd_core.captions.edits import history, redo, reset, undo
 from dpd_core.captions.log import replay
@@ -58,7 +59,7 @@ class CaptionsTab:
     def build(self) -> None:
         """Make the components."""
         self.state = gr.State(CLOSED)
-        self.summary = gr.HTML(elem_id="captions-summary", html_template=views.SUMMARY_TEMPLATE)
+        self.summary = HTML(elem_id="captions-summary", html_template=views.SUMMARY_TEMPLATE)
         with gr.Accordion("Write captions with the captioner", open=False, elem_id="captions-make"):
             self.form.build()
             with gr.Row():
@@ -99,7 +100,7 @@ class CaptionsTab:
                     self.previous = gr.Button(
                         "‹ Previous page", size="sm", elem_id="captions-previous"
                     )
-                    self.pager = gr.HTML(elem_id="captions-pager", html_template="<p>{{value}}</p>")
+                    self.pager = HTML(elem_id="captions-pager", html_template="<p>{{value}}</p>")
                     self.next = gr.Button("Next page ›", size="sm", elem_id="captions-next")
             with gr.Column(scale=2, min_width=340, elem_id="captions-side"):
                 self._build_editor()
@@ -108,7 +109,7 @@ class CaptionsTab:
 
     def _build_editor(self) -> None:
         self.editor = caption_editor("captions-editor")
-        self.tokens = gr.HTML(
+        self.tokens = HTML(
             elem_id="captions-tokens", html_template=views.TOKENS_TEMPLATE, apply_default_css=False
         )
         with gr.Group(visible=False) as self.open_only:
@@ -120,10 +121,10 @@ class CaptionsTab:
                 "before, from the same noise.",
                 elem_id="captions-strategy",
             )
-        self.trial = gr.HTML(
+        self.trial = HTML(
             elem_id="captions-trial", html_template=views.TRIAL_TEMPLATE, apply_default_css=False
         )
-        self.details = gr.HTML(
+        self.details = HTML(
             elem_id="captions-details",
             html_template=views.DETAILS_TEMPLATE,
             apply_default_css=False,
@@ -350,8 +351,7 @@ class CaptionsTab:
         event: gr.EventData,
     ) -> list[Any]:
         """Open a caption in the editor."""
-        sent = event._data or {}
-        found = service.places([[sent.get("class_name"), sent.get("cluster")]])
+        found = service.places([[sent(event, "class_name"), sent(event, "cluster")]])
         items = service.load_items(project)
         if not found or service.find_item(items, found[0]) is None:
             return [gr.skip()] * (1 + len(self._shown))  # gone; what the page shows is on its way
@@ -377,8 +377,10 @@ class CaptionsTab:
     ) -> list[Any]:
         """Remember which cards are marked."""
         known = {one.place for one in _items(project)}
-        sent = service.places((event._data or {}).get("selected"))
-        state = {**_of(project, state), "selected": [list(one) for one in sent if one in known]}
+        marked = [
+            list(place) for place in service.places(sent(event, "selected")) if place in known
+        ]
+        state = {**_of(project, state), "selected": marked}
         return [state, self.run_label(project, state, search, class_name, kind, scope)]
 
     def save(
@@ -392,10 +394,11 @@ class CaptionsTab:
         event: gr.EventData,
     ) -> list[Any]:
         """Write what was typed, unless the caption has been changed meanwhile."""
-        sent = event._data or {}
-        note = {"id": str(time.time_ns()), "key": sent.get("key"), "kind": "good", "text": "Saved."}
+        place, text, version = (sent(event, name) for name in ("place", "text", "version"))
+        note = {"id": str(time.time_ns()), "key": sent(event, "key")}
+        note |= {"kind": "good", "text": "Saved."}
         try:
-            service.save(project, sent.get("place"), sent.get("text"), sent.get("version"))
+            service.save(project, place, text, version)
         except CaptionConflict as error:
             note |= {"kind": "warn", "text": "Not saved."}
             gr.Warning(html.escape(str(error)))
@@ -417,7 +420,7 @@ class CaptionsTab:
         state = _of(project, state)
         item = service.find_item(service.load_items(project), state["open"])
         if item is not None:
-            service.restore(project, item.place, (event._data or {}).get("entry"), item.version)
+            service.restore(project, item.place, sent(event, "entry"), item.version)
         return self._go(project, state, search, class_name, kind, scope)
 
     def give_back(
@@ -431,13 +434,13 @@ class CaptionsTab:
         event: gr.EventData,
     ) -> list[Any]:
         """Let the captioner's last text stand again."""
-        for place in service.places([(event._data or {}).get("place")]):
+        for place in service.places([sent(event, "place")]):
             reset(project, *place)
         return self._go(project, _of(project, state), search, class_name, kind, scope)
 
     def count(self, project: Project, event: gr.EventData) -> dict[str, Any]:
         """Tokens of what is in the text box."""
-        text = str((event._data or {}).get("text", ""))[:20_000]
+        text = str(sent(event, "text") or "")[:20_000]
         try:
             return views.tokens(service.count_tokens(project, text))
         except ModelError as error:
@@ -445,9 +448,8 @@ class CaptionsTab:
 
     def try_caption(self, project: Project, strategy: str, event: gr.EventData) -> dict[str, Any]:
         """Start a job that samples images of what is in the text box."""
-        sent = event._data or {}
-        for place in service.places([sent.get("place")]):
-            config = service.trial(project, place, str(sent.get("text", "")), strategy)
+        for place in service.places([sent(event, "place")]):
+            config = service.trial(project, place, str(sent(event, "text") or ""), strategy)
             self.ctx.jobs.start(project, "preview", config)
             state = {**_of(project, CLOSED), "open": list(place)}
             return self.show_trial(project, state)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gradio as gr
-
 from app.ui.assets import script
+from app.ui.html import HTML
 
 
-def class_balance(elem_id: str) -> gr.HTML:
+def class_balance(elem_id: str) -> HTML:
     """The component. Its value are the rows of :func:`app.dataset.view.balance`; its event
     ``rename_class`` carries ``name`` (the class) and ``readable`` (what was typed)."""
-    return gr.HTML(
+    return HTML(
         value=[],
         elem_id=elem_id,
         html_template="<div class='balance'></div>",

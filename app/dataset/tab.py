@@ -11,6 +11,7 @@ from app.dataset import view as views
 from app.dataset.class_balance import class_balance
 from app.ui.context import Context
 from app.ui.form import StageForm, current_settings
+from app.ui.html import HTML, sent
 from dpd_core.config import DatasetConfig
 from dpd_core.dataset.hub import PRESETS
 from dpd_core.dataset.index import ImageRecord, load_index, rename_class
@@ -46,7 +47,7 @@ class DatasetTab:
                 self.run = gr.Button("Read the images", variant="primary", elem_id="dataset-run")
             with gr.Column(scale=3, min_width=360):
                 gr.Markdown("### What was found")
-                self.report = gr.HTML(
+                self.report = HTML(
                     views.EMPTY, html_template=views.REPORT_TEMPLATE, elem_id="dataset-report"
                 )
                 self.classes = class_balance("dataset-balance")
@@ -75,7 +76,7 @@ class DatasetTab:
             with gr.Row():
                 self.take = gr.Button("Add to the project", size="sm", elem_id="dataset-take")
                 self.clear = gr.Button("Remove uploads", size="sm", elem_id="dataset-clear")
-            self.uploads = gr.HTML(
+            self.uploads = HTML(
                 elem_id="dataset-uploads", html_template="<p class='ds-note'>{{value}}</p>"
             )
         self.hub = gr.Dropdown(
@@ -115,7 +116,7 @@ class DatasetTab:
                 "← Previous", size="sm", min_width=90, elem_id="dataset-previous"
             )
             self.next = gr.Button("Next →", size="sm", min_width=90, elem_id="dataset-next")
-        self.grid = gr.HTML(
+        self.grid = HTML(
             {"images": [], "note": ""},
             elem_id="dataset-grid",
             html_template=views.THUMBNAILS_TEMPLATE,
@@ -188,8 +189,7 @@ class DatasetTab:
         return [views.report(index, project.result("dataset")), views.balance(index)]
 
     def _rename(self, project: Project, event: gr.EventData) -> None:
-        data = event._data or {}
-        rename_class(project, str(data.get("name", "")), str(data.get("readable", "")))
+        rename_class(project, str(sent(event, "name") or ""), str(sent(event, "readable") or ""))
 
     def _grid_again(self, project: Project, class_name: str, split: str, page: float) -> list[Any]:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gradio as gr
+from app.ui.html import HTML
 
 TEMPLATE = """{{#if value.rows}}<figure class='bars'>
 <figcaption>{{value.title}}</figcaption>
@@ -51,9 +51,9 @@ class Bar:
     kind: str
 
 
-def bar_chart(elem_id: str) -> gr.HTML:
+def bar_chart(elem_id: str) -> HTML:
     """The component; give it what :func:`chart` returns, or ``{}`` for nothing."""
-    return gr.HTML({}, html_template=TEMPLATE, elem_id=elem_id)
+    return HTML({}, html_template=TEMPLATE, elem_id=elem_id)
 
 
 def chart(

@@ -11,6 +11,7 @@ from app.evaluate import view as views
 from app.evaluate.bar_chart import bar_chart
 from app.ui.context import Context
 from app.ui.form import StageForm, current_settings, settings_token
+from app.ui.html import HTML
 from app.ui.sets import set_choices
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import DPDError
@@ -54,28 +55,28 @@ class EvaluateTab:
                         info="More measured sets, in the chart and the tables.",
                     )
                 self.warning = gr.Markdown(visible=False, elem_id="evaluate-warning")
-                self.verdicts = gr.HTML(
+                self.verdicts = HTML(
                     {}, html_template=views.VERDICT_TEMPLATE, elem_id="evaluate-verdicts"
                 )
                 self.chart = bar_chart("evaluate-chart")
         with gr.Tabs(elem_id="evaluate-details"):
             with gr.Tab("Confusion matrix", id="confusion"):
-                self.confusion = gr.HTML(
+                self.confusion = HTML(
                     {}, html_template=views.CONFUSION_TEMPLATE, elem_id="evaluate-confusion"
                 )
             with gr.Tab("By class", id="classes"):
-                self.classes = gr.HTML(
+                self.classes = HTML(
                     {}, html_template=views.TABLE_TEMPLATE, elem_id="evaluate-classes"
                 )
             with gr.Tab("Metrics", id="metrics"):
-                self.metrics = gr.HTML(
+                self.metrics = HTML(
                     {}, html_template=views.TABLE_TEMPLATE, elem_id="evaluate-metrics"
                 )
             with gr.Tab("Privacy", id="privacy"):
-                self.privacy = gr.HTML(
+                self.privacy = HTML(
                     {}, html_template=privacy.SUMMARY_TEMPLATE, elem_id="evaluate-privacy"
                 )
-                self.pairs = gr.HTML(
+                self.pairs = HTML(
                     {}, html_template=privacy.PAIRS_TEMPLATE, elem_id="evaluate-pairs"
                 )
                 with gr.Row(elem_classes="pager"):

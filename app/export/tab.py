@@ -11,6 +11,7 @@ from app.export import service
 from app.export import view as views
 from app.ui.context import Context
 from app.ui.form import current_settings
+from app.ui.html import HTML
 from app.ui.sets import set_choices
 from dpd_core.config import ExportConfig
 from dpd_core.errors import DPDError
@@ -31,7 +32,7 @@ class ExportTab:
             with gr.Column(scale=1, min_width=300):
                 self._build_form()
             with gr.Column(scale=2, min_width=420):
-                self.plan = gr.HTML({}, html_template=views.PLAN_TEMPLATE, elem_id="export-plan")
+                self.plan = HTML({}, html_template=views.PLAN_TEMPLATE, elem_id="export-plan")
                 with gr.Accordion(
                     "Preview of the dataset card (README.md)",
                     open=False,
@@ -79,7 +80,7 @@ class ExportTab:
             "all real training images.",
         )
         self.run = gr.Button("Export", variant="primary", elem_id="export-run")
-        self.downloads = gr.HTML(
+        self.downloads = HTML(
             {}, html_template=views.DOWNLOADS_TEMPLATE, elem_id="export-downloads"
         )
         self._build_push()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import gradio as gr
-import plotly
-
 from app.prototypes.view import STRIP_TEMPLATE
-from app.ui.assets import script
+from app.ui.assets import plotly_link, script
+from app.ui.html import HTML
 
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-"""Plotly's own copy: nothing is fetched from outside."""
-
-_SCRIPTS = ("embedding_colours.js", "embedding_gallery.js", "embedding_map.js")
+_SCRIPTS = (
+    "plotly_loader.js",
+    "embedding_colours.js",
+    "embedding_gallery.js",
+    "embedding_map.js",
+)
 """Parts of the component, in this order; one body for ``js_on_load``."""
 
 _TEMPLATE = """<section class='prototypes-map' aria-label='Map of the images'>
@@ -38,27 +36,27 @@ marked on it.'></div><div data-part='ring' class='ring' hidden></div>
 <div data-part='card' class='hover-card' hidden><img alt=''><b></b><span></span></div></section>"""
 
 
-def embedding_map(elem_id: str) -> gr.HTML:
+def embedding_map(elem_id: str) -> HTML:
     """The component. Its value is ``base`` (of image links), ``version`` (anything; another one
     makes it fetch ``<base>/data/prototypes`` again) and ``empty`` (what to say where there is no
     map).
 
     Events: ``decide`` with ``action``, ``key``, ``rows`` and ``class_name``.
     """
-    gr.set_static_paths([PLOTLY])
-    return gr.HTML(
-        value={"base": "", "version": "", "plotly": f"/gradio_api/file={PLOTLY}"},
+    return HTML(
+        value={"base": "", "version": ""},
         elem_id=elem_id,
         html_template=_TEMPLATE,
-        js_on_load="\n".join(script(name) for name in _SCRIPTS),
+        js_on_load=script(*_SCRIPTS),
+        plotly=plotly_link(),
         apply_default_css=False,
     )
 
 
-def prototype_strip(elem_id: str) -> gr.HTML:
+def prototype_strip(elem_id: str) -> HTML:
     """The component; its value is :func:`app.prototypes.view.strip`. A click pins the image on the
     map, if that is there."""
-    return gr.HTML(
+    return HTML(
         value={"classes": [], "empty": ""},
         elem_id=elem_id,
         html_template=STRIP_TEMPLATE,

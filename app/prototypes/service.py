@@ -14,6 +14,9 @@ from dpd_core.project import Project
 from dpd_core.prototypes import curation
 from dpd_core.prototypes.files import read_prototypes
 
+ASKED = ("action", "key", "rows", "class_name")
+"""What the map sends with a decision."""
+
 _IMPORTED = ("prototypes", "imported.json")
 
 

@@ -12,6 +12,7 @@ from app.prototypes import view as views
 from app.prototypes.embedding_map import embedding_map, prototype_strip
 from app.ui.context import Context, notice
 from app.ui.form import StageForm
+from app.ui.html import HTML, sent
 from dpd_core import storage
 from dpd_core.config import PrototypesConfig
 from dpd_core.project import Project
@@ -36,7 +37,7 @@ class PrototypesTab:
     def build(self) -> None:
         """Make the components."""
         with gr.Row():
-            self.status = gr.HTML(
+            self.status = HTML(
                 value={"state": "", "text": ""},
                 elem_id="prototypes-status",
                 html_template=views.STATUS_TEMPLATE,
@@ -62,14 +63,14 @@ class PrototypesTab:
                     size="sm",
                     elem_id="prototypes-import",
                 )
-                self.download = gr.HTML(
+                self.download = HTML(
                     value={"link": ""},
                     elem_id="prototypes-download",
                     html_template="{{#if value.link}}<a class='download' href='{{value.link}}' "
                     "download='prototypes.json'>Download the prototypes (JSON, published format)"
                     "</a>{{/if}}",
                 )
-        self.changes = gr.HTML(
+        self.changes = HTML(
             value={"shown": False},
             elem_id="prototypes-changes",
             html_template=views.CHANGES_TEMPLATE,
@@ -112,7 +113,6 @@ class PrototypesTab:
         stamps = [_stamp(project.path(*name.split("/"))) for name in files]
         return {
             "base": self.ctx.images.base(project),
-            "plotly": self.map.value["plotly"],
             "version": storage.digest(str(project.root), stamps),
             "empty": _NO_MAP,
         }
@@ -133,7 +133,7 @@ class PrototypesTab:
 
     def decide(self, project: Project, event: gr.EventData) -> list[Any]:
         """A decision on the map."""
-        decision = services.decide(project, dict(event._data or {}))
+        decision = services.decide(project, {name: sent(event, name) for name in services.ASKED})
         notice(f"{views.sentence(decision)}. “Re-cluster” applies it.", duration=4)
         return self._shown(project)
 

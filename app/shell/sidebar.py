@@ -12,6 +12,7 @@ from app.server.workspaces import Workspace
 from app.shell import projects, view
 from app.ui.context import Context, escaped, message, notice
 from app.ui.form import StageForm
+from app.ui.html import HTML
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import DPDError, ProjectError
 from dpd_core.project import Project
@@ -37,7 +38,7 @@ class Sidebar:
         """Make the components."""
         with gr.Sidebar(width=300, elem_id="sidebar"):
             with gr.Row(elem_id="brand-row"):
-                gr.HTML("<h1 class='brand'>DPD Studio</h1>", elem_id="brand")
+                HTML("<h1 class='brand'>DPD Studio</h1>", elem_id="brand")
                 self.theme = gr.Button("◐ Theme", size="sm", elem_id="theme", min_width=0)
             self.project = gr.Dropdown(label="Project", choices=[], elem_id="project")
             with gr.Row(elem_id="project-buttons"):
@@ -48,9 +49,9 @@ class Sidebar:
                 self.rename = gr.Button("Rename", size="sm", elem_id="project-rename", min_width=0)
                 self.delete = gr.Button("Delete", size="sm", elem_id="project-delete", min_width=0)
             self._build_project_forms()
-            self.stages = gr.HTML(elem_id="stage-list", html_template=view.STAGE_LIST_TEMPLATE)
+            self.stages = HTML(elem_id="stage-list", html_template=view.STAGE_LIST_TEMPLATE)
             self._build_jobs()
-            self.hardware = gr.HTML(
+            self.hardware = HTML(
                 elem_id="hardware",
                 html_template="<p class='small'><b>Computes on</b> {{value}}</p>",
             )
@@ -101,7 +102,7 @@ class Sidebar:
         )
 
     def _build_jobs(self) -> None:
-        self.job = gr.HTML(elem_id="job", html_template=view.JOB_TEMPLATE)
+        self.job = HTML(elem_id="job", html_template=view.JOB_TEMPLATE)
         with gr.Row(elem_id="job-buttons"):
             self.pause = gr.Button(
                 "Pause", size="sm", visible=False, elem_id="job-pause", min_width=0
@@ -122,7 +123,7 @@ class Sidebar:
                 elem_id="job-command",
             )
         with gr.Accordion("Recent jobs", open=False, elem_id="job-recent-fold"):
-            self.recent = gr.HTML(elem_id="job-recent", html_template=view.RECENT_JOBS_TEMPLATE)
+            self.recent = HTML(elem_id="job-recent", html_template=view.RECENT_JOBS_TEMPLATE)
 
     def wire(self) -> None:
         """Attach the handlers."""

@@ -9,14 +9,13 @@ dialogue with all its candidates. Events, each with ``{"set", "class_name", "slo
 
 from __future__ import annotations
 
-import gradio as gr
-
 from app.ui.assets import script
+from app.ui.html import HTML
 
 
-def sample_grid(elem_id: str) -> gr.HTML:
+def sample_grid(elem_id: str) -> HTML:
     """The component."""
-    return gr.HTML(
+    return HTML(
         {"set": "", "cells": [], "pages": 0, "page": 0, "note": ""},
         elem_id=elem_id,
         html_template="<div class='sample-grid'></div>",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import gradio as gr
 
 from app.server.jobs import JobDesk, JobView
 from app.synthesize.view import SetView
+from app.ui.html import sent
 from app.ui.job_status import made_by
 from dpd_core import storage
 from dpd_core.config import ResampleConfig
@@ -134,13 +135,13 @@ def resample(project: Project, desk: JobDesk, set_name: str, class_name: str, sl
     return desk.start(project, "resample", ResampleConfig(set_name=set_name, slots=(name,)))
 
 
-def slot_of(data: Any) -> tuple[str, str, int]:
+def slot_of(event: gr.EventData) -> tuple[str, str, int]:
     """Set, class and slot of an event from the browser.
 
     Raises:
         ProjectError: it does not name them.
     """
-    name, class_name, slot = (getattr(data, key, None) for key in ("set", "class_name", "slot"))
+    name, class_name, slot = (sent(event, key) for key in ("set", "class_name", "slot"))
     if not isinstance(name, str) or not isinstance(class_name, str) or type(slot) is not int:
         raise ProjectError("the page sent something unusable.", fix="Reload the page.")
     return name, class_name, slot

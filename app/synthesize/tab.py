@@ -11,6 +11,7 @@ from app.synthesize import view as views
 from app.synthesize.sample_grid import sample_grid
 from app.ui.context import Context
 from app.ui.form import StageForm, current_settings
+from app.ui.html import HTML, sent
 from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
 from app.ui.revisions import stamp
 from dpd_core import storage
@@ -52,7 +53,7 @@ class SynthesizeTab:
             info="How an image starts, what steers it, and which is kept.",
             elem_id="synthesize-strategy",
         )
-        self.about = gr.HTML(html_template=views.STRATEGY_TEMPLATE, elem_id="synthesize-about")
+        self.about = HTML(html_template=views.STRATEGY_TEMPLATE, elem_id="synthesize-about")
         self.adapter = gr.Dropdown(
             [("latest", "latest")],
             value="latest",
@@ -70,7 +71,7 @@ class SynthesizeTab:
         )
         self.run = gr.Button("Make distilled set", variant="primary", elem_id="synthesize-run")
         self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="synthesize-stop")
-        self.status = gr.HTML(
+        self.status = HTML(
             status(None, None), elem_id="synthesize-status", html_template=STATUS_TEMPLATE
         )
 
@@ -261,18 +262,18 @@ class SynthesizeTab:
 
     def turn(self, project: Project, event: gr.EventData, token: str, *viewed: Any) -> list[Any]:
         """Go to a page."""
-        page = getattr(event, "page", 0)
+        page = sent(event, "page")
         return self.show(project, "", *viewed[:-1], page if type(page) is int else 0)
 
     def choose(self, project: Project, event: gr.EventData, token: str, *viewed: Any) -> list[Any]:
         """Make another candidate a slot's image."""
-        index = getattr(event, "index", None)
+        index = sent(event, "index")
         choose_candidate(project, *service.slot_of(event), index if type(index) is int else -1)
         return self.show(project, "", *viewed)
 
     def pin(self, project: Project, event: gr.EventData, token: str, *viewed: Any) -> list[Any]:
         """Pin a slot or let go of it."""
-        pin_slot(project, *service.slot_of(event), pinned=bool(getattr(event, "on", False)))
+        pin_slot(project, *service.slot_of(event), pinned=bool(sent(event, "on")))
         return self.show(project, "", *viewed)
 
     def sample_anew(

@@ -5,14 +5,13 @@ The value is what :func:`app.train.view.previews` returns.
 
 from __future__ import annotations
 
-import gradio as gr
-
 from app.ui.assets import script
+from app.ui.html import HTML
 
 
-def preview_strip(elem_id: str) -> gr.HTML:
+def preview_strip(elem_id: str) -> HTML:
     """The component."""
-    return gr.HTML(
+    return HTML(
         {"names": [], "steps": []},
         html_template="<div class='preview-strip'></div>",
         elem_id=elem_id,

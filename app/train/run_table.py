@@ -6,9 +6,8 @@ The value is what :func:`app.train.view.run_rows` returns. Events: ``compare``, 
 
 from __future__ import annotations
 
-import gradio as gr
-
 from app.ui.assets import script
+from app.ui.html import HTML
 
 TEMPLATE = """<div class='run-table'>{{#if value.rows}}<div class='scroll'><table>
 <thead><tr><th scope='col'>Overlay</th><th scope='col'>Run</th><th scope='col'>State</th>
@@ -27,9 +26,9 @@ TEMPLATE = """<div class='run-table'>{{#if value.rows}}<div class='scroll'><tabl
 {{else}}<p class='empty'>No training yet.</p>{{/if}}</div>"""
 
 
-def run_table(elem_id: str) -> gr.HTML:
+def run_table(elem_id: str) -> HTML:
     """The component."""
-    return gr.HTML(
+    return HTML(
         {"rows": []},
         html_template=TEMPLATE,
         elem_id=elem_id,

@@ -14,6 +14,7 @@ from app.train.preview_strip import preview_strip
 from app.train.run_table import run_table
 from app.ui.context import Context
 from app.ui.form import StageForm, current_settings
+from app.ui.html import HTML, sent
 from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
 from app.ui.revisions import stamp
 from dpd_core import storage
@@ -48,7 +49,7 @@ class TrainTab:
             with gr.Column(scale=2, min_width=260):
                 self.form.build()
             with gr.Column(scale=5, min_width=340):
-                self.status = gr.HTML(
+                self.status = HTML(
                     status(None, None, idle=IDLE),
                     elem_id="train-status",
                     html_template=STATUS_TEMPLATE,
@@ -129,7 +130,7 @@ class TrainTab:
 
     def load(self, project: Project, event: gr.EventData) -> list[Any]:
         """The settings of an earlier training, in the form."""
-        run = service.find_run(project, event.run)
+        run = service.find_run(project, sent(event, "run"))
         gr.Info("Its settings are in the form.")
         return self._filled(project, run.settings)
 
@@ -137,7 +138,7 @@ class TrainTab:
         self, project: Project, token: str, compared: list[str], event: gr.EventData
     ) -> list[Any]:
         """Take the adapter of an earlier training for synthesis."""
-        choose_adapter(project, service.find_run(project, event.run).id)
+        choose_adapter(project, service.find_run(project, sent(event, "run")).id)
         gr.Info("Synthesis uses this adapter from now on, until another training ends.")
         return self.show(project, "", compared)
 
@@ -145,8 +146,8 @@ class TrainTab:
         self, project: Project, token: str, compared: list[str], event: gr.EventData
     ) -> list[Any]:
         """Lay the curves of a training over the others, or take them away."""
-        run = service.find_run(project, event.run)
-        compared = [one for one in compared if one != run.id] + [run.id] * bool(event.on)
+        run = service.find_run(project, sent(event, "run"))
+        compared = [one for one in compared if one != run.id] + [run.id] * bool(sent(event, "on"))
         return [compared, *self.show(project, "", compared)]
 
     def sample_now(self, project: Project) -> None:

@@ -1,9 +1,14 @@
-"""A stop to the memory that each visitor's session would take with every event.
+"""Where this application reaches into Gradio: every place, with the reason and the version.
 
-A handler that leaves an output as it is makes Gradio build a new component for the session, with an
-id of its own, which the next event files under that id beside the one before: 50 kB with each look
-for what is new, for as long as the session lasts (Gradio 6; measured with
-``tests/benchmarks/load.py``). A component that replaces another must have the other's id.
+Each was found on Gradio 6.31.0 (the range is in ``requirements.txt``) and is ours to drop when
+upstream mends it. What a subclass can do is no patch: see :class:`app.ui.html.HTML`.
+
+=====================================  ==========================================================
+``SessionState.__setitem__``           :func:`keep_ids`: a session grows by 50 kB with each event
+``Queue.sleep_when_free``              :func:`ask_queue_seldom`: a tenth of a core for ever
+``Blocks.launch(_frontend=False)``     :data:`LAUNCH`: gives up where the page is slow to answer
+``create_or_modify_pyi``               :func:`write_no_stubs`: a subclass writes beside its source
+=====================================  ==========================================================
 """
 
 from __future__ import annotations
@@ -11,12 +16,24 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import gradio as gr
+from gradio import component_meta
 from gradio.blocks import Block
 from gradio.state_holder import SessionState
 
+LAUNCH: dict[str, Any] = {"_frontend": False}
+"""For ``launch``: Gradio (6.31.0) would give up where the page does not answer itself within three
+seconds, on a busy machine and where a proxy stands before this machine's own address."""
+
 
 def keep_ids() -> None:
-    """Give each component that a session puts in place of another the other's id."""
+    """Give each component that a session puts in place of another the other's id.
+
+    A handler that leaves an output as it is makes Gradio (6.31.0) build a new component for the
+    session, with an id of its own, which the next event files under that id beside the one before:
+    50 kB with each look for what is new, for as long as the session lasts (measured with
+    ``tests/benchmarks/load.py``).
+    """
     plain = SessionState.__setitem__
     if hasattr(plain, "__wrapped__"):
         return
@@ -28,3 +45,20 @@ def keep_ids() -> None:
         plain(state, key, value)
 
     SessionState.__setitem__ = set_item  # type: ignore[method-assign]
+
+
+def write_no_stubs() -> None:
+    """Let components be subclassed without a file.
+
+    Gradio (6.31.0) writes a stub (``.pyi``) beside the source of each subclass when it is imported,
+    which a type checker then believes instead of the source.
+    """
+    component_meta.create_or_modify_pyi = lambda *_: None  # type: ignore[assignment]
+
+
+def ask_queue_seldom(page: gr.Blocks) -> None:
+    """Look twenty times a second, and not a thousand times, whether somebody waits.
+
+    Gradio (6.31.0) does so on Windows only, and takes a tenth of a core elsewhere.
+    """
+    page._queue.sleep_when_free = 0.05

@@ -1,4 +1,4 @@
-"""Values of ``gr.HTML`` templates, made safe for what Gradio does with them.
+"""HTML components: values that are safe for what Gradio does with them, and their scripts.
 
 Gradio fills ``{{…}}`` with Handlebars, which escapes HTML, and then evaluates *the result* as a
 JavaScript template literal. So a caption that reads ``${…}`` would run as a program in the page,
@@ -12,7 +12,22 @@ from typing import Any
 
 import gradio as gr
 
-_escaped_values = gr.HTML.postprocess
+from app.ui.gradio_patches import write_no_stubs
+
+write_no_stubs()
+
+
+class HTML(gr.HTML):
+    """The one HTML component of this application (a test holds that there is no other).
+
+    It escapes its value if its template is filled with ``{{…}}``. A component that leaves the value
+    to its own script gets it as it is.
+    """
+
+    def postprocess(self, value: Any) -> Any:
+        """The value as the page gets it."""
+        filled = "{{" in (self.html_template or "")
+        return super().postprocess(literal(value) if filled else value)
 
 
 def literal(value: Any) -> Any:
@@ -20,21 +35,15 @@ def literal(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\\", "\\\\").replace("$", "\\$")
     if isinstance(value, dict):
-        return {name: literal(one) for name, one in value.items()}
+        return {name: literal(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [literal(one) for one in value]
+        return [literal(entry) for entry in value]
     return value
 
 
-def guard() -> None:
-    """Escape the values of all ``gr.HTML`` components that fill a template with ``{{…}}``.
-
-    Components that leave the value to their own JavaScript get it as it is. It is done for the
-    class, so that no component can be forgotten, and Gradio makes new ones of it at updates.
-    """
-
-    def postprocess(self: gr.HTML, value: Any) -> Any:
-        filled = "{{" in (self.html_template or "")
-        return _escaped_values(self, literal(value) if filled else value)
-
-    gr.HTML.postprocess = postprocess  # type: ignore[method-assign]
+def sent(event: gr.EventData, name: str) -> Any:
+    """What an event of the page says under a name; ``None`` if it says nothing. Not trusted."""
+    try:
+        return getattr(event, name, None)
+    except TypeError:  # an event without any data
+        return None

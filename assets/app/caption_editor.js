@@ -3,8 +3,7 @@
    Given by gr.HTML: element, props, trigger, watch. */
 const DRAFTS = "dpd-studio-caption-drafts";
 const OPEN = "dpd-studio-caption-open";
-const find = (name) => element.querySelector(`[data-part="${name}"]`);
-const box = find("text");
+const box = part("text");
 const tidy = (text) => text.trim().split(/\s+/).join(" ");
 
 let project = null;
@@ -14,21 +13,10 @@ let sent = null; // text that is being saved
 let noted = null; // id of the last note shown
 let timer = null;
 
-function stored(name) {
-  try { return JSON.parse(localStorage.getItem(name)) || {}; } catch (error) { return {}; }
-}
-
-function store(name, change) {
-  try {
-    const values = stored(name);
-    change(values);
-    localStorage.setItem(name, JSON.stringify(values));
-  } catch (error) { /* a browser without storage keeps drafts only while the page is open */ }
-}
-
 function keep() {
   store(DRAFTS, (all) => {
-    if (dirty()) all[shown.key] = { text: box.value, ...{ base: base.text, version: base.version } };
+    if (dirty())
+      all[shown.key] = { text: box.value, ...{ base: base.text, version: base.version } };
     else delete all[shown.key];
   });
   window.dispatchEvent(new Event("dpd-caption-drafts"));
@@ -43,35 +31,37 @@ function count() {
 }
 
 function say(text, kind = "") {
-  find("status").textContent = text;
-  find("status").dataset.kind = kind;
+  part("status").textContent = text;
+  part("status").dataset.kind = kind;
 }
 
 function look() {
-  find("save").disabled = !dirty() || sent !== null;
-  find("discard").hidden = !dirty();
-  find("conflict").hidden = !conflict();
-  find("theirs").textContent = shown.text || "(no caption)";
-  find("their-name").textContent = shown.who;
+  part("save").disabled = !dirty() || sent !== null;
+  part("discard").hidden = !dirty();
+  part("conflict").hidden = !conflict();
+  part("theirs").textContent = shown.text || "(no caption)";
+  part("their-name").textContent = shown.who;
   if (sent !== null) return;
   if (conflict()) say("Not saved: see above.", "warn");
   else if (dirty()) say("Unsaved; kept in this browser.", "warn");
-  else if (find("status").dataset.kind === "warn") say("");
+  else if (part("status").dataset.kind === "warn") say("");
 }
 
 function fill() {
-  find("panel").hidden = false;
-  find("hint").hidden = true;
-  find("title").textContent = shown.title;
-  find("who").textContent = shown.who;
-  find("who").className = `badge ${shown.author}`;
-  find("warnings").textContent = shown.warnings.length ? `Warning: ${shown.warnings.join(", ")}` : "";
-  const image = find("image");
+  part("panel").hidden = false;
+  part("hint").hidden = true;
+  part("title").textContent = shown.title;
+  part("who").textContent = shown.who;
+  part("who").className = `badge ${shown.author}`;
+  part("warnings").textContent = shown.warnings.length
+    ? `Warning: ${shown.warnings.join(", ")}`
+    : "";
+  const image = part("image");
   if (image.getAttribute("src") !== shown.image) image.src = shown.image;
   image.alt = shown.alt;
-  find("before").disabled = !shown.before;
-  find("after").disabled = !shown.after;
-  find("reset").hidden = !shown.by_hand;
+  part("before").disabled = !shown.before;
+  part("after").disabled = !shown.after;
+  part("reset").hidden = !shown.by_hand;
 }
 
 /* Another caption: its own unsaved text, if there is some. */
@@ -80,7 +70,8 @@ function begin(value) {
   sent = null;
   const draft = stored(DRAFTS)[shown.key];
   const kept = draft && typeof draft.text === "string" && tidy(draft.text) !== tidy(shown.text);
-  base = kept ? { text: String(draft.base), version: Number(draft.version) }
+  base = kept
+    ? { text: String(draft.base), version: Number(draft.version) }
     : { text: shown.text, version: shown.version };
   box.value = kept ? draft.text : shown.text;
   say("");
@@ -106,7 +97,9 @@ function update(value) {
 
 /* A value that nobody asked for (something changed on disk) never opens or closes a caption. */
 function unasked(value) {
-  return value.passive && value.project === project && (shown === null ? "" : shown.key) !== value.key;
+  return (
+    value.passive && value.project === project && (shown === null ? "" : shown.key) !== value.key
+  );
 }
 
 function draw() {
@@ -115,14 +108,16 @@ function draw() {
   project = value.project;
   if (!value.key) {
     shown = null;
-    find("panel").hidden = true;
-    find("hint").hidden = false;
+    part("panel").hidden = true;
+    part("hint").hidden = false;
     if (project) reopen();
     return;
   }
   if (shown !== null && shown.key === value.key) update(value);
   else begin(value);
-  store(OPEN, (all) => { all[value.project] = value.place; });
+  store(OPEN, (all) => {
+    all[value.project] = value.place;
+  });
   if (value.note && value.note.id !== noted) {
     noted = value.note.id;
     if (value.note.key === value.key) {
@@ -150,34 +145,62 @@ function save() {
   if (!dirty() || sent !== null) return;
   sent = box.value;
   say("Saving …");
-  trigger("save_caption", { place: shown.place, text: box.value, version: base.version, key: shown.key });
+  trigger("save_caption", {
+    place: shown.place,
+    text: box.value,
+    version: base.version,
+    key: shown.key,
+  });
   const asked = sent;
   // Whatever became of it (no network, a stopped server), the text can be saved again.
-  setTimeout(() => { if (sent === asked) { sent = null; say("Not saved; try again.", "warn"); look(); } }, 10000);
+  setTimeout(() => {
+    if (sent === asked) {
+      sent = null;
+      say("Not saved; try again.", "warn");
+      look();
+    }
+  }, 10000);
   look();
 }
 
-box.addEventListener("input", () => { keep(); look(); count(); });
+box.addEventListener("input", () => {
+  keep();
+  look();
+  count();
+});
 box.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); save(); }
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    save();
+  }
   // Gradio's tabs and dialogs listen to keys too; these are the text's.
   event.stopPropagation();
 });
-find("save").addEventListener("click", save);
-find("discard").addEventListener("click", () => {
+part("save").addEventListener("click", save);
+part("discard").addEventListener("click", () => {
   base = { text: shown.text, version: shown.version };
   box.value = shown.text;
-  keep(); look(); count();
+  keep();
+  look();
+  count();
   box.focus();
 });
-find("mine").addEventListener("click", () => { base.version = shown.version; base.text = shown.text; save(); });
-find("take").addEventListener("click", () => find("discard").click());
-find("before").addEventListener("click", () => go(shown.before));
-find("after").addEventListener("click", () => go(shown.after));
-find("reset").addEventListener("click", () => trigger("give_back", { place: shown.place }));
-find("try").addEventListener("click", () => trigger("try_caption", { place: shown.place, text: box.value }));
-find("close").addEventListener("click", () => {
-  store(OPEN, (all) => { delete all[shown.project]; });
+part("mine").addEventListener("click", () => {
+  base.version = shown.version;
+  base.text = shown.text;
+  save();
+});
+part("take").addEventListener("click", () => part("discard").click());
+part("before").addEventListener("click", () => go(shown.before));
+part("after").addEventListener("click", () => go(shown.after));
+part("reset").addEventListener("click", () => trigger("give_back", { place: shown.place }));
+part("try").addEventListener("click", () =>
+  trigger("try_caption", { place: shown.place, text: box.value }),
+);
+part("close").addEventListener("click", () => {
+  store(OPEN, (all) => {
+    delete all[shown.project];
+  });
   reopened = shown.project;
   trigger("close_card", {});
 });

@@ -2,10 +2,6 @@
    Given by gr.HTML: element, props, trigger, watch. */
 const DRAFTS = "dpd-studio-caption-drafts";
 
-function drafts() {
-  try { return JSON.parse(localStorage.getItem(DRAFTS)) || {}; } catch (error) { return {}; }
-}
-
 function place(card) {
   return { class_name: card.dataset.class, cluster: Number(card.dataset.cluster) };
 }
@@ -13,7 +9,7 @@ function place(card) {
 /* The marks are the browser's; the server only says when it has changed them (its epoch). */
 let marks = { epoch: null, selected: [] };
 
-/* Texts come escaped for the template (app/templates.py). */
+/* Texts come escaped for the template (app/ui/html.py). */
 function plain([class_name, cluster]) {
   return [class_name.replace(/\\([\\$])/g, "$1"), cluster];
 }
@@ -21,9 +17,10 @@ function plain([class_name, cluster]) {
 /* What the server cannot know, or what a rewritten attribute does not change. */
 function dress() {
   const value = props.value || {};
-  if (value.epoch !== marks.epoch) marks = { epoch: value.epoch, selected: (value.selected || []).map(plain) };
-  const unsaved = drafts();
-  const chosen = new Set(marks.selected.map((one) => JSON.stringify(one)));
+  if (value.epoch !== marks.epoch)
+    marks = { epoch: value.epoch, selected: (value.selected || []).map(plain) };
+  const unsaved = stored(DRAFTS);
+  const chosen = new Set(marks.selected.map((mark) => JSON.stringify(mark)));
   for (const card of element.querySelectorAll(".caption-card")) {
     const { class_name, cluster } = place(card);
     card.querySelector("input").checked = chosen.has(JSON.stringify([class_name, cluster]));
@@ -49,7 +46,7 @@ element.addEventListener("change", (event) => {
   if (!event.target.matches(".caption-card input")) return;
   const { class_name, cluster } = place(event.target.closest(".caption-card"));
   const mine = JSON.stringify([class_name, cluster]);
-  const others = marks.selected.filter((one) => JSON.stringify(one) !== mine);
+  const others = marks.selected.filter((other) => JSON.stringify(other) !== mine);
   marks.selected = event.target.checked ? [...others, [class_name, cluster]] : others;
   trigger("mark_cards", { selected: marks.selected });
 });

@@ -1,59 +1,54 @@
-// Draws the rows of app/views/dataset.py:balance. Text goes in as text, never as markup.
-// A field in which somebody types keeps its text when the rows are drawn again.
-const make = (tag, className, text) => {
-  const node = document.createElement(tag);
-  node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
+/* Draws the rows of app/dataset/view.py:balance. A field in which somebody types keeps its text when
+   the rows are drawn again. Given by gr.HTML: element, props, trigger, watch. */
+function bar(name, width, title) {
+  return make("span", { class: `bar ${name}`, style: `width:${Number(width) || 0}%`, title });
+}
 
-const bar = (className, width, title) => {
-  const node = make("span", `bar ${className}`);
-  node.style.width = `${Number(width) || 0}%`;
-  node.title = title;
-  return node;
-};
-
-const line = (row) => {
-  const node = make("div", "row");
-  const field = make("input", "name");
-  field.value = row.readable;
-  field.maxLength = 100;
-  field.dataset.name = row.name;
-  field.title = `Folder ${row.name}. Change the name that captions use, then press Enter.`;
-  field.setAttribute("aria-label", `Readable name of the class ${row.name}`);
-  field.addEventListener("change", () =>
-    trigger("rename_class", { name: row.name, readable: field.value }),
-  );
-  field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") field.blur();
+function drawRow(row) {
+  const field = make("input", {
+    class: "name",
+    value: row.readable,
+    maxlength: 100,
+    "data-name": row.name,
+    title: `Folder ${row.name}. Change the name that captions use, then press Enter.`,
+    "aria-label": `Readable name of the class ${row.name}`,
+    onchange: () => trigger("rename_class", { name: row.name, readable: field.value }),
+    onkeydown: (event) => {
+      if (event.key === "Enter") field.blur();
+    },
   });
-  const bars = make("div", "bars");
-  bars.append(
+  const bars = make(
+    "div",
+    { class: "bars" },
     bar("train", row.train_width, `${row.train} for training`),
     bar("test", row.test_width, `${row.test} for testing`),
   );
-  node.append(field, bars, make("span", "count", `${row.train} + ${row.test}`));
-  return node;
-};
+  const count = make("span", { class: "count" }, `${row.train} + ${row.test}`);
+  return make("div", { class: "row" }, field, bars, count);
+}
 
-const draw = () => {
+function draw() {
   const box = element.querySelector(".balance");
   if (!box) return;
   const active = document.activeElement;
   const typing = box.contains(active) ? { name: active.dataset.name, text: active.value } : null;
   const rows = Array.isArray(props.value) ? props.value : [];
-  const legend = make("div", "legend");
-  legend.append(make("span", "hint", "✎ names can be changed"), make("span", "key train", "training"), make("span", "key test", "test"));
-  box.replaceChildren(...(rows.length ? [legend] : []), ...rows.map(line));
-  if (typing) {
-    const field = [...box.querySelectorAll("input")].find((node) => node.dataset.name === typing.name);
-    if (field) {
-      field.value = typing.text;
-      field.focus();
-    }
+  const legend = make(
+    "div",
+    { class: "legend" },
+    make("span", { class: "hint" }, "✎ names can be changed"),
+    make("span", { class: "key train" }, "training"),
+    make("span", { class: "key test" }, "test"),
+  );
+  box.replaceChildren(...(rows.length ? [legend] : []), ...rows.map(drawRow));
+  if (!typing) return;
+  const fields = [...box.querySelectorAll("input")];
+  const field = fields.find((input) => input.dataset.name === typing.name);
+  if (field) {
+    field.value = typing.text;
+    field.focus();
   }
-};
+}
 
 watch("value", draw);
 draw();

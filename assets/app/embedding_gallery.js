@@ -1,18 +1,6 @@
 /* The pinned image and the gallery of selected ones. Everything that comes from data is put in as
-   text, never as HTML. */
+   text. */
 const PAGE = 60;
-const part = (name) => element.querySelector(`[data-part="${name}"]`);
-
-function make(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null) made.setAttribute(name, value === true ? "" : value);
-  }
-  made.append(...children);
-  return made;
-}
-
 function link(kind, row) {
   const id = state.data.ids[row].split("/").map(encodeURIComponent).join("/");
   return `${props.value.base}/${kind}/${id}`;
@@ -37,10 +25,14 @@ function decide(action, rows, class_name = "") {
 /* A choice of class and the button that moves rows into it. */
 function mover(rows, current) {
   const label = rows.length === 1 ? "Class to move it to" : "Class to move them to";
-  const choice = make("select", { "aria-label": label },
+  const choice = make(
+    "select",
+    { "aria-label": label },
     make("option", { value: "" }, "Move to class …"),
-    ...state.data.classes.filter((_, number) => number !== current)
-      .map((one) => make("option", { value: one.name }, one.readable)));
+    ...state.data.classes
+      .filter((_, number) => number !== current)
+      .map((entry) => make("option", { value: entry.name }, entry.readable)),
+  );
   choice.addEventListener("change", () => {
     if (choice.value) decide("move", rows, choice.value);
     choice.value = "";
@@ -52,9 +44,14 @@ function showDetail() {
   const { data, pinned } = state;
   const panel = part("detail");
   if (!data || pinned === null) {
-    panel.replaceChildren(make("p", { class: "hint" },
-      "Point at the map to see an image, click to pin it here. Drag around images to select them; "
-      + "turn the wheel to zoom."));
+    panel.replaceChildren(
+      make(
+        "p",
+        { class: "hint" },
+        "Point at the map to see an image, click to pin it here. Drag around images to select them; " +
+          "turn the wheel to zoom.",
+      ),
+    );
     return;
   }
   const caption = (data.captions[data.classes[data.cls[pinned]].name] || {})[data.cluster[pinned]];
@@ -71,80 +68,159 @@ function showDetail() {
   for (const [name, text] of facts) list.append(make("dt", {}, name), make("dd", {}, text));
   const training = !data.split[pinned];
   const buttons = make("div", { class: "actions" });
-  const button = (text, action) => buttons.append(
-    make("button", { type: "button", "data-action": action, onclick: () => decide(action, [pinned]) },
-      text));
+  const button = (text, action) =>
+    buttons.append(
+      make(
+        "button",
+        { type: "button", "data-action": action, onclick: () => decide(action, [pinned]) },
+        text,
+      ),
+    );
   if (data.isChosen.has(pinned)) button("Give up this choice", "release");
   else if (training && !data.isExcluded.has(pinned) && data.cluster[pinned] >= 0) {
-    button(data.isPrototype.has(pinned) ? "Keep as prototype" : "Make prototype of its cluster", "choose");
+    button(
+      data.isPrototype.has(pinned) ? "Keep as prototype" : "Make prototype of its cluster",
+      "choose",
+    );
   }
   if (data.isExcluded.has(pinned)) button("Include in training again", "include");
   else if (training) button("Exclude from training", "exclude");
   buttons.append(mover([pinned], data.cls[pinned]));
   panel.replaceChildren(
-    make("img", { src: link("large", pinned), alt: `Image ${data.ids[pinned]}`, "data-row": pinned }),
+    make("img", {
+      src: link("large", pinned),
+      alt: `Image ${data.ids[pinned]}`,
+      "data-row": pinned,
+    }),
     make("p", { class: "id" }, data.ids[pinned]),
-    ...flags(pinned).map((text) => make("p", { class: "flag" }, text)), list, buttons,
-    make("button", { type: "button", class: "quiet", onclick: () => pin(null) }, "Unpin"));
+    ...flags(pinned).map((text) => make("p", { class: "flag" }, text)),
+    list,
+    buttons,
+    make("button", { type: "button", class: "quiet", onclick: () => pin(null) }, "Unpin"),
+  );
 }
 
 function ordered(rows) {
   const { data, order } = state;
   const by = {
-    outlier: (row) => -(data.outlier[row] ?? -1e9), margin: (row) => data.margin[row] ?? 1e9,
+    outlier: (row) => -(data.outlier[row] ?? -1e9),
+    margin: (row) => data.margin[row] ?? 1e9,
     class: (row) => data.cls[row],
   }[order];
-  return [...rows].sort((one, other) => by(one) - by(other) || one - other);
+  return [...rows].sort((a, b) => by(a) - by(b) || a - b);
 }
 
 function item(row) {
   const { data } = state;
   const words = [data.ids[row], data.classes[data.cls[row]].readable, ...flags(row)].join(", ");
-  const marks = (data.isPrototype.has(row) ? "★" : "") + (data.isChosen.has(row) ? "☆" : "")
-    + (data.isExcluded.has(row) ? "✕" : "");
-  return make("button", {
-    type: "button", "data-row": row, title: words, "aria-label": `Pin ${words}`,
-    "aria-pressed": String(state.pinned === row), class: data.isExcluded.has(row) ? "out" : "",
-    onclick: () => pin(row),
-  }, make("img", { src: link("thumb", row), alt: "", width: 84, height: 84 }),
-  make("span", {}, `${marks} ${data.classes[data.cls[row]].readable}`));
+  const marks =
+    (data.isPrototype.has(row) ? "★" : "") +
+    (data.isChosen.has(row) ? "☆" : "") +
+    (data.isExcluded.has(row) ? "✕" : "");
+  return make(
+    "button",
+    {
+      type: "button",
+      "data-row": row,
+      title: words,
+      "aria-label": `Pin ${words}`,
+      "aria-pressed": String(state.pinned === row),
+      class: data.isExcluded.has(row) ? "out" : "",
+      onclick: () => pin(row),
+    },
+    make("img", { src: link("thumb", row), alt: "", width: 84, height: 84 }),
+    make("span", {}, `${marks} ${data.classes[data.cls[row]].readable}`),
+  );
 }
 
 function showGallery() {
   const { data, selected } = state;
   const box = part("gallery");
-  if (!data || !selected.length) { box.replaceChildren(); return; }
+  if (!data || !selected.length) {
+    box.replaceChildren();
+    return;
+  }
   const rows = ordered(selected);
   const pages = Math.ceil(rows.length / PAGE);
   state.page = Math.min(state.page, pages - 1);
   const shown = rows.slice(state.page * PAGE, (state.page + 1) * PAGE);
-  const turn = (by, text, label) => make("button", {
-    type: "button", "aria-label": label, disabled: state.page + by < 0 || state.page + by >= pages,
-    onclick: () => { state.page += by; showGallery(); },
-  }, text);
-  const order = make("select", { "aria-label": "Order of the selected images" },
-    ...[["class", "by class"], ["outlier", "strangest first"], ["margin", "smallest margin first"]]
-      .map(([value, text]) => make("option", { value, selected: state.order === value }, text)));
-  order.addEventListener("change", () => { state.order = order.value; state.page = 0; showGallery(); });
+  const turn = (by, text, label) =>
+    make(
+      "button",
+      {
+        type: "button",
+        "aria-label": label,
+        disabled: state.page + by < 0 || state.page + by >= pages,
+        onclick: () => {
+          state.page += by;
+          showGallery();
+        },
+      },
+      text,
+    );
+  const order = make(
+    "select",
+    { "aria-label": "Order of the selected images" },
+    ...[
+      ["class", "by class"],
+      ["outlier", "strangest first"],
+      ["margin", "smallest margin first"],
+    ].map(([value, text]) => make("option", { value, selected: state.order === value }, text)),
+  );
+  order.addEventListener("change", () => {
+    state.order = order.value;
+    state.page = 0;
+    showGallery();
+  });
   const training = selected.filter((row) => !data.split[row]);
   const inside = training.filter((row) => !data.isExcluded.has(row));
   const outside = training.filter((row) => data.isExcluded.has(row));
-  const one = new Set(selected.map((row) => data.cls[row]));
+  const classes = new Set(selected.map((row) => data.cls[row]));
   const plural = (count, text) => `${count.toLocaleString("en")} ${text}${count === 1 ? "" : "s"}`;
-  const heading = make("h4", { "data-part": "count" }, `${plural(selected.length, "image")} selected`);
+  const heading = make(
+    "h4",
+    { "data-part": "count" },
+    `${plural(selected.length, "image")} selected`,
+  );
   const actions = make("div", { class: "actions" }, order);
   if (inside.length) {
-    actions.append(make("button", { type: "button", "data-action": "exclude",
-      onclick: () => decide("exclude", inside) }, `Exclude ${inside.length} from training`));
+    actions.append(
+      make(
+        "button",
+        { type: "button", "data-action": "exclude", onclick: () => decide("exclude", inside) },
+        `Exclude ${inside.length} from training`,
+      ),
+    );
   }
   if (outside.length) {
-    actions.append(make("button", { type: "button", "data-action": "include",
-      onclick: () => decide("include", outside) }, `Include ${outside.length} again`));
+    actions.append(
+      make(
+        "button",
+        { type: "button", "data-action": "include", onclick: () => decide("include", outside) },
+        `Include ${outside.length} again`,
+      ),
+    );
   }
-  actions.append(mover(selected, one.size === 1 ? [...one][0] : -1),
-    make("button", { type: "button", class: "quiet", onclick: () => select([]) }, "Clear selection"));
-  const paging = pages > 1 ? make("div", { class: "paging" }, turn(-1, "‹", "Previous page"),
-    `${state.page + 1} / ${pages}`, turn(1, "›", "Next page")) : "";
-  box.replaceChildren(make("header", {}, heading, actions, paging),
-    make("div", { class: "items" }, ...shown.map(item)));
+  actions.append(
+    mover(selected, classes.size === 1 ? [...classes][0] : -1),
+    make(
+      "button",
+      { type: "button", class: "quiet", onclick: () => select([]) },
+      "Clear selection",
+    ),
+  );
+  const paging =
+    pages > 1
+      ? make(
+          "div",
+          { class: "paging" },
+          turn(-1, "‹", "Previous page"),
+          `${state.page + 1} / ${pages}`,
+          turn(1, "›", "Next page"),
+        )
+      : "";
+  box.replaceChildren(
+    make("header", {}, heading, actions, paging),
+    make("div", { class: "items" }, ...shown.map(item)),
+  );
 }

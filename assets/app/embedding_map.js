@@ -1,22 +1,21 @@
 /* The map: Plotly WebGL, hover card, pin, lasso. Given by gr.HTML: element, props, trigger, watch.
    Nothing but decisions crosses the wire; rows are numbers into the columns of the data. */
 const state = {
-  data: null, version: null, rows: [], stars: [], selected: [], pinned: null, page: 0,
-  order: "class", tool: "lasso", by: "cls", filter: "", stale: false, library: null,
+  data: null,
+  version: null,
+  rows: [],
+  stars: [],
+  selected: [],
+  pinned: null,
+  page: 0,
+  order: "class",
+  tool: "lasso",
+  by: "cls",
+  filter: "",
+  stale: false,
   clearing: false,
 };
 const plot = part("plot");
-
-function library(url) {
-  if (window.Plotly) return Promise.resolve();
-  state.library ??= new Promise((resolve, reject) => {
-    const script = make("script", { src: url });
-    script.onload = resolve;
-    script.onerror = () => { state.library = null; reject(new Error("Plotly did not load")); };
-    document.head.append(script);
-  });
-  return state.library;
-}
 
 function say(text) {
   part("message").textContent = text;
@@ -24,18 +23,20 @@ function say(text) {
 }
 
 async function refresh() {
-  const { base, version, empty, plotly } = props.value || {};
+  const { base, version, empty } = props.value || {};
   if (!base || version === state.version) return;
   state.version = version;
   try {
     const [response] = await Promise.all([
-      fetch(`${base}/data/prototypes?v=${encodeURIComponent(version)}`), library(plotly)]);
+      fetch(`${base}/data/prototypes?v=${encodeURIComponent(version)}`),
+      loadPlotly(props.plotly),
+    ]);
     if (version !== state.version) return; // a newer one is on its way
     if (!response.ok) {
       state.data = null;
       say(empty || "There is nothing to show yet.");
     } else adopt(await response.json(), empty);
-  } catch (error) {
+  } catch {
     state.version = null;
     say("The map could not be loaded. Reload the page.");
   }
@@ -50,11 +51,16 @@ function adopt(data, empty) {
   data.isExcluded = new Set(data.excluded);
   data.isOutlier = new Set(data.outliers);
   data.movedFrom = new Map(data.moved);
-  if (!state.data || state.data.key !== data.key) Object.assign(state, { selected: [], pinned: null });
+  if (!state.data || state.data.key !== data.key)
+    Object.assign(state, { selected: [], pinned: null });
   state.data = data;
   const filter = part("filter");
-  filter.replaceChildren(make("option", { value: "" }, "all classes"), ...data.classes.map(
-    (one) => make("option", { value: one.name, selected: one.name === state.filter }, one.readable)));
+  filter.replaceChildren(
+    make("option", { value: "" }, "all classes"),
+    ...data.classes.map((entry) =>
+      make("option", { value: entry.name, selected: entry.name === state.filter }, entry.readable),
+    ),
+  );
   state.filter = filter.value;
   say(data.x.some((value) => value !== null) ? "" : empty);
 }
@@ -64,14 +70,22 @@ function draw() {
   state.stale = !plot.offsetWidth;
   if (state.stale || !window.Plotly) return;
   const { data } = state;
-  if (!data) { window.Plotly.purge(plot); part("legend").replaceChildren(); return; }
-  const only = data.classes.findIndex((one) => one.name === state.filter);
-  state.rows = data.ids.map((_, row) => row).filter(
-    (row) => data.x[row] !== null && (only < 0 || data.cls[row] === only));
+  if (!data) {
+    window.Plotly.purge(plot);
+    part("legend").replaceChildren();
+    return;
+  }
+  const only = data.classes.findIndex((entry) => entry.name === state.filter);
+  state.rows = data.ids
+    .map((_, row) => row)
+    .filter((row) => data.x[row] !== null && (only < 0 || data.cls[row] === only));
   state.stars = state.rows.filter((row) => data.isPrototype.has(row) || data.isChosen.has(row));
   const colours = colouring(data, state.by);
   window.Plotly.react(plot, traces(colours), layout(), {
-    displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: "autosize",
+    displayModeBar: false,
+    scrollZoom: true,
+    responsive: true,
+    doubleClick: "autosize",
   });
   listen();
   showLegend(colours);
@@ -81,36 +95,61 @@ function draw() {
 function traces(colours) {
   const { data, rows, stars, selected } = state;
   const chosen = new Set(selected);
-  const marked = (list) => (selected.length
-    ? list.flatMap((row, place) => (chosen.has(row) ? [place] : [])) : null);
+  const marked = (list) =>
+    selected.length ? list.flatMap((row, place) => (chosen.has(row) ? [place] : [])) : null;
   const column = (name, list) => list.map((row) => data[name][row]);
   const shaped = colours.shapes || data.excluded.length;
-  const shape = (row) => (data.isExcluded.has(row) ? "x" : colours.shapes?.[row] ?? "circle");
+  const shape = (row) => (data.isExcluded.has(row) ? "x" : (colours.shapes?.[row] ?? "circle"));
   const faded = { marker: { color: NOTHING, opacity: 0.18 } };
   const common = { type: "scattergl", mode: "markers", hoverinfo: "none", unselected: faded };
   const outline = getComputedStyle(element).color;
   return [
-    { ...common, x: column("x", rows), y: column("y", rows), selectedpoints: marked(rows),
+    {
+      ...common,
+      x: column("x", rows),
+      y: column("y", rows),
+      selectedpoints: marked(rows),
       selected: { marker: { opacity: 0.95 } },
-      marker: { color: rows.map((row) => colours.colours[row]), opacity: 0.85,
+      marker: {
+        color: rows.map((row) => colours.colours[row]),
+        opacity: 0.85,
         size: rows.length > 3000 ? 5 : rows.length > 600 ? 7 : 9,
-        symbol: shaped ? rows.map(shape) : "circle" } },
-    { ...common, x: column("x", stars), y: column("y", stars), selectedpoints: marked(stars),
+        symbol: shaped ? rows.map(shape) : "circle",
+      },
+    },
+    {
+      ...common,
+      x: column("x", stars),
+      y: column("y", stars),
+      selectedpoints: marked(stars),
       selected: { marker: { opacity: 1 } },
-      marker: { color: stars.map((row) => colours.colours[row]), size: 15, opacity: 1,
+      marker: {
+        color: stars.map((row) => colours.colours[row]),
+        size: 15,
+        opacity: 1,
         symbol: stars.map((row) => (data.isPrototype.has(row) ? "star" : "star-open")),
-        line: { color: outline, width: 1.2 } } },
+        line: { color: outline, width: 1.2 },
+      },
+    },
   ];
 }
 
 function layout() {
   const axis = { visible: false, zeroline: false };
   return {
-    margin: { l: 6, r: 6, t: 6, b: 6 }, xaxis: axis, yaxis: { ...axis },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
-    hovermode: "closest", hoverdistance: 30, clickmode: "event", dragmode: state.tool,
+    margin: { l: 6, r: 6, t: 6, b: 6 },
+    xaxis: axis,
+    yaxis: { ...axis },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    showlegend: false,
+    hovermode: "closest",
+    hoverdistance: 30,
+    clickmode: "event",
+    dragmode: state.tool,
     // The same revision keeps the zoom; another layout of the points starts anew.
-    uirevision: state.data.layout + state.data.key, selections: [],
+    uirevision: state.data.layout + state.data.key,
+    selections: [],
   };
 }
 
@@ -122,7 +161,9 @@ function listen() {
   if (plot.dataset.listening) return;
   plot.dataset.listening = "yes";
   plot.on("plotly_hover", (event) => hover(rowOf(event.points[0]), event.event));
-  plot.on("plotly_unhover", () => { part("card").hidden = true; });
+  plot.on("plotly_unhover", () => {
+    part("card").hidden = true;
+  });
   plot.on("plotly_click", (event) => pin(rowOf(event.points[0])));
   plot.on("plotly_selected", (event) => {
     if (!event || state.clearing) return;
@@ -130,8 +171,11 @@ function listen() {
     choose(rows); // at once; the drawing takes longer
     clearOutline().then(draw);
   });
-  plot.on("plotly_deselect", () => { if (!state.clearing) select([]); });
-  for (const name of ["plotly_relayout", "plotly_relayouting", "plotly_afterplot"]) plot.on(name, placeRing);
+  plot.on("plotly_deselect", () => {
+    if (!state.clearing) select([]);
+  });
+  for (const name of ["plotly_relayout", "plotly_relayouting", "plotly_afterplot"])
+    plot.on(name, placeRing);
 }
 
 /* The outline of a lasso would lie over the points and keep the pointer from them. */
@@ -166,9 +210,9 @@ function prefetch(row) {
   const { xaxis, yaxis } = plot._fullLayout;
   const across = 1 / (xaxis.range[1] - xaxis.range[0]);
   const up = 1 / (yaxis.range[1] - yaxis.range[0]);
-  const far = (other) => ((data.x[other] - data.x[row]) * across) ** 2
-    + ((data.y[other] - data.y[row]) * up) ** 2;
-  const near = rows.filter((other) => far(other) < 0.0025).sort((one, other) => far(one) - far(other));
+  const far = (other) =>
+    ((data.x[other] - data.x[row]) * across) ** 2 + ((data.y[other] - data.y[row]) * up) ** 2;
+  const near = rows.filter((other) => far(other) < 0.0025).sort((a, b) => far(a) - far(b));
   for (const other of near.slice(0, 10)) {
     if (fetched.has(other)) continue;
     fetched.add(other);
@@ -212,26 +256,41 @@ function select(rows) {
 function showLegend(colours) {
   const legend = part("legend");
   const text = (mark, words) => make("span", {}, make("i", {}, mark), ` ${words}`);
-  const signs = [text("★", "prototype"), text("☆", "chosen, from the next clustering on"),
-    text("✕", "excluded")];
+  const signs = [
+    text("★", "prototype"),
+    text("☆", "chosen, from the next clustering on"),
+    text("✕", "excluded"),
+  ];
   if (colours.scale) {
     const { low, high, missing } = colours.scale;
-    const bar = make("span", { class: "scale", role: "img",
-      "aria-label": `Colours from ${low.toFixed(3)} to ${high.toFixed(3)}` });
+    const bar = make("span", {
+      class: "scale",
+      role: "img",
+      "aria-label": `Colours from ${low.toFixed(3)} to ${high.toFixed(3)}`,
+    });
     bar.style.background = `linear-gradient(90deg, ${SCALE.join(",")})`;
     const grey = missing ? [text("●", "has none (test or excluded)")] : [];
     legend.replaceChildren(`≤ ${low.toFixed(3)}`, bar, `≥ ${high.toFixed(3)}`, ...grey, ...signs);
     return;
   }
-  legend.replaceChildren(...colours.entries.map((one) => {
-    const entry = text(one.mark, one.name);
-    entry.firstChild.style.color = one.colour;
-    return entry;
-  }), ...signs);
+  legend.replaceChildren(
+    ...colours.entries.map((entry) => {
+      const words = text(entry.mark, entry.name);
+      words.firstChild.style.color = entry.colour;
+      return words;
+    }),
+    ...signs,
+  );
 }
 
-part("colour").addEventListener("change", (event) => { state.by = event.target.value; draw(); });
-part("filter").addEventListener("change", (event) => { state.filter = event.target.value; draw(); });
+part("colour").addEventListener("change", (event) => {
+  state.by = event.target.value;
+  draw();
+});
+part("filter").addEventListener("change", (event) => {
+  state.filter = event.target.value;
+  draw();
+});
 part("whole").addEventListener("click", () => {
   if (window.Plotly && state.data) {
     window.Plotly.relayout(plot, { "xaxis.autorange": true, "yaxis.autorange": true });
@@ -240,8 +299,8 @@ part("whole").addEventListener("click", () => {
 for (const button of element.querySelectorAll("[data-tool]")) {
   button.addEventListener("click", () => {
     state.tool = button.dataset.tool;
-    for (const one of element.querySelectorAll("[data-tool]")) {
-      one.setAttribute("aria-pressed", String(one === button));
+    for (const tool of element.querySelectorAll("[data-tool]")) {
+      tool.setAttribute("aria-pressed", String(tool === button));
     }
     if (window.Plotly && state.data) window.Plotly.relayout(plot, { dragmode: state.tool });
   });
@@ -252,7 +311,9 @@ window.addEventListener("dpd-prototypes-pin", (event) => {
   pin(row);
   element.scrollIntoView({ behavior: "smooth", block: "nearest" });
 });
-new ResizeObserver(() => { if (state.stale) draw(); }).observe(plot);
+new ResizeObserver(() => {
+  if (state.stale) draw();
+}).observe(plot);
 watch("value", refresh);
 showDetail();
 refresh();

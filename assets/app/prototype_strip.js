@@ -2,5 +2,7 @@
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-id]");
   if (!button) return;
-  window.dispatchEvent(new CustomEvent("dpd-prototypes-pin", { detail: { id: button.dataset.id } }));
+  window.dispatchEvent(
+    new CustomEvent("dpd-prototypes-pin", { detail: { id: button.dataset.id } }),
+  );
 });

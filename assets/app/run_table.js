@@ -1,5 +1,5 @@
-// Buttons and boxes of the table of trainings. The table is rendered anew with its values, so the
-// listener sits on the element, which stays.
+/* Buttons and boxes of the table of trainings. The table is rendered anew with its values, so the
+   listener sits on the element, which stays. Given by gr.HTML: element, trigger. */
 const about = (target) => target.closest("[data-run]").dataset.run;
 
 element.addEventListener("click", (event) => {
