@@ -26,7 +26,7 @@ from dpd_core.hardware import peak_resident_memory
 from dpd_core.presets import PRESETS, resolve
 
 _RUN_FLAGS = {
-    "dataset": ("data", "demo", "test_data", "classes", "test_fraction", "max_per_class"),
+    "dataset": ("data", "layout", "demo", "test_data", "classes", "test_fraction", "max_per_class"),
     "prototypes": ("ipc",),
     "synthesize": ("strategy",),
 }

@@ -10,6 +10,7 @@ by hand wins over the preset.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import types
 import typing
@@ -141,7 +142,11 @@ def _coerce(value: Any, hint: Any, name: str) -> Any:
         if origin is tuple:
             item = typing.get_args(kind)[0]
             # An empty text, as a form's empty field gives it, is no part and not one empty part.
-            parts = [p for p in value.split(",") if p.strip()] if isinstance(value, str) else value
+            # A part with a comma in it is quoted, as in CSV.
+            if isinstance(value, str):
+                value = next(csv.reader([value], skipinitialspace=True), [])
+                value = [part for part in value if part.strip()]
+            parts = value
             return tuple(item(part.strip() if isinstance(part, str) else part) for part in parts)
         if origin is bool:
             if isinstance(value, str):
@@ -211,8 +216,21 @@ class DatasetConfig(StageConfig):
     )
     demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
     demo_per_class: int = setting(40, "Demo scenes a class.", low=4, high=2000)
+    layout: str = setting(
+        "",
+        "How the files are to be understood: top, leaf or path (which folders are the classes), "
+        "table, names, sidecars or parquet; FOLDER/ takes only such folders, table:NAME one table "
+        "or column. Empty: recognised, and said.",
+    )
+    encoding: str = setting(
+        "",
+        "Code page of the names in an archive that does not say it, like gbk. Empty: recognised.",
+        advanced=True,
+    )
     test_data: str = setting("", "A separate folder or archive of test images.")
-    classes: tuple[str, ...] = setting((), "Use only these classes (folder names); empty: all.")
+    classes: tuple[str, ...] = setting(
+        (), "Use only these classes, as the data names them; empty: all. Quote names with commas."
+    )
     test_fraction: float = setting(
         0.25, "Share of each class kept for testing, if there is no test data.", low=0.0, high=0.9
     )

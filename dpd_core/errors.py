@@ -72,3 +72,8 @@ class CaptionConflict(CaptionError):
 
 class JobStopped(DPDError):
     """The work was asked to stop; what it had finished is kept and can be resumed."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, which often says enough."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

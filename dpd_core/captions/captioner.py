@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dpd_core
 from dpd_core import storage
 from dpd_core.captions.text import tidy_generated
-from dpd_core.errors import ModelError, ProjectError
-from dpd_core.models.files import files_digest, first_line, model_folder
+from dpd_core.errors import ModelError, ProjectError, first_line
+from dpd_core.models.files import files_digest, model_folder
 
 if TYPE_CHECKING:
     from PIL import Image

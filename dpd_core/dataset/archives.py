@@ -1,7 +1,9 @@
 """Opening zip and tar archives from anyone without trusting them.
 
-Only ordinary image files are written, only below the folder meant for them, and never more
-than the limits. Every other member is listed with the reason.
+Only ordinary image files and tables of labels are written, only below the folder meant for them,
+and never more than the limits. Every other member is listed with the reason.
+
+Names that are not marked as UTF-8 are read in the code page that fits them best, and that is said.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from dpd_core import storage
+from dpd_core.dataset import tables, text
 from dpd_core.dataset.found import Refusal
 from dpd_core.dataset.images import IMAGE_SUFFIXES, MAX_FILE_BYTES
+from dpd_core.dataset.words import is_rubbish
 from dpd_core.errors import DatasetError
-from dpd_core.events import Emit, Progress
+from dpd_core.events import Emit, Log, Progress
 from dpd_core.project import Project
 
 MAX_TOTAL_BYTES = 64 << 30
@@ -36,14 +40,28 @@ only blank ones do, and those are small."""
 
 RATIO_FROM_BYTES = 32 << 20
 
+TEXT_SUFFIXES = (tables.SUFFIXES | {".cls", ".caption"}) - {".parquet"}
+TABLE_SUFFIXES = TEXT_SUFFIXES | {".parquet"}
+"""Endings of what may say the classes of the images, or hold them."""
+
+_VERSION = 2
+_UTF8_FLAG = 0x800
 _MAX_NAME_BYTES = 255
 _BLOCK = 1 << 20
 
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
-def extract(project: Project, archive: Path, emit: Emit) -> tuple[Path, list[Refusal]]:
-    """Unpack the images of an archive into the project, once.
+def extract(
+    project: Project, archive: Path, emit: Emit, *, encoding: str = ""
+) -> tuple[Path, list[Refusal]]:
+    """Unpack the images and tables of an archive into the project, once.
+
+    Args:
+        project: Where to.
+        archive: A zip or tar.
+        emit: Progress, and which code page names were read in.
+        encoding: Code page of names that are not marked as UTF-8; empty: recognised.
 
     Returns:
         The folder of the images, and the members that were refused.
@@ -52,15 +70,16 @@ def extract(project: Project, archive: Path, emit: Emit) -> tuple[Path, list[Ref
         DatasetError: not an archive, damaged, or larger than the limits.
     """
     kind = _kind(archive)
-    key = storage.file_digest(archive)[:16]
+    key = storage.digest(_VERSION, storage.file_digest(archive), encoding)
     target = project.path("dataset", "archive", key)
-    report = target / "refused.json"
+    report = target / "report.json"
     if not report.exists():
         with storage.atomic_folder(target) as folder:
             writer = _Writer(folder / "files", archive, emit)
             (folder / "files").mkdir()
             try:
-                with contextlib.closing(_members(archive, kind)) as members:
+                names = _Names(encoding)
+                with contextlib.closing(_members(archive, kind, names)) as members:
                     for member in members:
                         writer.take(member)
             except _DAMAGE as error:
@@ -69,9 +88,12 @@ def extract(project: Project, archive: Path, emit: Emit) -> tuple[Path, list[Ref
                 raise DatasetError(
                     f"the archive is damaged ({error}).", where=archive, fix="Get it again."
                 ) from error
-            storage.write_json(folder / report.name, [asdict(entry) for entry in writer.refused])
-    entries = storage.read_json(report, fix=f"Delete the folder {target} and start again.")
-    return target / "files", [Refusal(**entry) for entry in entries]
+            refused = [asdict(entry) for entry in writer.refused]
+            storage.write_json(folder / report.name, {"refused": refused, "note": names.note})
+    content = storage.read_json(report, fix=f"Delete the folder {target} and start again.")
+    if content["note"]:
+        emit(Log("dataset", content["note"], "warning"))
+    return target / "files", [Refusal(**entry) for entry in content["refused"]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +123,7 @@ class _Writer:
         if self.count % 200 == 1:  # also lets a stop request in
             self.emit(Progress("dataset", 0, 1, None, f"unpacking, {self.count} files"))
         parts = _parts(member.name)
-        if any(_hidden(part) for part in parts):
+        if any(is_rubbish(part) for part in parts if part != ".."):
             return
         fault = member.fault or self._fault(member, parts)
         if fault is None:
@@ -116,8 +138,10 @@ class _Writer:
         if not parts or "\0" in name or any(_too_long(part) for part in parts):
             return "its name cannot be a file name."
         suffix = PurePosixPath(parts[-1]).suffix.lower()
-        if suffix not in IMAGE_SUFFIXES:
+        if suffix not in IMAGE_SUFFIXES and suffix not in TABLE_SUFFIXES:
             return f"not an image but a {suffix or 'nameless'} file."
+        if suffix in TEXT_SUFFIXES and member.size > tables.MAX_BYTES:
+            return f"not an image but a {suffix} file of {member.size} bytes."
         if "/".join(parts).casefold() in self._names:
             return "the archive holds a file of this name already."
         self._names.add("/".join(parts).casefold())
@@ -188,12 +212,60 @@ def _kind(archive: Path) -> str:
     )
 
 
-def _members(archive: Path, kind: str) -> Generator[_Member]:
-    return _zip_members(archive) if kind == "zip" else _tar_members(archive)
+class _Names:
+    """Decodes names that are not marked as UTF-8."""
+
+    def __init__(self, encoding: str):
+        self.encoding, self.note = encoding, ""
+
+    def learn(self, names: Sequence[bytes]) -> None:
+        """Choose the code page by all the names, and note it if it had to be guessed.
+
+        Raises:
+            DatasetError: there is no such code page, or it does not fit.
+        """
+        foreign = [name for name in names if not name.isascii()]
+        if not foreign:
+            return
+        page = self.encoding or text.guess(foreign)
+        try:
+            shown = foreign[0].decode(page or "ascii")
+        except (LookupError, UnicodeDecodeError) as error:
+            if not self.encoding:
+                self.note = "Names in the archive are in an unknown code page; --encoding says it."
+                return
+            raise DatasetError(
+                f"the archive's names cannot be read in {self.encoding}.",
+                where="dataset.encoding",
+                fix="Leave it empty, or give another code page, like gbk, shift_jis or cp1251.",
+            ) from error
+        if page != "utf-8" and not self.encoding:
+            self.note = (
+                f"Names in the archive are not marked as UTF-8; they were read as {page}, like "
+                f"'{shown}'. If that is wrong, give the code page with --encoding."
+            )
+        self.encoding = page or ""
+
+    def decode(self, name: bytes, otherwise: str) -> str:
+        """The name, or ``otherwise`` if no code page is known or fits."""
+        try:
+            return name.decode(self.encoding) if self.encoding else otherwise
+        except UnicodeDecodeError:
+            return otherwise
 
 
-def _zip_members(archive: Path) -> Generator[_Member]:
+def _members(archive: Path, kind: str, names: _Names) -> Generator[_Member]:
+    return _zip_members(archive, names) if kind == "zip" else _tar_members(archive, names)
+
+
+def _raw_name(info: zipfile.ZipInfo) -> bytes:
+    """The bytes of a name that is not marked as UTF-8 (zipfile reads those as code page 437)."""
+    return b"" if info.flag_bits & _UTF8_FLAG else info.orig_filename.encode("cp437", "replace")
+
+
+def _zip_members(archive: Path, names: _Names) -> Generator[_Member]:
     with zipfile.ZipFile(archive) as file:
+        names.learn([_raw_name(info) for info in file.infolist()])
         for info in file.infolist():
             # is_dir() looks at the last letter of the name, also where there is none.
             if info.filename and info.is_dir():
@@ -205,7 +277,7 @@ def _zip_members(archive: Path) -> Generator[_Member]:
             elif info.flag_bits & 1:
                 fault = "it is encrypted."
             yield _Member(
-                info.filename,
+                names.decode(_raw_name(info), info.filename) or info.filename,
                 info.file_size,
                 info.compress_size,
                 fault,
@@ -213,14 +285,28 @@ def _zip_members(archive: Path) -> Generator[_Member]:
             )
 
 
-def _tar_members(archive: Path) -> Generator[_Member]:
-    # A stream is read once from front to back: no seeking back through a compressed file.
+def _tar_members(archive: Path, names: _Names) -> Generator[_Member]:
+    # A stream is read once from front to back: no seeking back through a compressed file. So the
+    # code page is chosen by the first name that needs one.
     with tarfile.open(archive, "r|*") as file:
         for info in file:
             if info.isdir():
                 continue
+            raw = info.name.encode("utf-8", "surrogateescape")
+            if not _is_utf8(info.name):
+                if not names.note:
+                    names.learn([raw])
+                info.name = names.decode(raw, info.name)
             fault = None if info.isreg() else "it is a link or a device, not a file."
             yield _Member(info.name, info.size, None, fault, lambda info=info: _opened(file, info))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _opened(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -233,10 +319,6 @@ def _opened(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 def _parts(name: str) -> tuple[str, ...]:
     """Folders and file of a member's name; archives made on Windows may use backslashes."""
     return tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
-
-
-def _hidden(part: str) -> bool:
-    return part == "__MACOSX" or (part.startswith(".") and part != "..")
 
 
 def _too_long(part: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -50,6 +51,8 @@ class Found:
         items, refused: The files.
         licence: Licence of the images, if the source says it.
         copy: Folder inside the project that holds the images, if they were copied.
+        reading, text, others: How the source was understood, the same in a sentence, and what
+            else it could be (``--layout`` to sentence).
     """
 
     kind: str
@@ -59,8 +62,18 @@ class Found:
     refused: list[Refusal] = field(default_factory=list)
     licence: str | None = None
     copy: Path | None = None
+    reading: str = ""
+    text: str = ""
+    others: dict[str, str] = field(default_factory=dict)
 
 
 def display_name(path: PurePath) -> str:
     """The path as text; bytes that are not UTF-8 are shown as escapes."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def class_name(label: str) -> str | None:
+    """The label as a class name, without separators of paths and control characters, or ``None``
+    if nothing is left of it."""
+    name = re.sub(r"[/\\\x00-\x1f]+", "-", label).strip()
+    return name if name.strip(".") else None

@@ -11,6 +11,7 @@ train = pixels(project, index.select("train"), 64)
 
 from __future__ import annotations
 
+import re
 import shutil
 import unicodedata
 from collections import Counter
@@ -64,8 +65,9 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
 
     Returns:
         Numbers of ``classes``, ``train`` and ``test`` images, ``refused`` files, groups of
-        ``duplicates``, images ``left_out`` by the settings; the ``source`` kind, and
-        ``content``, a digest of what the index says.
+        ``duplicates``, images ``left_out`` by the settings; the ``source`` kind; how it was
+        understood (``layout``, ``understood`` in words, and ``alternatives``); and ``content``, a
+        digest of what the index says.
 
     Raises:
         ConfigError: no source, two sources, or bad bands.
@@ -85,6 +87,7 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
         )
     found = sources.find(project, config, emit)
     test = sources.find_test(project, config, emit) if config.test_data else None
+    _say_layout(found, emit)
     items = _joined(found, test)
     chosen = _choose_classes(items, config)
     usable, refused = _usable(chosen, check(project, chosen, config.bands, emit))
@@ -141,6 +144,19 @@ def _joined(found: Found, test: Found | None) -> list[Item]:
     return items
 
 
+def _joined_names(parts: Sequence[str], available: Sequence[str]) -> list[str]:
+    """The wanted names; parts that a comma in a name divided are joined again."""
+    known = {re.sub(r"\s*,\s*", ",", name): name for name in available}
+    names, index = [], 0
+    while index < len(parts):
+        ends = range(len(parts), index, -1)
+        end = next((e for e in ends if ",".join(parts[index:e]) in known), index + 1)
+        joined = ",".join(parts[index:end])
+        names.append(known.get(joined, joined))
+        index = end
+    return names
+
+
 def _choose_classes(items: Sequence[Item], config: DatasetConfig) -> list[Item]:
     """The files of the wanted classes.
 
@@ -149,14 +165,15 @@ def _choose_classes(items: Sequence[Item], config: DatasetConfig) -> list[Item]:
             class without training images.
     """
     available = sorted({item.class_name for item in items})
-    unknown = sorted(set(config.classes) - set(available))
+    wanted_names = _joined_names(config.classes, available)
+    unknown = sorted(set(wanted_names) - set(available))
     if unknown:
         raise DatasetError(
             f"there is no class {', '.join(unknown)}.",
             where="dataset.classes",
             fix=f"Available: {', '.join(available)}.",
         )
-    wanted = sorted(set(config.classes)) or available
+    wanted = sorted(set(wanted_names)) or available
     spellings: dict[str, str] = {}
     for name in wanted:
         plain = unicodedata.normalize("NFC", name).casefold()
@@ -266,6 +283,9 @@ def _write(
             "licence": found.licence,
             "root": _text(found.root),
             "bands": list(config.bands),
+            "layout": found.reading,
+            "understood": found.text,
+            "alternatives": found.others,
             "test_data": config.test_data,
             "test_root": _text(test.root) if test else None,
         },
@@ -297,8 +317,20 @@ def _result(found: Found, chosen: _Selection, *, left_out: int) -> dict[str, Any
         "refused": len(chosen.refused),
         "duplicates": len(chosen.duplicates),
         "left_out": left_out + chosen.left_out,
+        "layout": found.reading,
+        "understood": found.text,
+        "alternatives": found.others,
         "content": storage.digest(content),
     }
+
+
+def _say_layout(found: Found, emit: Emit) -> None:
+    """How the source was understood, and what else it could be: a warning if anything."""
+    if found.text:
+        emit(Log("dataset", f"Understood as {found.reading}: {found.text}."))
+    if found.others:
+        listed = "; ".join(f"--layout {name}: {text}" for name, text in found.others.items())
+        emit(Log("dataset", f"It could also be read as: {listed}.", "warning"))
 
 
 def _report(chosen: _Selection, emit: Emit) -> None:

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from dpd_core import storage
 from dpd_core.config import ProjectConfig
-from dpd_core.errors import ModelError
+from dpd_core.errors import ModelError, first_line
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.models import weights as adapter_weights
-from dpd_core.models.files import first_line, parts_digest, resolve_model
+from dpd_core.models.files import parts_digest, resolve_model
 from dpd_core.models.tokens import PromptTokenizer
 from dpd_core.project import Project
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from dpd_core import storage
-from dpd_core.errors import ModelError
+from dpd_core.errors import ModelError, first_line
 
 BUNDLED = Path(__file__).parents[2] / "assets" / "base"
 """Folder of the text-to-image model that comes with the program."""
@@ -77,11 +77,6 @@ def files_digest(folder: Path, files: Iterable[Path]) -> str:
             for path in sorted(files)
         }
     )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's message, which often says enough."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @cache

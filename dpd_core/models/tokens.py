@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core import storage
-from dpd_core.errors import ModelError
-from dpd_core.models.files import first_line, model_folder, resolve_model
+from dpd_core.errors import ModelError, first_line
+from dpd_core.models.files import model_folder, resolve_model
 
 _CLIP_POSITIONS = 77
 _FILES = ("tokenizer/*.json", "tokenizer/*.txt", "text_encoder/config.json")

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
-from dpd_core.errors import ModelError
-from dpd_core.models.files import first_line
+from dpd_core.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from torch import nn
