@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import sys
 import threading
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.server.environment import TOKEN_VARIABLES
+from app.server.middleware import TOKEN, guards
+from app.server.settings import LOCAL_HOSTS, Settings
+
 if TYPE_CHECKING:
-    from app.server.settings import Settings
+    from app.ui.context import Context
+
+MAX_WAITING = 200
+"""Most calls of the page or the API that wait for an answer at the same time."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,8 +28,17 @@ def main(arguments: list[str] | None = None) -> int:
     # Nothing leaves the machine unasked.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from app.server.settings import LOCAL_HOSTS, Settings
+    # Who is a proxy is decided by app/server/middleware.py, not by the web server.
+    os.environ["FORWARDED_ALLOW_IPS"] = "none"
+    options, settings = parse(arguments)
+    if settings.hosted:
+        renounce_tokens()
+    serve(settings, open_browser=options.open)
+    return 0
 
+
+def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Settings]:
+    """The options, and the settings that they and the environment make."""
     settings = Settings.from_environment()
     parser = argparse.ArgumentParser(prog="python app.py", description="DPD Studio in the browser.")
     parser.add_argument(
@@ -31,36 +49,58 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=settings.port)
     parser.add_argument("--home", type=Path, default=settings.home, help="where all state is kept")
     parser.add_argument("--open", action="store_true", help="open a browser")
-    options = parser.parse_args(arguments)
-    settings = replace(
-        settings, host=options.host, port=options.port, home=options.home.expanduser().resolve()
+    parser.add_argument(
+        "--token",
+        action=argparse.BooleanOptionalAction,
+        help="ask for the token that is printed at the start; by default where another host than "
+        "this machine's own is listened on and DPD_HOSTED does not say that it is for everybody",
     )
-    if settings.host not in LOCAL_HOSTS:
-        settings = settings.served_to_strangers()
-    serve(settings, open_browser=options.open)
-    return 0
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name under which the server is reached, e.g. that of a proxy before it",
+    )
+    options = parser.parse_args(arguments)
+    own = options.host in LOCAL_HOSTS
+    token = not own and not settings.hosted if options.token is None else options.token
+    settings = replace(
+        settings,
+        host=options.host,
+        port=options.port,
+        home=options.home.expanduser().resolve(),
+        token=token,
+        allowed_hosts=(*settings.allowed_hosts, *options.allow_host),
+    )
+    return options, settings if own else settings.served_to_strangers()
 
 
 def serve(settings: Settings, *, open_browser: bool = False) -> None:
     """Launch the page and wait."""
     from app.build import build
     from app.server import janitor
+    from app.server.leftovers import Leftovers
     from app.ui.assets import ASSETS
     from app.ui.gradio_patches import LAUNCH, ask_queue_seldom
 
     page, ctx = build(settings)
-    janitor.start(settings)
-    page.queue(default_concurrency_limit=8)
+    page.queue(default_concurrency_limit=8, max_size=MAX_WAITING)
     ask_queue_seldom(page)
+    janitor.start(settings, Leftovers(page._queue).sweep)
+    token = secrets.token_hex(16) if settings.token else None
+    address = f"http://{_bracketed(settings.host)}:{settings.port}/"
+    if token is not None:
+        address += f"?{TOKEN}={token}"
     page.launch(
         server_name=settings.host,
         server_port=settings.port,
-        inbrowser=open_browser,
         quiet=True,
         prevent_thread_lock=True,
         show_error=False,
         max_file_size=settings.max_upload,
-        app_kwargs={"routes": [ctx.images.route]},
+        app_kwargs=app_arguments(settings, ctx, token=token),
+        state_session_capacity=settings.sessions,
         footer_links=["api"],
         ssr_mode=False,
         theme=theme(),
@@ -68,13 +108,35 @@ def serve(settings: Settings, *, open_browser: bool = False) -> None:
         css_paths=sorted(ASSETS.glob("*.css")),
         head_paths=sorted(ASSETS.glob("*.html")),
     )
-    print(
-        f"DPD Studio is at http://{settings.host}:{settings.port} (state in {settings.home})",
-        file=sys.stderr,
-    )
+    print(f"DPD Studio is at {address} (state in {settings.home})", file=sys.stderr, flush=True)
+    if open_browser:
+        webbrowser.open(address)
     # The first page asks what the machine computes on, which imports torch: seconds, spent now.
     threading.Thread(target=warm_up, daemon=True).start()
     page.block_thread()
+
+
+def app_arguments(settings: Settings, ctx: Context, *, token: str | None = None) -> dict[str, Any]:
+    """What Gradio's own application is made with: our routes, and what every request passes."""
+    return {
+        "routes": [ctx.images.route],
+        "middleware": guards(settings, token=token),
+        "docs_url": None,
+        "redoc_url": None,
+    }
+
+
+def renounce_tokens() -> None:
+    """Forget the Hub token of whoever started the server: what it does for strangers, it does with
+    no rights or with theirs. Call it before the Hub's library is imported."""
+    for name in TOKEN_VARIABLES:
+        os.environ.pop(name, None)
+    os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    os.environ["HF_TOKEN_PATH"] = os.devnull
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def warm_up() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from app.server.limits import folder_size
 from app.server.settings import Settings
-from app.server.workspaces import SEEN
+from app.server.workspaces import SEEN, Workspace
 from dpd_core import storage
 from dpd_core.errors import ProjectError
 
@@ -22,18 +24,24 @@ _IDLE_SECONDS = 3600.0
 """A visitor unused for less is never removed to make place for others."""
 
 
-def start(settings: Settings) -> threading.Thread | None:
-    """Sweep now and then in the background, if strangers are served."""
-    if not settings.hosted:
-        return None
+def start(settings: Settings, *more: Callable[[], object]) -> threading.Thread:
+    """Sweep now and then in the background.
+
+    Args:
+        more: Called at the same time.
+    """
 
     def work() -> None:
         while True:
-            try:
-                sweep(settings)
-                stop_the_greedy(settings)
-            except OSError:
-                log.exception("clean-up failed; it is tried again later")
+            tasks = [functools.partial(empty_trash, settings), *more]
+            if settings.hosted:
+                tasks += [functools.partial(sweep, settings)]
+                tasks += [functools.partial(stop_the_greedy, settings)]
+            for task in tasks:
+                try:
+                    task()
+                except Exception:
+                    log.exception("clean-up failed; it is tried again later")
             time.sleep(SWEEP_SECONDS)
 
     thread = threading.Thread(target=work, name="janitor", daemon=True)
@@ -95,6 +103,13 @@ def stop_the_greedy(settings: Settings) -> list[str]:
             storage.write_bytes(folder / "stop", b"")
             stopped.append(entry["job"])
     return stopped
+
+
+def empty_trash(settings: Settings) -> int:
+    """Remove projects for good that were deleted a week ago; returns how many."""
+    root = settings.home / "visitors"
+    roots = [path for path in root.glob("*") if path.is_dir()] if settings.hosted else []
+    return sum(Workspace(path).empty_trash() for path in [settings.home / "projects", *roots])
 
 
 def is_full(settings: Settings) -> bool:

@@ -24,25 +24,27 @@ class Pace:
         self._left: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, key: str, *, now: float | None = None) -> float:
-        """Take a turn.
+    def take(self, key: str, turns: float = 1.0, *, now: float | None = None) -> float:
+        """Take a turn or more.
 
         Args:
             key: Who takes it.
+            turns: How many; of more than the bucket holds, as many as it holds.
             now: Monotonic time in seconds.
 
         Returns:
-            0 if there was one, else the seconds until there is.
+            0 if they were there, else the seconds until they are.
         """
         now = time.monotonic() if now is None else now
+        turns = min(turns, self.burst)
         with self._lock:
             left, then = self._left.pop(key, (self.burst, now))
             left = min(self.burst, left + (now - then) * self.per_second)
-            taken = left >= 1
-            self._left[key] = (left - 1 if taken else left, now)
+            taken = left >= turns
+            self._left[key] = (left - turns if taken else left, now)
             if len(self._left) > KEYS:
                 self._left.popitem(last=False)
-        return 0.0 if taken else (1 - left) / self.per_second
+        return 0.0 if taken else (turns - left) / self.per_second
 
 
 def network(address: str) -> str:

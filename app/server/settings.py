@@ -12,6 +12,8 @@ from dpd_core import storage
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 MB = 2**20
+PRIVATE = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,127.0.0.0/8"
+"""Where the proxies of a Space stand; nobody else reaches it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class Settings:
         max_visitors: Most visitors whose projects are kept at the same time, if hosted.
         visitors_per_hour: Most new visitors from one address within an hour, if hosted.
         min_free: Bytes of free disk space below which no new work is taken.
+        allowed_hosts: Names under which the server is reached, besides ``localhost``, ``host`` and
+            plain addresses.
+        proxies: Networks of the proxies before the server, whose ``X-Forwarded-*`` is believed.
+        space: Host name of the Hugging Face Space it runs on, else empty.
+        token: Whether a browser must bring a token; by default where strangers could reach a server
+            that is not meant for them.
+        sessions: Most open pages whose state is kept in memory.
     """
 
     home: Path
@@ -55,10 +64,16 @@ class Settings:
     max_visitors: int = 500
     visitors_per_hour: int = 60
     min_free: int = 500 * MB
+    allowed_hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    space: str = ""
+    token: bool = False
+    sessions: int = 300
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read ``DPD_HOME``, ``DPD_HOSTED`` and what Hugging Face Spaces sets.
+        """Read ``DPD_HOME``, ``DPD_HOSTED``, ``DPD_ALLOWED_HOSTS``, ``DPD_PROXIES`` and what
+        Hugging Face Spaces sets.
 
         On a Space (``SPACE_ID``) the application is hosted; its state is in ``/data`` where the
         Space has persistent storage.
@@ -77,6 +92,9 @@ class Settings:
             home=Path(environment.get("DPD_HOME") or default).expanduser().resolve(),
             host=environment.get("GRADIO_SERVER_NAME", "0.0.0.0" if space else "127.0.0.1"),
             port=int(environment.get("GRADIO_SERVER_PORT", "7860")),
+            allowed_hosts=_words(environment.get("DPD_ALLOWED_HOSTS", "")),
+            proxies=_words(environment.get("DPD_PROXIES", PRIVATE if space else "")),
+            space=environment.get("SPACE_HOST", "").split(",")[0] if space else "",
         )
         return settings.served_to_strangers() if hosted else settings
 
@@ -97,3 +115,7 @@ class Settings:
             storage.write_bytes(path, secrets.token_hex(32).encode())
             path.chmod(0o600)
         return path.read_text()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

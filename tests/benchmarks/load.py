@@ -91,7 +91,10 @@ class Visitor:
     def __init__(self, url: str, config: dict[str, Any], token: str, log: Log):
         # The server closes connections after five idle seconds; a browser then makes another.
         limits = httpx.Limits(keepalive_expiry=2)
-        self.client = httpx.AsyncClient(base_url=url, timeout=120, limits=limits)
+        # Each from an address of its own, as the proxy before a server says.
+        address = f"198.18.{random.randrange(256)}.{random.randrange(1, 255)}"
+        headers = {"X-Forwarded-For": address}
+        self.client = httpx.AsyncClient(base_url=url, timeout=120, limits=limits, headers=headers)
         self.log, self.config = log, config
         self.hash = f"load{random.getrandbits(40):x}"
         self.session = {"visitor": token, "project": PROJECT, "tab": "captions"}

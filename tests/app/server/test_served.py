@@ -12,6 +12,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.build import build
+from app.launch import app_arguments
 from app.server.settings import Settings
 from app.server.workspaces import Workspace, new_visitor
 from app.ui.context import Context
@@ -24,8 +25,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[TestClient, Contex
     """The hosted page behind its real routes, without a socket."""
     settings = Settings(home=tmp_path_factory.mktemp("served")).served_to_strangers()
     page, ctx = build(settings)
-    app = App.create_app(page, app_kwargs={"routes": [ctx.images.route]})
-    return TestClient(app, raise_server_exceptions=False), ctx, page
+    app = App.create_app(page, app_kwargs=app_arguments(settings, ctx))
+    client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    return client, ctx, page
 
 
 def visit(ctx: Context, name: str) -> Project:
