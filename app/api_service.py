@@ -65,7 +65,6 @@ def job_status(project: Project, desk: JobDesk, job_id: str) -> dict[str, Any]:
     Raises:
         ProjectError: no such job.
     """
-    desk.dispatch()
     for job in desk.jobs(project, last=1000):
         if job.id == job_id:
             return {

@@ -22,7 +22,7 @@ from app.shell.sidebar import KEEP_THEME, Sidebar
 from app.synthesize.tab import SynthesizeTab
 from app.train.tab import TrainTab
 from app.ui import revisions
-from app.ui.context import Context
+from app.ui.context import Context, address
 from app.ui.gradio_patches import keep_ids
 from dpd_core import STAGES
 from dpd_core.errors import DPDError
@@ -61,7 +61,11 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         session = gr.BrowserState({}, storage_key="dpd-studio", secret="dpd-studio")
         limits = Limits(settings)
         ctx = Context(
-            settings, JobDesk(settings, limits), ImageServer(settings.secret), session, limits
+            settings,
+            JobDesk(settings, limits, address),
+            ImageServer(settings.secret),
+            session,
+            limits,
         )
         # Hidden text boxes and not states: a state set outside the queue announces no change.
         ctx.revision = {
@@ -101,7 +105,6 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
     def look(session: dict[str, Any] | None, *known: str) -> list[Any]:
         if not isinstance(session, dict) or not session.get("project"):  # not loaded yet
             return [gr.skip()] * (len(known) + len(shown))
-        ctx.jobs.dispatch()
         found = _now_on_disk(ctx, session)
         # All tabs of a project just opened are filled, so that nothing comes over what is typed in.
         opened = found.get("project") != known[0]

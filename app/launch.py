@@ -79,7 +79,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Setti
 def serve(settings: Settings, *, open_browser: bool = False) -> None:
     """Launch the page and wait."""
     from app.build import build
-    from app.server import janitor
+    from app.server import janitor, scheduler
     from app.server.leftovers import Leftovers
     from app.ui.assets import ASSETS
     from app.ui.gradio_patches import LAUNCH, ask_queue_seldom
@@ -87,6 +87,7 @@ def serve(settings: Settings, *, open_browser: bool = False) -> None:
     page, ctx = build(settings)
     page.queue(default_concurrency_limit=8, max_size=MAX_WAITING)
     ask_queue_seldom(page)
+    scheduler.start(ctx.jobs)
     janitor.start(settings, Leftovers(page._queue).sweep)
     token = secrets.token_hex(16) if settings.token else None
     address = f"http://{_bracketed(settings.host)}:{settings.port}/"

@@ -41,7 +41,7 @@ class Arrivals:
                 "too many new visitors came from your address.",
                 fix=f"Try again in {wait / 60 + 1:.0f} minutes.",
             )
-        if janitor.is_full(self.settings) and not janitor.sweep(self.settings):
+        if janitor.is_full(self.settings) and not janitor.sweep(self.settings, places=1):
             raise ProjectError(
                 "this server has no place for another visitor now.", fix="Come back later."
             )

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import logging
+import os
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from app.server.limits import folder_size
 from app.server.settings import Settings
+from app.server.waiting_list import WaitingList
 from app.server.workspaces import SEEN, Workspace
-from dpd_core import storage
-from dpd_core.errors import ProjectError
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
+_SWEEP_EVERY = 10
+"""Visitors are looked through with every so manieth sweep."""
+
+_FEW = 3
+_JUMP_SECONDS = 600.0
 _IDLE_SECONDS = 3600.0
 """A visitor unused for less is never removed to make place for others."""
 
@@ -32,11 +38,10 @@ def start(settings: Settings, *more: Callable[[], object]) -> threading.Thread:
     """
 
     def work() -> None:
-        while True:
+        for turn in itertools.count(1):
             tasks = [functools.partial(empty_trash, settings), *more]
-            if settings.hosted:
+            if settings.hosted and turn % _SWEEP_EVERY == 0:
                 tasks += [functools.partial(sweep, settings)]
-                tasks += [functools.partial(stop_the_greedy, settings)]
             for task in tasks:
                 try:
                     task()
@@ -49,60 +54,80 @@ def start(settings: Settings, *more: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def sweep(settings: Settings, *, now: float | None = None) -> list[str]:
+def sweep(settings: Settings, *, places: int = 0, now: float | None = None) -> list[str]:
     """Remove the projects of visitors who have not been here for ``keep_days``, and of those who
     were here longest ago where there are more than ``max_visitors``; never where a run is waiting
-    or at work.
+    or at work, and never more than a twentieth of all at once.
+
+    Args:
+        settings: The numbers.
+        places: How many new visitors there should be place for.
+        now: The time, in seconds since 1970.
 
     Returns:
-        The removed visitors' tokens.
+        Names of the removed folders.
     """
-    now = time.time() if now is None else now
     root = settings.home / "visitors"
     if not root.is_dir():
         return []
     for left in root.glob(".deleted-*"):
         shutil.rmtree(left, ignore_errors=True)
+    visitors = [path for path in root.iterdir() if path.is_dir()]
+    if now is None:
+        _heed_the_clock(visitors)
+        now = time.time()
     busy = _busy(settings.home / "queue")
-    idle = {
-        path: now - _last_use(path)
-        for path in root.iterdir()
-        if path.is_dir() and path.name not in busy
-    }
-    doomed = {path for path, age in idle.items() if age > settings.keep_days * 86_400}
-    surplus = sum(1 for path in root.iterdir() if path.is_dir()) - len(doomed)
-    surplus -= settings.max_visitors
-    for path, age in sorted(idle.items(), key=lambda item: -item[1]):
-        if surplus > 0 and path not in doomed and age > _IDLE_SECONDS:
-            doomed.add(path)
-            surplus -= 1
-    for path in doomed:
+    idle = {path: now - _last_use(path) for path in visitors if path.name not in busy}
+    by_age = sorted(idle, key=lambda path: -idle[path])
+    doomed = [path for path in by_age if idle[path] > settings.keep_days * 86_400]
+    surplus = len(visitors) - len(doomed) - settings.max_visitors + places
+    rest = [path for path in by_age if path not in doomed and idle[path] > _IDLE_SECONDS]
+    doomed += rest[: max(surplus, 0)]
+    most = max(_FEW, len(visitors) // 20)
+    if len(doomed) > most:
+        log.warning("%d visitors are to be removed; %d are now", len(doomed), most)
+    for path in doomed[:most]:
         aside = root / f".deleted-{secrets.token_hex(8)}"
         path.replace(aside)  # in one step, so that no half project is ever seen
         shutil.rmtree(aside, ignore_errors=True)
     if doomed:
-        log.info("removed the projects of %d visitors", len(doomed))
-    return sorted(path.name for path in doomed)
+        log.info("removed the projects of %d visitors", len(doomed[:most]))
+    return sorted(path.name for path in doomed[:most])
 
 
-def stop_the_greedy(settings: Settings) -> list[str]:
-    """Stop runs of visitors whose projects have outgrown the quota by half meanwhile.
+class _Clock:
+    """Tells when the clock of the day was set, by the one that only runs."""
 
-    Returns:
-        The ids of the stopped jobs.
-    """
-    stopped = []
-    for path in (settings.home / "queue").glob("*.json"):
-        try:
-            entry = storage.read_json(path)
-        except ProjectError:  # it has just ended
-            continue
-        root = Path(entry["project"])
-        folder = root / "jobs" / entry["job"]
-        if folder.is_dir() and folder_size(root.parent) > 1.5 * settings.quota:
-            storage.write_bytes(folder / "stop", b"")
-            stopped.append(entry["job"])
-    return stopped
+    def __init__(self) -> None:
+        self._wall, self._running = time.time(), time.monotonic()
+        self._lock = threading.Lock()
+
+    def jump(self) -> float:
+        """Seconds by which it was set forward since the last question."""
+        with self._lock:
+            wall, running = time.time(), time.monotonic()
+            jumped = (wall - self._wall) - (running - self._running)
+            self._wall, self._running = wall, running
+        return jumped
+
+
+_clock = _Clock()
+
+
+def _heed_the_clock(visitors: Sequence[Path]) -> None:
+    """Let everybody's last visit be as long ago as it was before the clock was set."""
+    jumped = _clock.jump()
+    if abs(jumped) < _JUMP_SECONDS:
+        return
+    log.warning("the clock was set by %.0f s; nobody is the older for it", jumped)
+    for path in visitors:
+        with contextlib.suppress(OSError):
+            mark = path / SEEN
+            if not mark.exists():
+                mark.touch()
+            else:
+                seen = mark.stat().st_mtime
+                os.utime(mark, (seen + jumped, seen + jumped))
 
 
 def empty_trash(settings: Settings) -> int:
@@ -121,14 +146,8 @@ def is_full(settings: Settings) -> bool:
 
 
 def _busy(queue: Path) -> set[str]:
-    """Visitors with a run that is waiting or at work."""
-    busy = set()
-    for path in queue.glob("*.json"):
-        try:
-            busy.add(Path(storage.read_json(path)["project"]).parent.name)
-        except ProjectError:  # it has just ended
-            continue
-    return busy
+    """Folders of visitors with a run that is waiting or at work."""
+    return {entry.workspace.name for entry in WaitingList(queue).entries()}
 
 
 def _last_use(workspace: Path) -> float:

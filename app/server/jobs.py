@@ -7,35 +7,36 @@ or a restarted server sees the same jobs.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
-import os
 import shlex
-import signal
+import shutil
 import subprocess
-import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-from filelock import FileLock
-
-from app.server.limits import Limits
+from app.server import environment, wardens, workers
+from app.server.arrivals import check_room
+from app.server.limits import Limits, folder_size
+from app.server.pace import Pace
+from app.server.paths import hidden, hide
 from app.server.settings import Settings
+from app.server.waiting_list import Entry, WaitingList, fair_order
 from dpd_core import storage
 from dpd_core.config import CONFIGS, StageConfig
 from dpd_core.errors import ProjectError
 from dpd_core.pipeline import jobs
 from dpd_core.project import Project
 
-ROOT = Path(__file__).resolve().parents[2]
 ACTIVE = ("queued", "starting", "running", "paused")
-_START_SECONDS = 60.0
-_GRACE_SECONDS = 300.0
-_LOOK_SECONDS = 0.5
+_HOUR = 3600.0
+_CACHE = "hub"
+"""Folder in a job's, for what a stranger's run downloads; removed when it ends."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,25 @@ class JobDesk:
     Args:
         settings: The list is in ``home/queue``; ``heavy_jobs`` runs are at work at the same time.
         limits: Asked before a run is put on the list.
+        whence: Says where the request being answered came from.
     """
 
-    def __init__(self, settings: Settings, limits: Limits | None = None):
-        self.settings, self.limits = settings, limits or Limits(settings)
-        self.queue, self.limit = settings.home / "queue", settings.heavy_jobs
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits | None = None,
+        whence: Callable[[], str] = lambda: "",
+    ):
+        self.settings, self.limits, self.whence = settings, limits or Limits(settings), whence
+        hide(settings)
+        self.list = WaitingList(settings.home / "queue")
+        self._wardens = wardens.Wardens(settings)
         self._children: list[subprocess.Popen[bytes]] = []
-        self._thread = threading.Lock()
-        self._seen: tuple[float, int] = (0.0, -1)
+        self._lock = threading.Lock()
         self._tokens: dict[str, str] = {}
+        self._starts: collections.deque[tuple[float, str]] = collections.deque(maxlen=10_000)
+        hourly = 3.0 * settings.starts_per_hour
+        self._pace = Pace(hourly / _HOUR, hourly)
 
     def start(
         self, project: Project, stage: str, config: StageConfig, *, token: str | None = None
@@ -112,62 +123,49 @@ class JobDesk:
                 fix="Wait until it has finished, or stop it.",
             )
         self.limits.check_start(project, stage, config, signed_in=bool(token))
+        address = self.whence()
+        self._check_place(address)
         job = jobs.announce(project, stage, config)
         if token:
             self._tokens[job.id] = token
-        storage.write_json(
-            self.queue / f"{job.id}.json",
-            {
-                "job": job.id,
-                "project": str(project.root),
-                "arguments": _arguments(jobs.command_line(project, stage, config)),
-                "entered": time.time(),
-                "started": None,
-                "pid": None,
-            },
+        self.list.put(
+            Entry(
+                job.id,
+                str(project.root),
+                _arguments(jobs.command_line(project, stage, config)),
+                time.time(),
+                address,
+                private=bool(token),
+                slice_seconds=self.settings.slice_seconds if self.settings.hosted else 0.0,
+            )
         )
         self.dispatch()
         return job.id
 
     def dispatch(self) -> None:
-        """Start what may start, and take what has ended off the list. Every open page asks once
-        a second; it is looked into about twice a second at most."""
-        if not self._due():
-            return
-        with self._thread, FileLock(self.queue.parent / ".queue.lock"):
+        """Start what may start, end what must end, and take what has ended off the list."""
+        with self._lock, self.list.held():
             self._children = [child for child in self._children if child.poll() is None]
-            entries = self._entries()
-            waiting = [entry for entry in entries if not entry["started"]]
+            entries = self.list.entries()
+            waiting = [entry for entry in entries if entry.started is None]
             at_work = []
             for entry in entries:
-                if entry["started"] and self._ended(entry):
-                    self._path(entry).unlink(missing_ok=True)
-                elif entry["started"]:
+                if entry.started is not None and _has_ended(entry):
+                    self._close(entry)
+                elif entry.started is not None:
                     at_work.append(entry)
-            if self.settings.hosted:
-                self._end_the_overdue(at_work, waited_for=bool(waiting))
-            for entry in _fair_order(waiting)[: max(self.limit - len(at_work), 0)]:
+            self._wardens.look(at_work, waiting)
+            free = max(self.settings.heavy_jobs - len(at_work), 0)
+            for entry in fair_order(waiting, self._recent())[:free]:
                 self._launch(entry)
-
-    def _due(self) -> bool:
-        """Whether the list has changed or has not been looked at for a while."""
-        now = time.monotonic()
-        changed = self.queue.stat().st_mtime_ns if self.queue.is_dir() else 0
-        with self._thread:
-            if changed == self._seen[1] and now - self._seen[0] < _LOOK_SECONDS:
-                return False
-            self._seen = (now, changed)
-        return changed != 0
 
     def jobs(self, project: Project, last: int = 20) -> list[JobView]:
         """The newest runs of a project, newest first."""
-        waiting = {entry["job"]: entry for entry in self._entries()}
-        order = [
-            entry["job"]
-            for entry in _fair_order([entry for entry in waiting.values() if not entry["started"]])
-        ]
+        listed = {entry.job: entry for entry in self.list.entries()}
+        waiting = [entry for entry in listed.values() if entry.started is None]
+        order = [entry.job for entry in fair_order(waiting, self._recent())]
         folders = sorted(project.path("jobs").glob("*/config.json"), reverse=True)[:last]
-        return [self._view(path.parent, waiting, order) for path in folders]
+        return [self._view(path.parent, listed, order) for path in folders]
 
     def current(self, project: Project) -> JobView | None:
         """The run that is waiting or at work, else the last one."""
@@ -184,7 +182,9 @@ class JobDesk:
         folder = self._folder(project, job_id)
         if (folder / "pause").exists():
             (folder / "pause").unlink()
-            return job_id
+            view = next((job for job in self.jobs(project) if job.id == job_id), None)
+            if view is not None and view.active:
+                return job_id
         made = storage.read_json(folder / "config.json")
         return self.start(
             project, made["stage"], CONFIGS[made["stage"]].from_dict(made["settings"])
@@ -193,10 +193,10 @@ class JobDesk:
     def stop(self, project: Project, job_id: str) -> None:
         """Take a waiting run off the list, or ask one at work to stop, keeping its progress."""
         folder = self._folder(project, job_id)
-        with FileLock(self.queue.parent / ".queue.lock"):
-            for entry in self._entries():
-                if entry["job"] == job_id and not entry["started"]:
-                    self._path(entry).unlink(missing_ok=True)
+        with self.list.held():
+            for entry in self.list.entries():
+                if entry.job == job_id and entry.started is None:
+                    self.list.remove(entry)
                     self._tokens.pop(job_id, None)
         storage.write_bytes(folder / "stop", b"")
 
@@ -214,120 +214,136 @@ class JobDesk:
             raise ProjectError(f"there is no job {job_id!r}.", fix="Reload the page.")
         return folder
 
-    def _entries(self) -> list[dict[str, Any]]:
-        entries = []
-        for path in sorted(self.queue.glob("*.json")):
-            with contextlib.suppress(ProjectError):  # taken off the list meanwhile
-                entries.append(storage.read_json(path))
-        return entries
+    def _check_place(self, address: str) -> None:
+        """Whether there is room for another run.
 
-    def _path(self, entry: dict[str, Any]) -> Path:
-        return self.queue / f"{entry['job']}.json"
-
-    def _launch(self, entry: dict[str, Any]) -> None:
-        folder = Path(entry["project"]) / "jobs" / entry["job"]
-        token = self._tokens.pop(entry["job"], None)
-        if not folder.is_dir():  # the project was deleted while it waited
-            self._path(entry).unlink(missing_ok=True)
+        Raises:
+            ProjectError: the disk is nearly full, or too much waits, of this address or at all.
+        """
+        check_room(self.settings)
+        if not self.settings.hosted:
             return
-        environment = {**os.environ, "DPD_JOB_ID": entry["job"]}
-        if token is not None:
-            environment["HF_TOKEN"] = token
-        with (folder / "output.txt").open("wb") as output:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "dpd_core", *entry["arguments"], "--quiet", "--json"],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # it outlives the server
+        waiting = [entry for entry in self.list.entries() if entry.started is None]
+        here = sum(1 for entry in waiting if address and entry.address == address)
+        if len(waiting) >= self.settings.max_waiting or here >= self.settings.max_waiting_here:
+            raise ProjectError(
+                f"{len(waiting)} runs are waiting already"
+                + (f", {here} of them from your address." if here else "."),
+                fix="Try again when some of them have ended.",
             )
+        wait = self._pace.take(address) if address else 0.0
+        if wait:
+            raise ProjectError(
+                "too many runs were started from your address.",
+                fix=f"Try again in {wait / 60 + 1:.0f} minutes.",
+            )
+
+    def _recent(self) -> dict[str, int]:
+        """How many runs of an address were started within the last hour."""
+        since = time.monotonic() - _HOUR
+        return collections.Counter(place for when, place in list(self._starts) if when > since)
+
+    def _launch(self, entry: Entry) -> None:
+        token = self._tokens.pop(entry.job, None)
+        if not entry.folder.is_dir():  # the project was deleted while it waited
+            self.list.remove(entry)
+            return
+        hosted = self.settings.hosted
+        known = environment.of_a_run(
+            entry.job,
+            hosted=hosted,
+            token=token,
+            cache=entry.folder / _CACHE,
+            budget=max(self.settings.quota - folder_size(entry.workspace), 0) if hosted else None,
+        )
+        child, born = workers.start(
+            entry.arguments, known, entry.folder / "output.txt", nice=hosted
+        )
         self._children.append(child)
-        storage.write_json(self._path(entry), {**entry, "started": time.time(), "pid": child.pid})
+        self._starts.append((time.monotonic(), entry.address or str(entry.workspace)))
+        self.list.put(replace(entry, started=time.time(), pid=child.pid, born=born))
 
-    def _ended(self, entry: dict[str, Any]) -> bool:
-        folder = Path(entry["project"]) / "jobs" / entry["job"]
-        if not folder.is_dir():
-            return True
-        if (folder / "state.json").exists():
-            return jobs.Job(folder).status != "running"
-        return not _exists(entry["pid"]) or time.time() - entry["started"] > _START_SECONDS
+    def _close(self, entry: Entry) -> None:
+        """Take a run off the list that has ended, and start it again later if it made way."""
+        shutil.rmtree(entry.folder / _CACHE, ignore_errors=True)
+        with contextlib.suppress(OSError, ProjectError):
+            if (entry.folder / "stop").read_bytes() == wardens.SLICE:
+                self._wait_again(entry)
+        self.list.remove(entry)
 
-    def _end_the_overdue(self, at_work: list[dict[str, Any]], *, waited_for: bool) -> None:
-        """Stop runs that have had their time, and paused ones that keep others waiting."""
-        for entry in at_work:
-            folder = Path(entry["project"]) / "jobs" / entry["job"]
-            age = time.time() - entry["started"]
-            paused = _age(folder / "pause")
-            over = age > self.settings.run_seconds or (
-                waited_for and paused is not None and paused > self.settings.pause_seconds
+    def _wait_again(self, entry: Entry) -> None:
+        if jobs.Job(entry.folder).status not in ("stopped", "interrupted"):
+            return
+        made = storage.read_json(entry.folder / "config.json")
+        config = CONFIGS[made["stage"]].from_dict(made["settings"])
+        job = jobs.announce(Project(Path(entry.project)), made["stage"], config)
+        self.list.put(
+            replace(
+                entry,
+                job=job.id,
+                entered=time.time(),
+                # What cannot be done in so long may not be stopped for ever.
+                slice_seconds=2 * entry.slice_seconds,
+                started=None,
+                pid=0,
+                born=0.0,
             )
-            if over and folder.is_dir() and not (folder / "stop").exists():
-                storage.write_bytes(folder / "stop", b"")
-            if age > self.settings.run_seconds + _GRACE_SECONDS:  # it does not listen
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(entry["pid"], signal.SIGKILL)
+        )
 
-    def _view(self, folder: Path, waiting: dict[str, Any], order: list[str]) -> JobView:
+    def _view(self, folder: Path, listed: dict[str, Entry], order: list[str]) -> JobView:
+        try:
+            return self._readable_view(folder, listed, order)
+        except (ProjectError, KeyError, TypeError, OSError) as error:
+            words = folder.name.split("-")
+            text = f"what it noted down cannot be read ({hidden(str(error))})"
+            return JobView(
+                folder.name, words[3] if len(words) > 3 else "", "failed", "", folder, error=text
+            )
+
+    def _readable_view(self, folder: Path, listed: dict[str, Entry], order: list[str]) -> JobView:
         made = storage.read_json(folder / "config.json")
-        entry = waiting.get(folder.name)
+        entry = listed.get(folder.name)
+        stopped = (folder / "stop").exists()
         status, error, progress = "stopped", "", {}
         if (folder / "state.json").exists():
             status = jobs.Job(folder).status
             error = storage.read_json(folder / "state.json").get("error", "")
             if status == "running" and (folder / "pause").exists():
                 status = "paused"
+            elif status == "interrupted" and stopped:  # it did not listen
+                status = "stopped"
             progress = _last_progress(folder / "events.jsonl")
         elif entry is not None:
-            status = "starting" if entry["started"] else "queued"
-        elif not (folder / "stop").exists():
+            status = "starting" if entry.started is not None else "queued"
+        elif not stopped:
             status, error = "failed", _output_tail(folder)
-        position = order.index(folder.name) if folder.name in order else 0
         return JobView(
             folder.name,
             made["stage"],
             status,
-            made["command"],
+            hidden(made["command"]),
             folder,
-            position,
+            order.index(folder.name) if folder.name in order else 0,
             progress.get("done", 0),
             progress.get("total", 0),
             progress.get("eta"),
-            progress.get("message", ""),
-            error,
-            stopping=status in ACTIVE and (folder / "stop").exists(),
+            hidden(progress.get("message", "")),
+            hidden(error),
+            stopping=status in ACTIVE and stopped,
         )
+
+
+def _has_ended(entry: Entry) -> bool:
+    if not entry.folder.is_dir():
+        return True
+    with contextlib.suppress(ProjectError):  # a torn record says nothing; its process does
+        if (entry.folder / "state.json").exists():
+            return jobs.Job(entry.folder).status != "running"
+    return workers.find(entry.pid, entry.born) is None
 
 
 def _arguments(command: str) -> list[str]:
     return shlex.split(command)[3:]  # without "python -m dpd_core"
-
-
-def _fair_order(waiting: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """First come, first served, but nobody's second run before everybody's first."""
-    turns: dict[str, int] = {}
-    ranked = []
-    for entry in sorted(waiting, key=lambda entry: entry["entered"]):
-        owner = str(Path(entry["project"]).parent)
-        turns[owner] = turns.get(owner, 0) + 1
-        ranked.append((turns[owner], entry["entered"], entry))
-    return [entry for _, _, entry in sorted(ranked, key=lambda rank: rank[:2])]
-
-
-def _age(path: Path) -> float | None:
-    """Seconds since a file was written, or ``None`` if it is not there."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return None
-
-
-def _exists(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _last_progress(path: Path, tail: int = 16_384) -> dict[str, Any]:

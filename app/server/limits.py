@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from app.server.settings import MB, Settings
+from app.server.workspaces import Workspace
 from dpd_core.config import ExportConfig, StageConfig
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
@@ -132,6 +133,8 @@ class Limits:
         if not self.settings.hosted:
             return
         used = self._size(workspace, fresh=more > 0)
+        if used + more > self.settings.quota and Workspace(workspace).empty_trash(0):
+            used = self._size(workspace, fresh=True)
         if used + more > self.settings.quota:
             raise ProjectError(
                 f"your projects take {used / MB:.0f} MB of {self.settings.quota / MB:.0f} MB"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import psutil
 
 from dpd_core import storage
 
@@ -38,6 +40,10 @@ class Settings:
         max_visitors: Most visitors whose projects are kept at the same time, if hosted.
         visitors_per_hour: Most new visitors from one address within an hour, if hosted.
         min_free: Bytes of free disk space below which no new work is taken.
+        slice_seconds: A run that has worked for so long is stopped when others wait, and started
+            again after them, if hosted.
+        max_waiting, max_waiting_here: Most runs that wait, in all and from one address, if hosted.
+        run_memory: Most bytes of memory that a run may hold, if hosted.
         allowed_hosts: Names under which the server is reached, besides ``localhost``, ``host`` and
             plain addresses.
         proxies: Networks of the proxies before the server, whose ``X-Forwarded-*`` is believed.
@@ -64,6 +70,10 @@ class Settings:
     max_visitors: int = 500
     visitors_per_hour: int = 60
     min_free: int = 500 * MB
+    slice_seconds: float = 1200.0
+    max_waiting: int = 100
+    max_waiting_here: int = 20
+    run_memory: int = field(default_factory=lambda: int(0.75 * psutil.virtual_memory().total))
     allowed_hosts: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
     space: str = ""

@@ -10,7 +10,9 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -20,6 +22,7 @@ from app.server.jobs import JobDesk
 from app.server.limits import Limits, folder_size
 from app.server.pictures import ImageServer
 from app.server.settings import MB, Settings
+from app.server.waiting_list import Entry, WaitingList, fair_order
 from app.server.workspaces import SEEN, Workspace, new_visitor
 from app.ui.context import Context
 from dpd_core import storage
@@ -77,7 +80,7 @@ def test_a_stranger_cannot_name_a_path_of_the_server(
     project, desk = visit(hosted), JobDesk(hosted)
     with pytest.raises(ConfigError, match=f"{stage}.{name}"):
         desk.start(project, stage, resolve(stage, **{name: value}))
-    assert not list(desk.queue.glob("*.json"))
+    assert desk.list.entries() == []
     # On one's own machine the same setting is fine.
     local = Limits(replace(hosted, hosted=False))
     local.check_start(project, stage, resolve(stage, **{name: value}))
@@ -242,61 +245,34 @@ def test_links_open_one_project_and_only_what_is_shown(hosted: Settings) -> None
     assert ImageServer("another key").base(mine) != server.base(mine)
 
 
-def entry(settings: Settings, project: Project, *, started: float | None, pid: int = 0) -> Path:
-    """A run on the waiting list, as the desk writes it."""
+def entry(settings: Settings, project: Project, *, started: float | None, **more: Any) -> Path:
+    """A run on the waiting list, as the desk writes it; at work, it is this process."""
     job = f"20260101-000000-000000-train-{project.root.parent.name[:4]}"
-    storage.write_json(
-        project.path("jobs", job, "config.json"),
-        {
-            "stage": "train",
-            "settings": TrainConfig().to_dict(),
-            "command": "python",
-        },
+    made = {"stage": "train", "settings": TrainConfig().to_dict(), "command": "python"}
+    folder = project.path("jobs", job)
+    storage.write_json(folder / "config.json", made)
+    me = psutil.Process()
+    own = {"pid": me.pid, "born": me.create_time()} if started is not None else {}
+    WaitingList(settings.home / "queue").put(
+        Entry(job, str(project.root), ["train"], time.time(), started=started, **own, **more)
     )
-    path = settings.home / "queue" / f"{job}.json"
-    storage.write_json(
-        path,
-        {
-            "job": job,
-            "project": str(project.root),
-            "arguments": ["train"],
-            "entered": time.time(),
-            "started": started,
-            "pid": pid,
-        },
-    )
-    return project.path("jobs", job)
+    if started is not None:
+        state = {"status": "running", "pid": me.pid, "process_started": me.create_time()}
+        storage.write_json(folder / "state.json", {**state, "started": 0})
+    return folder
 
 
 def test_a_run_that_takes_too_long_is_asked_to_stop(hosted: Settings) -> None:
     settings = replace(hosted, run_seconds=30.0)
     project, desk = visit(settings), JobDesk(settings)
-    folder = entry(settings, project, started=time.time() - 31, pid=os.getpid())
-    storage.write_json(
-        folder / "state.json",
-        {
-            "status": "running",
-            "pid": os.getpid(),
-            "process_started": _born(),
-            "started": 0,
-        },
-    )
+    folder = entry(settings, project, started=time.time() - 31)
     desk.dispatch()
     assert (folder / "stop").exists()
 
 
 def test_a_paused_run_gives_way_only_when_others_wait(hosted: Settings) -> None:
     project, other, desk = visit(hosted), visit(hosted), JobDesk(hosted)
-    folder = entry(hosted, project, started=time.time(), pid=os.getpid())
-    storage.write_json(
-        folder / "state.json",
-        {
-            "status": "running",
-            "pid": os.getpid(),
-            "process_started": _born(),
-            "started": 0,
-        },
-    )
+    folder = entry(hosted, project, started=time.time())
     (folder / "pause").touch()
     os.utime(folder / "pause", (0, 0))
     desk.dispatch()
@@ -304,6 +280,75 @@ def test_a_paused_run_gives_way_only_when_others_wait(hosted: Settings) -> None:
     entry(hosted, other, started=None)
     desk.dispatch()
     assert (folder / "stop").exists()
+
+
+def test_a_run_makes_way_for_others_and_goes_on_after_them(hosted: Settings) -> None:
+    project, other, desk = visit(hosted), visit(hosted), JobDesk(hosted)
+    folder = entry(hosted, project, started=time.time() - 60, slice_seconds=30.0)
+    desk.dispatch()
+    assert not (folder / "stop").exists(), "nobody waits"
+    entry(hosted, other, started=None)
+    desk.dispatch()
+    assert (folder / "stop").read_bytes() == b"slice"
+    state = storage.read_json(folder / "state.json")
+    storage.write_json(folder / "state.json", {**state, "status": "stopped"})
+    # What the desk would start now is not to be computed here.
+    desk.settings = replace(hosted, heavy_jobs=0)
+    desk.dispatch()
+    waiting = {one.project: one for one in desk.list.entries()}
+    again = waiting[str(project.root)]
+    assert again.started is None
+    assert again.job != folder.name
+    assert again.slice_seconds == 60.0
+    assert fair_order(list(waiting.values()))[0].project == str(other.root)
+
+
+def test_made_up_visitors_wait_behind_themselves_only(tmp_path: Path) -> None:
+    made_up = [
+        Entry(f"a{n}", f"/x/v{n}/p", entered=float(n), address="203.0.113.6") for n in range(50)
+    ]
+    honest = Entry("h", "/x/honest/p", entered=1000.0, address="198.51.100.1")
+    assert fair_order([*made_up, honest]).index(honest) == 1
+    assert fair_order([*made_up, honest], {"203.0.113.6": 7})[0] is honest
+    # Without addresses, on one's own machine, it is first come, first served.
+    plain = [Entry(f"{n}", f"/x/v/p{n}", entered=float(n)) for n in range(5)]
+    assert fair_order(plain) == plain
+
+
+def test_the_waiting_list_has_an_end(hosted: Settings) -> None:
+    settings = replace(hosted, max_waiting_here=2, heavy_jobs=0, min_free=0)
+    desk = JobDesk(settings, whence=lambda: "203.0.113.6")
+    for _ in range(2):
+        desk.start(visit(settings), "train", TrainConfig())
+    with pytest.raises(ProjectError, match="from your address"):
+        desk.start(visit(settings), "train", TrainConfig())
+
+
+def test_one_broken_record_stops_nobody_else(hosted: Settings) -> None:
+    settings = replace(hosted, heavy_jobs=0)
+    broken, other, desk = visit(settings), visit(settings), JobDesk(settings)
+    folder = entry(settings, broken, started=time.time())
+    for content in (b"", b"{", b"[]", b'{"status": 5}', b"\xff\xfe"):
+        (folder / "state.json").write_bytes(content)
+        desk.dispatch()
+        view = desk.current(broken)
+        assert view is not None
+        assert view.status == "failed"
+        assert "cannot be read" in view.error
+        assert broken.root.parent.name not in view.error
+    for name, content in (
+        ("a", b"{"),
+        ("b", b"[]"),
+        ("c", b'{"job": "c", "project": 5}'),
+        ("d", b""),
+    ):
+        (desk.list.folder / f"{name}.json").write_bytes(content)
+    waits = entry(settings, other, started=None)
+    desk.dispatch()
+    view = desk.current(other)
+    assert view is not None
+    assert (view.id, view.status) == (waits.name, "queued")
+    assert len(list((desk.list.folder / ".broken").iterdir())) == 4
 
 
 def test_the_janitor_removes_the_unused_and_spares_those_at_work(hosted: Settings) -> None:
@@ -328,13 +373,42 @@ def test_where_there_are_too_many_visitors_the_longest_unused_goes(hosted: Setti
     assert janitor.sweep(settings) == [visitors[0].root.parent.name]
 
 
+def test_the_clock_makes_nobody_older(hosted: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    projects = [visit(hosted) for _ in range(5)]
+    janitor.sweep(hosted)
+    plain = time.time
+    monkeypatch.setattr(time, "time", lambda: plain() + 30 * 86_400)
+    assert janitor.sweep(hosted) == []
+    assert janitor.sweep(hosted) == []
+    monkeypatch.setattr(time, "time", plain)
+    assert janitor.sweep(hosted) == []
+    assert all(project.root.exists() for project in projects)
+
+
+def test_one_sweep_removes_a_few_only(hosted: Settings) -> None:
+    for _ in range(10):
+        os.utime(visit(hosted).root.parent / SEEN, (0, 0))
+    assert len(janitor.sweep(hosted)) == 3
+
+
 def test_a_run_that_outgrows_the_quota_is_stopped(hosted: Settings) -> None:
-    project = visit(hosted)
+    project, desk = visit(hosted), JobDesk(hosted)
     folder = entry(hosted, project, started=time.time())
-    assert janitor.stop_the_greedy(hosted) == []
+    desk.dispatch()
+    assert not (folder / "stop").exists()
     project.path("cache.bin").write_bytes(bytes(8 * MB))
-    assert janitor.stop_the_greedy(hosted) == [folder.name]
+    JobDesk(hosted).dispatch()
     assert (folder / "stop").exists()
+
+
+def test_deleted_projects_give_way_before_the_quota_does(hosted: Settings) -> None:
+    project = visit(hosted)
+    workspace = Workspace(project.root.parent)
+    doomed = workspace.create("large")
+    doomed.path("cache.bin").write_bytes(bytes(6 * MB))
+    workspace.delete("large")
+    Limits(hosted).check_quota(workspace.root)
+    assert workspace.deleted() == []
 
 
 def test_sizes_count_what_is_there(tmp_path: Path) -> None:
@@ -371,9 +445,3 @@ def test_what_a_space_sets_is_heeded(tmp_path: Path) -> None:
     assert settings.home == tmp_path
     assert not Settings.from_environment({"DPD_HOME": str(tmp_path)}).hosted
     assert json.dumps(str(settings.home))
-
-
-def _born() -> float:
-    import psutil
-
-    return psutil.Process().create_time()

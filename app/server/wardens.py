@@ -1,0 +1,118 @@
+"""Which runs at work have to end, and how: asked first, then told, then ended."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.server import workers
+from app.server.arrivals import free_bytes
+from app.server.limits import folder_size
+from app.server.settings import MB, Settings
+from app.server.waiting_list import Entry
+from dpd_core import storage
+
+TOLD_SECONDS = 30.0
+"""A run that was asked to stop and has not done so is told to end after so long (it computes, or
+waits for a server that does not answer) …"""
+
+KILL_SECONDS = 15.0
+"""… and is ended after so long again."""
+
+SLICE = b"slice"
+"""Content of the file ``stop`` of a run that is to be started again when others had their turn."""
+
+_SIZE_SECONDS = 10.0
+
+
+@dataclass
+class Wardens:
+    """The limits of runs at work.
+
+    Attributes:
+        settings: The numbers.
+    """
+
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        self._told: dict[str, float] = {}
+        self._measured = 0.0
+
+    def look(self, at_work: list[Entry], waiting: list[Entry]) -> None:
+        """See to all runs at work; call it about twice a second."""
+        self._told = {job: when for job, when in self._told.items() if job in _jobs(at_work)}
+        for entry in at_work:
+            self._press(entry)
+        if not self.settings.hosted:
+            return
+        measured = time.monotonic() - self._measured >= _SIZE_SECONDS
+        if measured:
+            self._measured = time.monotonic()
+        for entry in at_work:
+            others = any(
+                one.workspace != entry.workspace
+                and (not entry.address or one.address != entry.address)
+                for one in waiting
+            )
+            reason = self._reason(entry, waited_for=bool(waiting), measured=measured)
+            if reason:
+                ask_to_stop(entry, reason)
+            elif (
+                others
+                and not entry.private
+                and 0 < entry.slice_seconds < time.time() - (entry.started or 0.0)
+            ):
+                ask_to_stop(entry, SLICE)
+
+    def _reason(self, entry: Entry, *, waited_for: bool, measured: bool) -> bytes:
+        """Why a stranger's run has to stop; empty if it has not."""
+        settings = self.settings
+        if time.time() - (entry.started or 0.0) > settings.run_seconds:
+            return b"it has had its time"
+        paused = age(entry.folder / "pause")
+        if waited_for and paused is not None and paused > settings.pause_seconds:
+            return b"it was paused while others waited"
+        if not measured:
+            return b""
+        if workers.memory(entry.pid, entry.born) > settings.run_memory:
+            workers.end(entry.pid, entry.born, kill=True)
+            return b"it took too much memory"
+        if folder_size(entry.workspace) > 1.5 * settings.quota:
+            return b"its owner's projects have outgrown the quota"
+        if free_bytes(settings) < min(settings.min_free / 2, 250 * MB):
+            return b"the disk is nearly full"
+        return b""
+
+    def _press(self, entry: Entry) -> None:
+        """Make sure that a run that was asked to stop does so."""
+        asked = age(entry.folder / "stop")
+        if asked is None or asked < TOLD_SECONDS:
+            return
+        now = time.monotonic()
+        told = self._told.get(entry.job)
+        if told is None:
+            self._told[entry.job] = now
+            workers.end(entry.pid, entry.born)
+        elif now - told > KILL_SECONDS:
+            workers.end(entry.pid, entry.born, kill=True)
+
+
+def ask_to_stop(entry: Entry, reason: bytes) -> None:
+    """Ask a run to stop at its next event, unless somebody has."""
+    stop = entry.folder / "stop"
+    if entry.folder.is_dir() and not stop.exists():
+        storage.write_bytes(stop, reason)
+
+
+def age(path: Path) -> float | None:
+    """Seconds since a file was written, or ``None`` if it is not there."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _jobs(entries: list[Entry]) -> set[str]:
+    return {entry.job for entry in entries}

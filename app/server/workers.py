@@ -1,0 +1,81 @@
+"""The processes that compute: started with what they need to know, watched, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+_NICENESS = 10
+_SAME_SECONDS = 2.0
+
+
+def start(
+    arguments: Sequence[str], environment: Mapping[str, str], output: Path, *, nice: bool
+) -> tuple[subprocess.Popen[bytes], float]:
+    """Start ``python -m dpd_core`` with these arguments.
+
+    Args:
+        output: File for what it prints.
+        nice: Whether the server itself goes before it.
+
+    Returns:
+        The process, and when it began, in seconds since 1970.
+    """
+    with output.open("wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "dpd_core", *arguments, "--quiet", "--json"],
+            cwd=ROOT,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,  # it outlives the server
+        )
+    born = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(child.pid)
+        born = process.create_time()
+        if nice:
+            process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else _NICENESS)
+    return child, born
+
+
+def find(pid: int, born: float) -> psutil.Process | None:
+    """The process, unless it has ended; a later one of the same number is another."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return process if abs(process.create_time() - born) < _SAME_SECONDS else None
+    except (psutil.Error, OverflowError, ValueError):
+        return None
+
+
+def end(pid: int, born: float, *, kill: bool = False) -> None:
+    """Tell a process and all that it started to end, or end them."""
+    process = find(pid, born)
+    if process is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        for one in [*process.children(recursive=True), process] if kill else [process]:
+            with contextlib.suppress(psutil.Error):
+                one.kill() if kill else one.terminate()
+
+
+def memory(pid: int, born: float) -> int:
+    """Bytes of memory that a process and all that it started hold."""
+    process = find(pid, born)
+    if process is None:
+        return 0
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += one.memory_info().rss
+    return total
