@@ -13,9 +13,9 @@ from app.server.workspaces import Workspace
 from app.shell.view import stage_list
 from dpd_core import STAGES
 from dpd_core.captions.edits import current_captions, edit
+from dpd_core.config import resolve
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import ConfigError, ProjectError
-from dpd_core.presets import resolve
 from dpd_core.project import Project
 from dpd_core.prototypes.stage import load_prototypes
 from dpd_core.synthesize.sets import DistilledSet, list_sets

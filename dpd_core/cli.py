@@ -10,20 +10,19 @@ declared once. Progress goes to standard error; standard output gets the summary
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import signal
 import sys
 import time
-import typing
+from collections.abc import Sequence
 from typing import Any
 
 from dpd_core import STAGES, __version__
-from dpd_core.config import CONFIGS, ProjectConfig, StageConfig
+from dpd_core.config import CONFIGS, PRESETS, BenchmarkConfig, ProjectConfig, resolve
 from dpd_core.errors import ConfigError, DPDError, JobStopped
 from dpd_core.hardware import peak_resident_memory
-from dpd_core.presets import PRESETS, resolve
+from dpd_core.settings import Setting, StageConfig, settings_of, stage_name, suggestion
 
 _RUN_FLAGS = {
     "dataset": ("data", "layout", "demo", "test_data", "classes", "test_fraction", "max_per_class"),
@@ -50,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     # OpenMP threads spin for a while before they sleep. On a machine that does anything else
     # beside, two spinning processes slow each other down more than tenfold.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    options = vars(_parser().parse_args(arguments))
+    options = _options(arguments)
     command = options.pop("command")
     as_json = options.pop("json")
     started = time.monotonic()
@@ -94,6 +93,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _options(arguments: list[str] | None) -> dict[str, Any]:
+    """The parsed command line; ends the process with status 2 where it is unusable."""
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        kinds = [ProjectConfig, *filter(None, [CONFIGS.get(options.command)])]
+        flags = [one.flag for kind in kinds for one in settings_of(kind).values()]
+        near = suggestion(unknown[0].partition("=")[0], flags)
+        parser.error(f"unknown arguments: {' '.join(unknown)}. {near}".strip())
+    return vars(options)
+
+
+def _given(options: dict[str, Any], config: type[StageConfig]) -> dict[str, Any]:
+    """The values that the command line gives to a settings class."""
+    return {name: options[name] for name in settings_of(config) if options.get(name) is not None}
+
+
 def _results(command: str, options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     if command == "run":
         return _run_all(options, terminal)
@@ -103,13 +119,10 @@ def _results(command: str, options: dict[str, Any], terminal: Terminal) -> dict[
 
 
 def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
-    from dpd_core.config import BenchmarkConfig
     from dpd_core.pipeline.benchmark import run
 
-    given = {field.name: options.get(field.name) for field in dataclasses.fields(BenchmarkConfig)}
-    config = BenchmarkConfig.from_dict({k: v for k, v in given.items() if v is not None})
-    shared = {field.name: options.get(field.name) for field in dataclasses.fields(ProjectConfig)}
-    shared = {name: value for name, value in shared.items() if value is not None}
+    config = BenchmarkConfig.from_dict(_given(options, BenchmarkConfig))
+    shared = ProjectConfig.from_dict(_given(options, ProjectConfig))
     overrides: dict[str, dict[str, Any]] = {}
     for assignment in options["set"]:
         stage, name, value = _parse_assignment(assignment)
@@ -131,7 +144,7 @@ def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return run(config, shared=ProjectConfig.from_dict(shared), overrides=overrides, emit=emit)
+        return run(config, shared=shared, overrides=overrides, emit=emit)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -139,8 +152,7 @@ def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
 
 def _run_one(stage: str, options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     project = _project(options, create=stage == "dataset")
-    given = {field.name: options.get(field.name) for field in dataclasses.fields(CONFIGS[stage])}
-    config = _settings(project, stage, options["preset"], given)
+    config = _settings(project, stage, options["preset"], _given(options, CONFIGS[stage]))
     return {stage: _start(project, stage, config, terminal)}
 
 
@@ -202,15 +214,14 @@ def _settings(project: Any, stage: str, preset: str | None, given: dict[str, Any
     record = project.record(stage)
     if preset is None and record is not None:
         before = CONFIGS[stage].from_dict(record["settings"]).lasting()
-        return before.replace(**{k: v for k, v in given.items() if v is not None})
+        return before.replace(**given)
     return resolve(stage, preset, **given)
 
 
 def _project(options: dict[str, Any], *, create: bool) -> Any:
     from dpd_core.project import Project
 
-    given = {field.name: options.get(field.name) for field in dataclasses.fields(ProjectConfig)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = _given(options, ProjectConfig)
     config = ProjectConfig.from_dict(given)
     if create:
         project = Project.open_or_create(options["project"], config=config)
@@ -225,25 +236,34 @@ def _project(options: dict[str, Any], *, create: bool) -> Any:
 def _parse_assignment(text: str) -> tuple[str, str, str]:
     path, separator, value = text.partition("=")
     stage, dot, name = path.partition(".")
+    name = name.replace("-", "_")
     if not separator or not dot or stage not in STAGES:
+        near = suggestion(stage, STAGES) if dot else ""
         raise ConfigError(
             f"got {text!r}.",
             where="--set",
-            fix="Write it as STAGE.NAME=VALUE, like train.steps=500.",
+            fix=f"{near}Write it as STAGE.NAME=VALUE, like train.steps=500.",
         )
-    return stage, name.replace("-", "_"), value
+    CONFIGS[stage].from_dict({name: value})  # says what is wrong before anything starts
+    return stage, name, value
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser to which part of a flag is not the flag."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    basic = argparse.ArgumentParser(add_help=False)
+    basic = _Parser(add_help=False)
     basic.add_argument("--project", required=True, metavar="DIR", help="Project folder.")
     basic.add_argument("--json", action="store_true", help="Print one line of JSON at the end.")
     basic.add_argument("--quiet", action="store_true", help="Show no progress.")
-    common = argparse.ArgumentParser(add_help=False, parents=[basic])
+    common = _Parser(add_help=False, parents=[basic])
     common.add_argument("--preset", choices=tuple(PRESETS), help="Set of values to start from.")
-    for field in dataclasses.fields(ProjectConfig):
-        _add_flag(common, ProjectConfig, field)
-    parser = argparse.ArgumentParser(
+    _add_flags(common, ProjectConfig)
+    parser = _Parser(
         prog="python -m dpd_core",
         description="Turn a labelled image collection into a tiny, captioned, synthetic data set.",
     )
@@ -253,9 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", parents=[common], help="All seven stages, in order; finished ones are skipped."
     )
     for stage, names in _RUN_FLAGS.items():
-        for field in dataclasses.fields(CONFIGS[stage]):
-            if field.name in names:
-                _add_flag(everything, CONFIGS[stage], field)
+        _add_flags(everything, CONFIGS[stage], names)
     everything.add_argument(
         "--set",
         action="append",
@@ -269,8 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     for stage in (*STAGES, "preview", "resample"):
         summary = (CONFIGS[stage].__doc__ or "").splitlines()[0]
         command = commands.add_parser(stage, parents=[common], help=summary, description=summary)
-        for field in dataclasses.fields(CONFIGS[stage]):
-            _add_flag(command, CONFIGS[stage], field)
+        _add_flags(command, CONFIGS[stage])
     _add_benchmark(commands)
     return parser
 
@@ -283,8 +300,7 @@ def _add_benchmark(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="Print one line of JSON at the end.")
     command.add_argument("--quiet", action="store_true", help="Show no progress.")
     for kind in (config, ProjectConfig):
-        for field in dataclasses.fields(kind):
-            _add_flag(command, kind, field)
+        _add_flags(command, kind)
     command.add_argument(
         "--set",
         action="append",
@@ -294,30 +310,33 @@ def _add_benchmark(commands: Any) -> None:
     )
 
 
-def _add_flag(
-    parser: argparse.ArgumentParser, config: type[StageConfig], field: dataclasses.Field[Any]
+def _add_flags(
+    parser: argparse.ArgumentParser, config: type[StageConfig], names: Sequence[str] | None = None
 ) -> None:
-    """One flag for one field. Values stay text: the settings class checks and converts them."""
-    meta = field.metadata
-    text = meta["help"].replace("%", "%%")
-    limits = [
-        f"at least {meta['low']:g}" if meta["low"] is not None else "",
-        f"at most {meta['high']:g}" if meta["high"] is not None else "",
-    ]
-    notes = [part for part in (*limits, meta["unit"]) if part]
-    default = field.default
-    if isinstance(default, tuple):
-        default = ",".join(map(str, default))
-    notes += [f"default: {default}"] if default not in ("", None) else []
-    text += f" ({'; '.join(notes)})" if notes else ""
-    flag = f"--{field.name.replace('_', '-')}"
-    options: dict[str, Any] = {"dest": field.name, "default": None, "help": text}
-    if typing.get_type_hints(config)[field.name] is bool:
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
-    elif meta["choices"]:
-        parser.add_argument(flag, choices=meta["choices"], **options)
+    """A flag for each setting (of those named), the advanced ones in a group of their own."""
+    known = [one for one in settings_of(config).values() if names is None or one.name in names]
+    groups = {
+        advanced: parser.add_argument_group(f"{stage_name(config)}{', advanced' * advanced}")
+        for advanced in (False, True)
+    }
+    for one in known:
+        _add_flag(groups[one.advanced], one)
+
+
+def _add_flag(group: Any, known: Setting) -> None:
+    """One flag for one setting. Values stay text: the settings class checks and converts them."""
+    default = ",".join(map(str, known.default)) if known.kind is tuple else known.default
+    notes = [known.limits, known.unit, f"default: {default}" if default not in ("", None) else ""]
+    text = "; ".join(filter(None, notes))
+    text = f"{known.help} ({text})" if text else known.help
+    options: dict[str, Any] = {"dest": known.name, "default": None, "help": text.replace("%", "%%")}
+    if known.kind is bool:
+        group.add_argument(known.flag, action=argparse.BooleanOptionalAction, **options)
     else:
-        parser.add_argument(flag, metavar=field.name.upper().split("_")[-1], **options)
+        words = "{" + ",".join(known.choices) + "}" if known.choices else ""
+        group.add_argument(
+            known.flag, metavar=words or known.name.upper().split("_")[-1], **options
+        )
 
 
 def _summary(result: dict[str, Any]) -> str:

@@ -1,190 +1,36 @@
-"""Settings: one frozen dataclass a stage, each field declared once.
+"""The settings of each stage, and the presets: named sets of values for one kind of machine.
 
-A field carries its help, limits, choices and unit in its metadata. The command line's
-flags, the app's form labels and the documentation are all made from that one declaration,
-and ``__post_init__`` checks every value against it.
-
-Presets (:data:`PRESETS`) are complete sets of values for one kind of machine; a value given
-by hand wins over the preset.
+Every setting is declared once, here, by :func:`dpd_core.settings.setting`. A value given by hand
+wins over the preset, and the preset over the default.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import types
-import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any
 
 from dpd_core.errors import ConfigError
+from dpd_core.settings import StageConfig, setting, suggestion
+
+BUNDLED = ("bundled",)
+"""The word for the models that come with the program."""
+
+STUDENTS = ("convnet", "resnet18")
+"""Student networks of our own."""
+
+PUBLIC_DATA = ("eurosat", "ucmerced", "aid", "nwpu-resisc45")
+"""Public data sets that are known by a short name (see :mod:`dpd_core.dataset.hub`)."""
 
 
-def setting(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] | None = None,
-    unit: str = "",
-    advanced: bool = False,
-    once: bool = False,
-) -> Any:
-    """A dataclass field with what the command line and the forms need to know of it.
-
-    Args:
-        default: Default value.
-        help: One sentence for a person.
-        low, high: Inclusive limits of a number.
-        choices: Allowed words.
-        unit: Unit of a number, e.g. ``"px"``.
-        advanced: Whether a form hides it in the advanced fold.
-        once: Whether it is meant for a single run: the next one begins with the default again.
-    """
-    metadata = {
-        "help": help,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "unit": unit,
-        "advanced": advanced,
-        "once": once,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """What all settings share: checking, and reading from and writing to plain dicts."""
-
-    EARLIER_NAMES: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Today's names of settings by the names they had in earlier versions."""
-
-    def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            value = _coerce(getattr(self, field.name), hints[field.name], self._name(field))
-            object.__setattr__(self, field.name, value)
-            self._check(field, value)
-
-    @classmethod
-    def _name(cls, field: dataclasses.Field[Any]) -> str:
-        return f"{cls.__name__.removesuffix('Config').lower()}.{field.name}"
-
-    def _check(self, field: dataclasses.Field[Any], value: Any) -> None:
-        low, high = field.metadata["low"], field.metadata["high"]
-        choices = field.metadata["choices"]
-        if value is None:
-            return
-        if choices and value not in choices:
-            raise ConfigError(
-                f"got {value!r}.", where=self._name(field), fix=f"Use one of {', '.join(choices)}."
-            )
-        if (low is not None and value < low) or (high is not None and value > high):
-            limits = f"{'' if low is None else f'at least {low:g}'}"
-            limits += f"{' and ' if low is not None and high is not None else ''}"
-            limits += f"{'' if high is None else f'at most {high:g}'}"
-            raise ConfigError(f"got {value:g}.", where=self._name(field), fix=f"Use {limits}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """All values as plain JSON-able types."""
-        values = dataclasses.asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from a dict.
-
-        Raises:
-            ConfigError: an unknown name, or a value of the wrong type or out of its limits.
-        """
-        values = cls.renamed(values)
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigError(
-                f"unknown setting {', '.join(unknown)}.",
-                where=cls.__name__.removesuffix("Config").lower(),
-                fix=f"Known settings: {', '.join(sorted(known))}.",
-            )
-        return cls(**values)
-
-    @classmethod
-    def renamed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values by the names that settings have now; a project of an earlier version may know
-        them by others."""
-        return {cls.EARLIER_NAMES.get(name, name): value for name, value in values.items()}
-
-    def replace(self, **values: Any) -> Self:
-        """A copy with some values changed, checked again."""
-        return type(self).from_dict({**self.to_dict(), **values})
-
-    def lasting(self) -> Self:
-        """A copy without what was meant for a single run; what a next run begins with."""
-        fields = {field.name: field for field in dataclasses.fields(self)}
-        return dataclasses.replace(
-            self,
-            **{name: field.default for name, field in fields.items() if field.metadata["once"]},
-        )
-
-
-def _coerce(value: Any, hint: Any, name: str) -> Any:
-    """Bring a JSON or command-line value to the field's type, or say what is wrong with it."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    kind = next(option for option in options if option is not type(None))
-    origin = typing.get_origin(kind) or kind
-    try:
-        if origin is tuple:
-            item = typing.get_args(kind)[0]
-            # An empty text, as a form's empty field gives it, is no part and not one empty part.
-            # A part with a comma in it is quoted, as in CSV.
-            if isinstance(value, str):
-                value = next(csv.reader([value], skipinitialspace=True), [])
-                value = [part for part in value if part.strip()]
-            parts = value
-            return tuple(item(part.strip() if isinstance(part, str) else part) for part in parts)
-        if origin is bool:
-            if isinstance(value, str):
-                return {
-                    "true": True,
-                    "yes": True,
-                    "1": True,
-                    "false": False,
-                    "no": False,
-                    "0": False,
-                }[value.lower()]
-            if not isinstance(value, (bool, int)):
-                raise ValueError
-            return bool(value)
-        if origin is int:
-            if isinstance(value, bool) or float(value) != int(float(value)):
-                raise ValueError
-            return int(float(value))
-        if origin is float:
-            number = float(value)
-            if number != number:
-                raise ValueError
-            return number
-        if not isinstance(value, str):
-            raise ValueError
-        return value
-    except (TypeError, ValueError, KeyError, OverflowError):
-        expected = getattr(origin, "__name__", str(origin))
-        raise ConfigError(
-            f"got {value!r}.", where=name, fix=f"A value of type {expected} is needed."
-        ) from None
-
-
-@dataclass(frozen=True)
 class ProjectConfig(StageConfig):
     """What every stage of one project shares."""
 
-    model: str = setting("bundled", "Text-to-image model: 'bundled', a Hub id or a local folder.")
+    model: str = setting(
+        "bundled",
+        "Text-to-image model: 'bundled', a Hub id or a local folder.",
+        path="model",
+        hub=True,
+        words=BUNDLED,
+    )
     image_size: int = setting(
         0,
         "Side of the square images the model sees; 0 takes the model's own.",
@@ -205,14 +51,16 @@ class ProjectConfig(StageConfig):
     seed: int = setting(0, "Every random choice of the project derives from it.", low=0)
 
 
-@dataclass(frozen=True)
 class DatasetConfig(StageConfig):
     """Where the labelled images come from and how they are split."""
 
     data: str = setting(
         "",
         "Image folder (one folder a class), zip or tar, Parquet, Hub data set id, or one of "
-        "eurosat, ucmerced, aid, nwpu-resisc45.",
+        f"{', '.join(PUBLIC_DATA)}.",
+        path="folder",
+        hub=True,
+        words=PUBLIC_DATA,
     )
     demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
     demo_per_class: int = setting(40, "Demo scenes a class.", low=4, high=2000)
@@ -227,7 +75,7 @@ class DatasetConfig(StageConfig):
         "Code page of the names in an archive that does not say it, like gbk. Empty: recognised.",
         advanced=True,
     )
-    test_data: str = setting("", "A separate folder or archive of test images.")
+    test_data: str = setting("", "A separate folder or archive of test images.", path="folder")
     classes: tuple[str, ...] = setting(
         (), "Use only these classes, as the data names them; empty: all. Quote names with commas."
     )
@@ -248,7 +96,6 @@ class DatasetConfig(StageConfig):
     )
 
 
-@dataclass(frozen=True)
 class PrototypesConfig(StageConfig):
     """Clustering each class in the latent space and choosing the representatives."""
 
@@ -274,6 +121,7 @@ class PrototypesConfig(StageConfig):
     file: str = setting(
         "",
         "Take the prototypes from this file in the published format instead of clustering.",
+        path="file",
         advanced=True,
     )
     remove_outliers: bool = setting(False, "Leave out local outliers (LOF) before clustering.")
@@ -285,7 +133,6 @@ class PrototypesConfig(StageConfig):
     min_dist: float = setting(0.1, "UMAP minimal distance.", low=0.0, high=1.0, advanced=True)
 
 
-@dataclass(frozen=True)
 class CaptionsConfig(StageConfig):
     """Putting each cluster into words."""
 
@@ -299,7 +146,11 @@ class CaptionsConfig(StageConfig):
         "A satellite image of {class}", "Sentence in which {class} is the readable class name."
     )
     captioner: str = setting(
-        "bundled", "Vision-language model: 'bundled', a Hub id or a local folder."
+        "bundled",
+        "Vision-language model: 'bundled', a Hub id or a local folder.",
+        path="model",
+        hub=True,
+        words=BUNDLED,
     )
     name_class: bool = setting(
         True,
@@ -331,7 +182,6 @@ class CaptionsConfig(StageConfig):
     )
 
 
-@dataclass(frozen=True)
 class TrainConfig(StageConfig):
     """Fine-tuning with the classification-consistency loss."""
 
@@ -424,7 +274,6 @@ class TrainConfig(StageConfig):
     )
 
 
-@dataclass(frozen=True)
 class SynthesizeConfig(StageConfig):
     """Sampling under prototype guidance and choosing among candidates."""
 
@@ -513,7 +362,6 @@ class SynthesizeConfig(StageConfig):
     set_name: str = setting("", "Name of the distilled set; empty makes one.", once=True)
 
 
-@dataclass(frozen=True)
 class EvaluateConfig(StageConfig):
     """Students, distribution metrics and privacy of a distilled set."""
 
@@ -523,7 +371,13 @@ class EvaluateConfig(StageConfig):
         "Real training sets to compare with: random, medoid, herding, "
         "kcenter, rded, exchanged (of the same size), full.",
     )
-    student: str = setting("convnet", "Student network: 'convnet', 'resnet18' or a Hub id.")
+    student: str = setting(
+        "convnet",
+        "Student network: 'convnet', 'resnet18' or a Hub id.",
+        path="model",
+        hub=True,
+        words=STUDENTS,
+    )
     student_size: int = setting(
         64, "Side of the images students see.", low=16, high=512, unit="px", advanced=True
     )
@@ -544,12 +398,11 @@ class EvaluateConfig(StageConfig):
     )
 
 
-@dataclass(frozen=True)
 class ExportConfig(StageConfig):
     """Writing the distilled set for others."""
 
     set_name: str = setting("latest", "Distilled set to export.")
-    output: str = setting("", "Folder to write; empty: export/ in the project.")
+    output: str = setting("", "Folder to write; empty: export/ in the project.", path="output")
     licence: str = setting("other", "Licence of the exported data, as a Hub licence id.")
     title: str = setting("", "Title of the data set; empty takes the project's name.")
     parquet: bool = setting(True, "Also write Parquet files with the images inside.")
@@ -562,7 +415,6 @@ class ExportConfig(StageConfig):
     push: str = setting("", "Hub data set id to push to; empty: do not push.", advanced=True)
 
 
-@dataclass(frozen=True)
 class PreviewConfig(StageConfig):
     """Trying a prompt: a few images, beside those of another prompt from the same noise."""
 
@@ -587,7 +439,6 @@ class PreviewConfig(StageConfig):
     )
 
 
-@dataclass(frozen=True)
 class ResampleConfig(StageConfig):
     """Sampling slots of a distilled set anew, with the set's own settings and other seeds."""
 
@@ -597,13 +448,14 @@ class ResampleConfig(StageConfig):
     )
 
 
-@dataclass(frozen=True)
 class BenchmarkConfig(StageConfig):
     """Strategies and real subsets side by side, with one protocol for all."""
 
-    data: str = setting("", "Labelled images, as for the stage dataset.")
+    data: str = setting(
+        "", "Labelled images, as for the stage dataset.", path="folder", hub=True, words=PUBLIC_DATA
+    )
     demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
-    test_data: str = setting("", "A separate folder or archive of test images.")
+    test_data: str = setting("", "A separate folder or archive of test images.", path="folder")
     classes: tuple[str, ...] = setting((), "Use only these classes; empty: all.")
     max_per_class: int = setting(0, "Use at most this many images a class; 0: all.", low=0)
     ipc: tuple[int, ...] = setting((5, 10, 20), "Numbers of images per class.")
@@ -616,7 +468,11 @@ class BenchmarkConfig(StageConfig):
         "Real training sets: random, medoid, herding, kcenter, rded, exchanged, full.",
     )
     students: tuple[str, ...] = setting(
-        ("convnet",), "Student networks: 'convnet', 'resnet18' or Hub ids."
+        ("convnet",),
+        "Student networks: 'convnet', 'resnet18' or Hub ids.",
+        path="model",
+        hub=True,
+        words=STUDENTS,
     )
     seeds: int = setting(3, "Students trained for each set.", low=1, high=100)
     student_steps: int = setting(
@@ -628,7 +484,7 @@ class BenchmarkConfig(StageConfig):
         "Settings of the stages to start from.",
         choices=("quick", "standard", "published"),
     )
-    out: str = setting("out/benchmark", "Folder of projects, results and report.")
+    out: str = setting("out/benchmark", "Folder of projects, results and report.", path="output")
 
 
 CONFIGS: dict[str, type[StageConfig]] = {
@@ -646,3 +502,82 @@ CONFIGS: dict[str, type[StageConfig]] = {
 }
 """Settings class by stage name; ``"project"`` holds what all stages share, ``"preview"``
 and ``"resample"`` are no stages but commands beside them."""
+
+
+PRESET_NOTES: dict[str, str] = {
+    "quick": "Minutes on two CPU cores: see the whole way through, with rough images.",
+    "standard": "An hour or two on a CPU, minutes on a GPU: the bundled model, properly adapted.",
+    "published": "The published hyper-parameters: for a GPU and a full-size model.",
+}
+"""For whom each preset is, one sentence a preset."""
+
+_TRAIN = {
+    "targets": "all",
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "classifier_epochs": 60,
+    "caption_dropout": 0.1,
+    "flips": True,
+}
+_PROTOTYPES = {"choice": "taught"}
+_SYNTHESIZE = {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 0.0}
+"""What the presets for the bundled model have in common; they differ in how much is computed."""
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "quick": {
+        "prototypes": _PROTOTYPES,
+        "train": {
+            **_TRAIN,
+            "steps": 200,
+            "decoder_steps": 400,
+            "batch_size": 24,
+            "rank": 16,
+            "warmup_steps": 20,
+            "classifier_steps": 120,
+            "checkpoint_steps": 50,
+            "preview_steps": 100,
+        },
+        "synthesize": _SYNTHESIZE,
+        "evaluate": {"student_steps": 200, "feature_steps": 200, "seeds": 3},
+    },
+    "standard": {
+        "prototypes": _PROTOTYPES,
+        "train": {
+            **_TRAIN,
+            "steps": 1200,
+            "decoder_steps": 1200,
+            "batch_size": 32,
+            "rank": 32,
+            "warmup_steps": 50,
+            "classifier_steps": 1000,
+            "checkpoint_steps": 100,
+            "preview_steps": 300,
+        },
+        "synthesize": _SYNTHESIZE,
+        "evaluate": {"student_steps": 600, "feature_steps": 600, "seeds": 3},
+    },
+    "published": {},
+}
+"""Values by preset and stage. ``quick``: minutes on two CPU cores; ``standard``: an hour or
+two; ``published``: the published hyper-parameters, which are the defaults, for a GPU."""
+
+
+def resolve(stage: str, preset: str | None = None, **given: Any) -> StageConfig:
+    """The settings of a stage: defaults, then the preset's values, then those given.
+
+    Args:
+        stage: A name in :data:`CONFIGS`.
+        preset: A name in :data:`PRESETS`, or ``None``.
+        given: Values by setting name; ``None`` means not given.
+
+    Raises:
+        ConfigError: unknown preset or setting, or a bad value.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(
+            f"unknown preset {preset!r}.",
+            fix=f"{suggestion(preset, PRESETS)}Known presets: {', '.join(PRESETS)}.",
+        )
+    values = dict(PRESETS[preset].get(stage, {})) if preset else {}
+    values.update({name: value for name, value in given.items() if value is not None})
+    return CONFIGS[stage].from_dict(values)

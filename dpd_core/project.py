@@ -16,8 +16,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dpd_core import STAGES, storage
-from dpd_core.config import ProjectConfig, StageConfig
+from dpd_core.config import ProjectConfig
 from dpd_core.errors import ProjectError, StageMissing
+from dpd_core.settings import StageConfig
 
 SCHEMA = 1
 

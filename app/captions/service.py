@@ -27,13 +27,12 @@ from dpd_core.captions.targets import (
     load_targets,
 )
 from dpd_core.captions.text import words_of
-from dpd_core.config import CaptionsConfig, PreviewConfig
+from dpd_core.config import CaptionsConfig, PreviewConfig, resolve
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import CaptionError, ModelError, ProjectError
 from dpd_core.models.tokens import load_prompt_tokenizer
 from dpd_core.pipeline.hand_edits import texts_digest
 from dpd_core.pipeline.staleness import UPSTREAM, is_current
-from dpd_core.presets import resolve
 from dpd_core.project import Project
 from dpd_core.prototypes.files import Slot, class_text
 from dpd_core.synthesize.strategies import STRATEGIES

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-import shlex
 import shutil
 import subprocess
 import threading
@@ -28,10 +27,11 @@ from app.server.paths import hidden, hide
 from app.server.settings import Settings
 from app.server.waiting_list import Entry, WaitingList, fair_order
 from dpd_core import storage
-from dpd_core.config import CONFIGS, StageConfig
+from dpd_core.config import CONFIGS
 from dpd_core.errors import ProjectError
 from dpd_core.pipeline import jobs
 from dpd_core.project import Project
+from dpd_core.settings import StageConfig, command_words
 
 ACTIVE = ("queued", "starting", "running", "paused")
 _HOUR = 3600.0
@@ -132,7 +132,7 @@ class JobDesk:
             Entry(
                 job.id,
                 str(project.root),
-                _arguments(jobs.command_line(project, stage, config)),
+                command_words(stage, config, project.root)[3:],
                 time.time(),
                 address,
                 private=bool(token),
@@ -340,10 +340,6 @@ def _has_ended(entry: Entry) -> bool:
         if (entry.folder / "state.json").exists():
             return jobs.Job(entry.folder).status != "running"
     return workers.find(entry.pid, entry.born) is None
-
-
-def _arguments(command: str) -> list[str]:
-    return shlex.split(command)[3:]  # without "python -m dpd_core"
 
 
 def _last_progress(path: Path, tail: int = 16_384) -> dict[str, Any]:

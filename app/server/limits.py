@@ -14,45 +14,19 @@ from pathlib import Path
 
 from app.server.settings import MB, Settings
 from app.server.workspaces import Workspace
-from dpd_core.config import ExportConfig, StageConfig
+from dpd_core import STAGES
+from dpd_core.config import ExportConfig
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
+from dpd_core.settings import Setting, StageConfig, settings_of
 
 UPLOADS = "uploads"
 """Folder in a project for what its owner uploaded; the one place a hosted run may read from."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
-_PATHS = {
-    "project": ("model",),
-    "dataset": ("data", "test_data"),
-    "prototypes": ("file",),
-    "captions": ("captioner",),
-    "train": (),
-    "synthesize": (),
-    "evaluate": ("student",),
-    "export": ("output",),
-    "preview": (),
-    "resample": (),
-}
-"""What a stranger may start (and "project"), with the settings that may be a path of the
-server."""
-
-_WORDS = {
-    "project.model": ("bundled",),
-    "dataset.data": ("eurosat", "ucmerced", "aid", "nwpu-resisc45"),
-    "captions.captioner": ("bundled",),
-    "evaluate.student": ("convnet", "resnet18"),
-}
-"""Values of these settings that are no path."""
-
-_HUB = (
-    "project.model",
-    "dataset.data",
-    "captions.captioner",
-    "evaluate.student",
-)
-"""Settings that may be a Hub id."""
+_ALLOWED = ("project", *STAGES, "preview", "resample")
+"""What a stranger may start, and "project" for the settings that all share."""
 
 _SIZE_SECONDS = 10.0
 _HOUR = 3600.0
@@ -104,19 +78,19 @@ class Limits:
         """
         if not self.settings.hosted:
             return
-        if stage not in _PATHS:
+        if stage not in _ALLOWED:
             raise ConfigError(
                 f"{stage!r} cannot be started here.",
                 fix="Run the app on a machine of your own, or use its command line there.",
             )
-        for name in _PATHS[stage]:
-            field, value = f"{stage}.{name}", getattr(config, name)
-            if value and not self._harmless(project, field, value):
+        for known in settings_of(type(config)).values():
+            value = getattr(config, known.name)
+            if known.path and value and not _harmless(project, known, value):
                 raise ConfigError(
                     f"got {value!r}: folders and files of the server cannot be used.",
-                    where=field,
+                    where=f"{stage}.{known.name}",
                     fix="Upload your files, or give a Hugging Face Hub id."
-                    if field in _HUB
+                    if known.hub
                     else "Leave it empty.",
                 )
 
@@ -193,22 +167,6 @@ class Limits:
                 )
             starts.append(now)
 
-    def _harmless(self, project: Project, field: str, value: str) -> bool:
-        if value in _WORDS.get(field, ()):
-            return True
-        if field.startswith("dataset."):
-            uploads = project.path(UPLOADS)
-            path = Path(value)
-            if path.is_absolute() and path.parent == uploads and path.resolve().parent == uploads:
-                return True
-        # A folder goes before the Hub, so an id must not be one, seen from where runs start.
-        return (
-            field in _HUB
-            and HUB_ID.fullmatch(value) is not None
-            and ".." not in value
-            and not (Path(__file__).resolve().parents[2] / value).exists()
-        )
-
     def _size(self, folder: Path, *, fresh: bool) -> int:
         now = time.monotonic()
         with self._lock:
@@ -219,6 +177,25 @@ class Limits:
         with self._lock:
             self._sizes[folder] = (now, size)
         return size
+
+
+def _harmless(project: Project, known: Setting, value: str) -> bool:
+    """Whether this value of a setting that may be a path leads nowhere but to the project's own
+    uploads."""
+    if value in known.words:
+        return True
+    if known.path == "folder":
+        uploads = project.path(UPLOADS)
+        path = Path(value)
+        if path.is_absolute() and path.parent == uploads and path.resolve().parent == uploads:
+            return True
+    # A folder goes before the Hub, so an id must not be one, seen from where runs start.
+    return (
+        known.hub
+        and HUB_ID.fullmatch(value) is not None
+        and ".." not in value
+        and not (Path(__file__).resolve().parents[2] / value).exists()
+    )
 
 
 def folder_size(folder: Path) -> int:

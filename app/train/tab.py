@@ -18,11 +18,10 @@ from app.ui.html import HTML, sent
 from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
 from app.ui.revisions import stamp
 from dpd_core import storage
-from dpd_core.config import CONFIGS
+from dpd_core.config import CONFIGS, PRESETS, resolve
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError
 from dpd_core.hardware import choose_hardware
-from dpd_core.presets import PRESETS, resolve
 from dpd_core.project import Project
 from dpd_core.train.adapters import choose_adapter
 

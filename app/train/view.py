@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core import storage
-from dpd_core.presets import PRESET_NOTES
+from dpd_core.config import PRESET_NOTES
 from dpd_core.train.adapters import Run
 
 SERIES = ("diffusion", "consistency", "classifier_accuracy")

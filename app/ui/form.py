@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +9,9 @@ import gradio as gr
 
 from app.ui.context import Context
 from dpd_core import storage
-from dpd_core.config import CONFIGS, StageConfig
-from dpd_core.presets import PRESETS, resolve
+from dpd_core.config import CONFIGS, PRESETS, resolve
 from dpd_core.project import Project
+from dpd_core.settings import Setting, StageConfig, settings_of
 
 LOCAL_PRESET = "quick"
 """Values a form starts from where the stage has not been run: the preset for a laptop."""
@@ -51,7 +49,7 @@ class StageForm:
 
     def build(self) -> None:
         """Make the components."""
-        known = {field.name: field for field in dataclasses.fields(self.config_class)}
+        known = settings_of(self.config_class)
         for name in self.shown:
             self.fields[name] = self._component(known[name])
         rest = [name for name in known if name not in self.shown and name not in self.hidden]
@@ -105,7 +103,7 @@ class StageForm:
         return self.filled(current_settings(project, self.stage).to_dict())
 
     def preset(self, name: str) -> list[Any]:
-        """The fields under a preset of :data:`dpd_core.presets.PRESETS`."""
+        """The fields under a preset of :data:`dpd_core.config.PRESETS`."""
         return self.filled(resolve(self.stage, name).to_dict())
 
     def filled(self, settings: dict[str, Any]) -> list[Any]:
@@ -114,28 +112,26 @@ class StageForm:
             gr.update(value=_to_field(settings[name]), interactive=True) for name in self.fields
         ]
 
-    def _component(self, field: dataclasses.Field[Any]) -> Any:
-        meta = field.metadata
+    def _component(self, field: Setting) -> Any:
         label = field.name.replace("_", " ").capitalize()
-        if meta["unit"]:
-            label += f" ({meta['unit']})"
+        if field.unit:
+            label += f" ({field.unit})"
         # Closed until the first values have come, which would overwrite what was typed before.
         common = {
             "label": label,
-            "info": meta["help"],
+            "info": field.help,
             "elem_id": f"{self.stage}-{field.name}",
             "interactive": False,
         }
-        kind = typing.get_type_hints(self.config_class)[field.name]
-        if kind is bool:
+        if field.kind is bool:
             return gr.Checkbox(**common)
-        if meta["choices"]:
-            return gr.Dropdown(choices=list(meta["choices"]), **common)
-        if kind in (int, float):
+        if field.choices:
+            return gr.Dropdown(choices=list(field.choices), **common)
+        if field.kind in (int, float):
             return gr.Number(
-                precision=0 if kind is int else None,
-                minimum=meta["low"],
-                maximum=meta["high"],
+                precision=0 if field.kind is int else None,
+                minimum=field.low,
+                maximum=field.high,
                 **common,
             )
         return gr.Textbox(max_lines=1, **common)

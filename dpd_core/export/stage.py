@@ -19,11 +19,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from dpd_core import __version__, storage
-from dpd_core.config import CONFIGS, ExportConfig, StageConfig, SynthesizeConfig
+from dpd_core.config import CONFIGS, ExportConfig, SynthesizeConfig
 from dpd_core.errors import ConfigError, DPDError, ModelError, ProjectError
 from dpd_core.events import Emit, Log, Meter, ignore
 from dpd_core.export.card import FEATURES, CardFacts, dataset_card
 from dpd_core.project import Project
+from dpd_core.settings import StageConfig, command_words
 from dpd_core.synthesize.sets import DistilledSet, Slot
 from dpd_core.synthesize.strategies import STRATEGIES, Strategy
 
@@ -397,8 +398,6 @@ def _card(project: Project, facts: CardFacts) -> str:
 
 def _commands(project: Project, synthesis: dict[str, Any]) -> list[str]:
     """The stages' commands without local paths; the set's own settings for its synthesis."""
-    from dpd_core.pipeline.jobs import command_line
-
     configs: list[tuple[str, StageConfig]] = []
     for stage in ("dataset", "prototypes", "captions", "train"):
         record = project.record(stage)
@@ -409,7 +408,7 @@ def _commands(project: Project, synthesis: dict[str, Any]) -> list[str]:
     configs.append(("synthesize", SynthesizeConfig.from_dict(given)))
     commands = []
     for stage, config in configs:
-        words = shlex.split(command_line(project, stage, config))
+        words = command_words(stage, config, project.root)
         words = ["PROJECT" if word == str(project.root) else _without_path(word) for word in words]
         if stage == "dataset":
             shared = project.config

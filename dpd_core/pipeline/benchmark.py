@@ -30,9 +30,9 @@ from dpd_core.config import (
     EvaluateConfig,
     ProjectConfig,
     PrototypesConfig,
-    StageConfig,
     SynthesizeConfig,
     TrainConfig,
+    resolve,
 )
 from dpd_core.errors import ConfigError
 from dpd_core.evaluate import baselines
@@ -41,8 +41,8 @@ from dpd_core.evaluate.report import load_report
 from dpd_core.events import Emit, Log, ignore
 from dpd_core.pipeline import benchmark_report
 from dpd_core.pipeline.jobs import run_stage, skip_current
-from dpd_core.presets import resolve
 from dpd_core.project import Project
+from dpd_core.settings import StageConfig
 from dpd_core.synthesize import stage as synthesis
 from dpd_core.synthesize.strategies import Strategy, get_strategy
 

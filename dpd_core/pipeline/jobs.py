@@ -12,7 +12,6 @@ import datetime
 import importlib
 import os
 import secrets
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core import STAGES, controls, storage
-from dpd_core.config import StageConfig
 from dpd_core.errors import DPDError, JobStopped
 from dpd_core.events import Done, Emit, Event, Failed, Log, to_dict
 from dpd_core.pipeline.staleness import inputs_now, is_current
 from dpd_core.pipeline.verify import files_left
 from dpd_core.project import Project
+from dpd_core.settings import StageConfig, command_line
 from dpd_core.synthesize.edits import mend
 
 MODULES = {
@@ -171,23 +170,6 @@ def skip_current(project: Project, stage: str, config: StageConfig, listen: Emit
     return True
 
 
-def command_line(project: Project, stage: str, config: StageConfig) -> str:
-    """The shell command that runs a stage with these settings; only what differs from the
-    defaults is spelled out."""
-    words = ["python", "-m", "dpd_core", stage, "--project", str(project.root)]
-    defaults = type(config)().to_dict()
-    for name, value in config.to_dict().items():
-        if value == defaults[name]:
-            continue
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-            words += [f"--{flag}", text]
-    return shlex.join(words)
-
-
 def is_main_process() -> bool:
     """Whether this is the first of the processes that a launcher (torchrun, accelerate) started."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -209,7 +191,7 @@ def announce(
         {
             "stage": stage,
             "settings": config.to_dict(),
-            "command": command_line(project, stage, config),
+            "command": command_line(stage, config, project.root),
         },
     )
     return job

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dpd_core.config import ProjectConfig, StageConfig
+from dpd_core.config import ProjectConfig
 from dpd_core.pipeline.hand_edits import HandEdits, matches
 from dpd_core.project import Project
+from dpd_core.settings import StageConfig
 
 UPSTREAM: dict[str, tuple[str, ...]] = {
     "dataset": (),
@@ -57,11 +58,7 @@ def _is_current(
         return False
     if record["project_settings"] != ProjectConfig.from_dict(manifest["settings"]).to_dict():
         return False
-    # A setting that came after the record had its default value then.
-    if config is not None and config.to_dict() != {
-        **type(config)().to_dict(),
-        **config.renamed(record["settings"]),
-    }:
+    if config is not None and config.to_dict() != record["settings"]:
         return False
     used = record["result"].get("set")
     return matches(by_hand, edits.of(stage), used=used) and all(

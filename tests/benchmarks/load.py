@@ -27,7 +27,7 @@ import psutil
 from app.server.jobs import JobDesk
 from app.server.settings import Settings
 from app.server.workspaces import SEEN, folder_name, new_visitor
-from dpd_core.presets import resolve
+from dpd_core.config import resolve
 from dpd_core.project import Project
 from tests.support.studio_app import PROJECT, App, free_port
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 import torch
 
 from dpd_core.captions.log import Caption
-from dpd_core.config import ProjectConfig, SynthesizeConfig
+from dpd_core.config import ProjectConfig, SynthesizeConfig, resolve
 from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import Backbone
 from dpd_core.models.files import BUNDLED
 from dpd_core.models.latents import Latents
-from dpd_core.presets import resolve
 from dpd_core.synthesize.stage import Sampler, Task
 from dpd_core.synthesize.strategies import get_strategy
 from dpd_core.train.classifier import LatentClassifier

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dpd_core.config import CONFIGS, DatasetConfig, SynthesizeConfig, TrainConfig
+from dpd_core.config import CONFIGS, PRESETS, DatasetConfig, SynthesizeConfig, TrainConfig, resolve
 from dpd_core.errors import ConfigError
-from dpd_core.presets import PRESETS, resolve
+from dpd_core.settings import settings_of
 
 
 @pytest.mark.parametrize("stage", CONFIGS)
@@ -64,11 +64,9 @@ def test_the_defaults_are_the_published_hyper_parameters() -> None:
 
 
 def test_every_setting_explains_itself() -> None:
-    import dataclasses
-
     for config in CONFIGS.values():
-        for field in dataclasses.fields(config):
-            assert field.metadata["help"].endswith((".", ":")), f"{config.__name__}.{field.name}"
+        for field in settings_of(config).values():
+            assert field.help.endswith("."), f"{config.__name__}.{field.name}"
 
 
 @pytest.mark.parametrize(("text", "values"), [("", ()), (" ", ()), ("3, 2,1,", (3, 2, 1))])

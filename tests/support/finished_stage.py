@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from dpd_core.config import StageConfig
 from dpd_core.pipeline.staleness import inputs_now
 from dpd_core.project import Project
+from dpd_core.settings import StageConfig
 
 
 def finish(project: Project, stage: str, config: StageConfig, result: dict[str, Any]) -> str:

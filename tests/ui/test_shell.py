@@ -11,8 +11,8 @@ import pytest
 from app.server.jobs import JobDesk
 from app.server.settings import Settings
 from dpd_core import STAGES
+from dpd_core.config import resolve
 from dpd_core.pipeline.jobs import Job
-from dpd_core.presets import resolve
 from dpd_core.project import Project
 from tests.support.studio_app import PROJECT, App, open_app
 

@@ -1,6 +1,5 @@
 """The Synthesize tab in a browser: candidates, pins, new samples, two sets side by side."""
 
-import shlex
 import shutil
 import subprocess
 import sys
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 
 from dpd_core.config import SynthesizeConfig
-from dpd_core.pipeline.jobs import command_line
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
+from dpd_core.settings import command_words
 from dpd_core.synthesize.sets import DistilledSet
 from tests.support.studio_app import ROOT, App, open_app, wait_for
 
@@ -56,7 +55,7 @@ def set_by_command_line(app: App, made: DistilledSet) -> dict[str, bytes]:
     shutil.copytree(app.project(), copy)
     shutil.rmtree(copy / "distilled" / made.root.name)
     config = SynthesizeConfig.from_dict(made.manifest["settings"])
-    words = shlex.split(command_line(Project.open(copy), "synthesize", config))
+    words = command_words("synthesize", config, Project.open(copy).root)
     result = subprocess.run(
         [sys.executable, *words[1:], "--quiet"], cwd=ROOT, capture_output=True, text=True
     )

@@ -7,8 +7,8 @@ from typing import Any
 import psutil
 import pytest
 
+from dpd_core.config import resolve
 from dpd_core.pipeline.jobs import list_jobs
-from dpd_core.presets import resolve
 from dpd_core.project import Project
 from dpd_core.train import adapters
 from tests.support.studio_app import App, open_app, visit, wait_for

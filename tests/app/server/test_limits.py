@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 import time
 import zipfile
@@ -25,13 +26,13 @@ from app.server.settings import MB, Settings
 from app.server.waiting_list import Entry, WaitingList, fair_order
 from app.server.workspaces import SEEN, Workspace, new_visitor
 from app.ui.context import Context
-from dpd_core import storage
-from dpd_core.config import CONFIGS, DatasetConfig, TrainConfig
+from dpd_core import STAGES, storage
+from dpd_core.config import CONFIGS, DatasetConfig, TrainConfig, resolve
 from dpd_core.dataset.index import load_index
 from dpd_core.dataset.stage import run
 from dpd_core.errors import ConfigError, DatasetError, DPDError, ProjectError
-from dpd_core.presets import resolve
 from dpd_core.project import Project
+from dpd_core.settings import settings_of
 
 
 @pytest.fixture
@@ -86,21 +87,23 @@ def test_a_stranger_cannot_name_a_path_of_the_server(
     local.check_start(project, stage, resolve(stage, **{name: value}))
 
 
-def test_every_setting_that_names_a_path_is_looked_at() -> None:
-    """A new setting of the core that takes a file or a folder must not be forgotten here."""
-    from app.server.limits import _PATHS
+@pytest.mark.parametrize("stage", [*STAGES, "preview", "resample"])
+def test_check_paths_refuses_every_setting_that_may_be_a_path(hosted: Settings, stage: str) -> None:
+    project, limits = visit(hosted), Limits(hosted)
+    limits.check_paths(project, stage, resolve(stage))
+    for known in settings_of(CONFIGS[stage]).values():
+        if known.path:
+            with pytest.raises(ConfigError, match=known.name):
+                limits.check_paths(project, stage, resolve(stage, **{known.name: "/etc"}))
 
-    words = ("folder", "file", "path", "hub id")
+
+def test_a_setting_whose_help_speaks_of_files_says_that_it_may_be_a_path() -> None:
+    inside = ("push", "layout")  # a Hub id, and folders within the data
+    words = re.compile(r"folder|\bfile\b|\bpath\b|hub id|Hub data set id")
     for stage, config in CONFIGS.items():
-        if stage == "benchmark":
-            continue  # not started from the page at all: see the next test
-        fields = {
-            name
-            for name, field in config.__dataclass_fields__.items()
-            if field.type == "str" and any(word in field.metadata["help"].lower() for word in words)
-        }
-        fields -= {"push", "licence"}
-        assert fields <= set(_PATHS[stage]), stage
+        for known in settings_of(config).values():
+            if known.kind is str and words.search(known.help) and known.name not in inside:
+                assert known.path, f"{stage}.{known.name}"
 
 
 def test_a_stranger_cannot_start_a_benchmark(hosted: Settings) -> None:

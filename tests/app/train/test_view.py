@@ -8,9 +8,8 @@ import pytest
 from app.train import service
 from app.train import view as views
 from dpd_core import storage
-from dpd_core.config import TrainConfig
+from dpd_core.config import PRESETS, TrainConfig
 from dpd_core.errors import ModelError
-from dpd_core.presets import PRESETS
 from dpd_core.project import Project
 from dpd_core.train import adapters
 from dpd_core.train.adapters import Run

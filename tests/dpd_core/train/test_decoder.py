@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dpd_core.config import ProjectConfig
+from dpd_core.config import ProjectConfig, resolve
 from dpd_core.errors import JobStopped, ModelError
 from dpd_core.export.stage import set_adapter
 from dpd_core.hardware import choose_hardware
@@ -16,7 +16,6 @@ from dpd_core.models.autoencoder import psnr_per_image
 from dpd_core.models.backbone import Backbone, Posterior
 from dpd_core.pipeline import jobs
 from dpd_core.pipeline.verify import verify
-from dpd_core.presets import resolve
 from dpd_core.project import Project
 from dpd_core.students.networks import build_student
 from dpd_core.synthesize.sets import DistilledSet
