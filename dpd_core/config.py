@@ -62,8 +62,8 @@ class DatasetConfig(StageConfig):
         hub=True,
         words=PUBLIC_DATA,
     )
-    demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
-    demo_per_class: int = setting(40, "Demo scenes a class.", low=4, high=2000)
+    demo: bool = setting(False, "Use the demo images (ten classes of EuroSAT) instead of data.")
+    demo_per_class: int = setting(80, "Demo images a class.", low=4, high=80)
     layout: str = setting(
         "",
         "How the files are to be understood: top, leaf or path (which folders are the classes), "
@@ -454,7 +454,7 @@ class BenchmarkConfig(StageConfig):
     data: str = setting(
         "", "Labelled images, as for the stage dataset.", path="folder", hub=True, words=PUBLIC_DATA
     )
-    demo: bool = setting(False, "Use procedurally drawn demo scenes instead of data.")
+    demo: bool = setting(False, "Use the demo images (ten classes of EuroSAT) instead of data.")
     test_data: str = setting("", "A separate folder or archive of test images.", path="folder")
     classes: tuple[str, ...] = setting((), "Use only these classes; empty: all.")
     max_per_class: int = setting(0, "Use at most this many images a class; 0: all.", low=0)

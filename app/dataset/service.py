@@ -16,7 +16,7 @@ from dpd_core.errors import DatasetError
 from dpd_core.project import Project
 
 SOURCES = {
-    "demo": "Drawn demo scenes",
+    "demo": "Demo images",
     "upload": "Upload",
     "hub": "Hugging Face Hub",
     "folder": "Folder on this computer",

@@ -1,1 +1,1 @@
-"""Data and generators that ship with DPD Studio and need no download."""
+"""The recipe that made the models that come with DPD Studio; nothing of the engine needs it."""

@@ -1,4 +1,4 @@
-"""``python -m dpd_core.bundled --eurosat DIR --work WORKDIR --out assets``."""
+"""``python -m dpd_core.bundled --eurosat DIR --aerial DIR --work WORKDIR --out assets``."""
 
 import sys
 

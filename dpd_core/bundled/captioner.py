@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from transformers import BertTokenizer, BlipForConditionalGeneration, BlipProcessor
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
+    BlipTextConfig,
+    BlipVisionConfig,
+)
 
-from dpd_core.bundled.corpus import Split
+from dpd_core.bundled import descriptions
+from dpd_core.bundled.autoencoder import jittered, to_tensor
+from dpd_core.bundled.crops import Crops, CropSampler
 from dpd_core.bundled.folders import replace_folder, save_half_precision
-from dpd_core.bundled.training_loop import LoopRecipe, Trainer, bf16_autocast
-from dpd_core.bundled.vae import jitter_colours, to_tensor
-from dpd_core.bundled.vocabulary import general_phrases
+from dpd_core.bundled.training_loop import LoopRecipe, Trainer
+from dpd_core.bundled.vocabulary import LAND_USE_NAMES, general_phrases
+from dpd_core.hardware import Hardware
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +54,6 @@ class CaptionerSize:
 
 def build_tokenizer(texts: Sequence[str], vocabulary: int) -> BertTokenizer:
     """Train a lower-case WordPiece vocabulary on ``texts`` and the general word list."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import BertTokenizer
-
     words: Counter[str] = Counter()
     for text in [*texts, *general_phrases()]:
         words.update(re.findall(r"\w+|[^\w\s]", text.lower()))
@@ -62,19 +70,12 @@ def build_tokenizer(texts: Sequence[str], vocabulary: int) -> BertTokenizer:
     model.train_from_iterator(corpus, trainer)
     learnt = sorted(model.get_vocab(), key=model.get_vocab().__getitem__)
     return BertTokenizer(
-        vocab={token: index for index, token in enumerate(learnt)}, model_max_length=64
+        vocab={token: index for index, token in enumerate(learnt)}, model_max_length=96
     )
 
 
 def build_captioner(tokenizer: BertTokenizer, size: CaptionerSize) -> BlipForConditionalGeneration:
     """Return an untrained BLIP whose special token ids are those of ``tokenizer``."""
-    from transformers import (
-        BlipConfig,
-        BlipForConditionalGeneration,
-        BlipTextConfig,
-        BlipVisionConfig,
-    )
-
     text = BlipTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=size.hidden,
@@ -83,7 +84,7 @@ def build_captioner(tokenizer: BertTokenizer, size: CaptionerSize) -> BlipForCon
         projection_dim=size.hidden,
         num_hidden_layers=size.text_layers,
         num_attention_heads=size.heads,
-        max_position_embeddings=64,
+        max_position_embeddings=96,
         # BLIP starts sentences with its own [DEC]; here the tokenizer's [CLS] has that part.
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,
@@ -112,14 +113,12 @@ def build_captioner(tokenizer: BertTokenizer, size: CaptionerSize) -> BlipForCon
         )
     )
     model.generation_config.max_length = None
-    model.generation_config.max_new_tokens = 40
+    model.generation_config.max_new_tokens = 60
     return model
 
 
 def build_processor(tokenizer: BertTokenizer, size: CaptionerSize) -> BlipProcessor:
     """Return the processor that resizes to the model's side and normalises to [-1, 1]."""
-    from transformers import BlipImageProcessor, BlipProcessor
-
     images = BlipImageProcessor(
         size={"height": size.image, "width": size.image},
         image_mean=[0.5, 0.5, 0.5],
@@ -128,111 +127,102 @@ def build_processor(tokenizer: BertTokenizer, size: CaptionerSize) -> BlipProces
     return BlipProcessor(images, tokenizer)
 
 
-def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Zoom in a little, shift colours and add noise to (n, 3, h, w) in [-1, 1].
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift colours and add noise to (n, 3, h, w) in [-1, 1], little enough to keep their names.
 
-    No flips: the captions speak of left and right. Colours move little enough to keep
-    their names.
+    Nothing is moved: the captions say where things are.
     """
-    import torch
-    from torch.nn import functional as F
+    images = jittered(images, generator, strength=0.04)
+    noise = 0.04 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    noise = noise * torch.randn(images.shape, generator=generator)
+    return images + noise.to(images.device)
 
-    count = len(images)
-    zooms = 1 - 0.15 * torch.rand(count, generator=generator)
-    shift = (1 - zooms)[:, None] * (2 * torch.rand(count, 2, generator=generator) - 1)
-    zero = torch.zeros(count)
-    rows = torch.stack(
-        [torch.stack([zooms, zero, shift[:, 0]], 1), torch.stack([zero, zooms, shift[:, 1]], 1)], 1
-    )
-    grid = F.affine_grid(rows, list(images.shape), align_corners=False)
-    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    images = jitter_colours(images, generator, strength=0.1)
-    noise = 0.06 * torch.rand(count, 1, 1, 1, generator=generator)
-    return images + noise * torch.randn(images.shape, generator=generator)
+
+def told(
+    crops: Crops, class_names: Sequence[str], rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    """For each image how its caption begins and how it goes on.
+
+    A class is told, not guessed: half of the images without one are said to be of some class from
+    the general vocabulary, so that what follows is read from the image and not from the word.
+    """
+    pairs = []
+    images = crops.images.permute(0, 2, 3, 1).cpu().numpy()
+    for image, label in zip(images, crops.labels, strict=True):
+        name = class_names[label] if label >= 0 else ""
+        text = descriptions.caption(image, name)
+        start = descriptions.opening(name)
+        shown = name or (LAND_USE_NAMES[rng.integers(len(LAND_USE_NAMES))] * (rng.random() < 0.5))
+        pairs.append((descriptions.opening(shown), text[len(start) :]))
+    return pairs
 
 
 def train_captioner(
-    splits: Sequence[tuple[float, Split]],
+    sampler: CropSampler,
+    class_names: Sequence[str],
     recipe: LoopRecipe,
     folder: Path,
+    hardware: Hardware,
     *,
+    model: BlipForConditionalGeneration,
     tokenizer: BertTokenizer,
-    size: CaptionerSize | None = None,
     stop_at: int | None = None,
-    on_preview: Callable[[BlipForConditionalGeneration, int], None] | None = None,
-) -> BlipForConditionalGeneration:
-    """Train on shares of each split; return the averaged model.
+) -> None:
+    """Train in place; the averaged weights are what is left.
 
-    A linear class head on the mean patch helps the vision half find the scene type early;
-    it is thrown away afterwards.
+    A linear class head on the mean patch helps the vision half find the kind of scene early; it
+    is thrown away afterwards.
     """
-    import numpy as np
-    import torch
-    from torch.nn import functional as F
-
     torch.manual_seed(recipe.seed)
-    size = size or CaptionerSize()
-    model = build_captioner(tokenizer, size)
-    offsets = np.cumsum([0, *(len(split.class_names) for _, split in splits)])
-    head = torch.nn.Linear(size.hidden, int(offsets[-1]))
-    trainer = Trainer({"blip": model, "head": head}, recipe, folder, name="captioner")
-    shares = [share for share, _ in splits]
-    encoded = [
-        tokenizer(list(split.captions), padding=True, truncation=True, return_tensors="pt")
-        for _, split in splits
-    ]
-
-    def draw(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        counts = rng.multinomial(recipe.part_size, shares)
-        images, labels, ids = [], [], []
-        for part, (count, (_, split)) in enumerate(zip(counts, splits, strict=True)):
-            rows = rng.integers(len(split), size=count)
-            images.append(split.images[rows])
-            labels.append(split.labels[rows] + offsets[part])
-            ids.append(encoded[part].input_ids[torch.from_numpy(rows)])
-        width = max(part.shape[1] for part in ids)
-        padded = [
-            F.pad(part, (0, width - part.shape[1]), value=tokenizer.pad_token_id) for part in ids
-        ]
-        stacked = torch.cat(padded)
-        width = int((stacked != tokenizer.pad_token_id).sum(1).max())
-        return (
-            to_tensor(np.concatenate(images)),
-            torch.from_numpy(np.concatenate(labels)).long(),
-            stacked[:, :width],
-        )
+    model.to(hardware.device)
+    head = nn.Linear(model.config.vision_config.hidden_size, len(class_names)).to(hardware.device)
+    trainer = Trainer(
+        {"blip": model, "head": head}, recipe, folder, name="captioner", hardware=hardware
+    )
 
     def loss_of(
         rng: np.random.Generator, generator: torch.Generator, step: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        images, labels, ids = draw(rng)
-        visible = ids != tokenizer.pad_token_id
-        with bf16_autocast():
-            seen = model.vision_model(pixel_values=augment(images, generator)).last_hidden_state
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        crops = sampler.draw(recipe.batch_size, rng)
+        pairs = told(crops, class_names, rng)
+        ids, learnt = caption_targets(tokenizer, pairs, crops.labels >= 0)
+        ids, learnt = ids.to(hardware.device), learnt.to(hardware.device)
+        labels = torch.from_numpy(crops.labels).to(hardware.device)
+        with hardware.autocast():
+            images = augment(to_tensor(crops.images), generator)
+            seen = model.vision_model(pixel_values=images).last_hidden_state
             said = model.text_decoder(
                 input_ids=ids,
-                attention_mask=visible.long(),
+                attention_mask=(ids != tokenizer.pad_token_id).long(),
                 encoder_hidden_states=seen,
-                labels=ids.masked_fill(~visible, -100),
+                labels=ids.masked_fill(~learnt, -100),
                 reduction="mean",
             )
             logits = head(seen[:, 1:].mean(1))
-        class_loss = F.cross_entropy(logits.float(), labels)
-        accuracy = float((logits.argmax(1) == labels).float().mean())
-        return said.loss.float() + CLASS_WEIGHT * class_loss, {"class_accuracy": accuracy}
+        # Images without a class have the label -1.
+        known = F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum")
+        known = known / max(int((crops.labels >= 0).sum()), 1)
+        loss = said.loss.float()
+        return loss + CLASS_WEIGHT * known, {"caption": loss.detach(), "class": known.detach()}
 
-    def preview(step: int) -> None:
-        if on_preview is None:
-            return
-        averaged = copy.deepcopy(model)
-        with torch.no_grad():
-            for key, parameter in averaged.named_parameters():
-                parameter.copy_(trainer.ema[f"blip.{key}"])
-        on_preview(averaged.eval(), step)
+    trainer.run(loss_of, stop_at=stop_at)
+    trainer.averaged()
 
-    trainer.run(loss_of, stop_at=stop_at, on_checkpoint=preview)
-    trainer.load_ema()
-    return model
+
+def caption_targets(
+    tokenizer: BertTokenizer, pairs: Sequence[tuple[str, str]], known: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Token ids (n, length) of whole captions, and which of them are to be learnt (n, length).
+
+    Of images whose class is not known the opening is given and not learnt.
+    """
+    texts = [start + rest for start, rest in pairs]
+    ids = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids
+    learnt = ids != tokenizer.pad_token_id
+    for row, (start, _) in enumerate(pairs):
+        if not known[row]:
+            learnt[row, : len(tokenizer(start).input_ids) - 1] = False
+    return ids, learnt
 
 
 def export_captioner(
@@ -250,16 +240,30 @@ def export_captioner(
 
 
 def caption_images(
-    model: Any, processor: Any, images: np.ndarray, *, batch_size: int = 64
+    model: Any,
+    processor: Any,
+    images: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    *,
+    batch_size: int = 64,
 ) -> list[str]:
-    """Return one greedy caption for each image of (n, h, w, 3) uint8."""
-    import torch
-
+    """One greedy caption for each image of (n, h, w, 3) uint8, told its class or not."""
     captions: list[str] = []
     for start in range(0, len(images), batch_size):
         batch = list(images[start : start + batch_size])
         pixels = processor(images=batch, return_tensors="pt").pixel_values
-        with torch.no_grad():
-            ids = model.generate(pixel_values=pixels, max_new_tokens=40)
-        captions += processor.batch_decode(ids, skip_special_tokens=True)
+        if class_names is None:
+            ids = _generated(model, pixels)
+            captions += processor.batch_decode(ids, skip_special_tokens=True)
+            continue
+        for row, name in enumerate(class_names[start : start + batch_size]):
+            # Openings differ in length, and nothing is padded.
+            given = processor.tokenizer(descriptions.opening(name), return_tensors="pt")
+            ids = _generated(model, pixels[row : row + 1], given.input_ids)
+            captions += processor.batch_decode(ids, skip_special_tokens=True)
     return captions
+
+
+@torch.no_grad()
+def _generated(model: Any, pixels: Tensor, given: Tensor | None = None) -> Tensor:
+    return model.generate(pixel_values=pixels, input_ids=given, max_new_tokens=60)

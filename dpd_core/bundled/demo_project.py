@@ -1,7 +1,7 @@
 """The finished demo project that a first visit to the app lands on.
 
 ``python -m dpd_core.bundled.demo_project --work WORKDIR --out assets/demo`` runs all seven stages
-on drawn scenes, with the bundled models, and copies the project without what can be made again.
+on the demo images, with the bundled models, and copies the project without what can be made again.
 The command can be repeated after any end and continues.
 """
 
@@ -25,10 +25,6 @@ RECIPE = (
     "quick",
     "--strategy",
     "dpd+",
-    "--set",
-    "dataset.demo_per_class=32",
-    "--set",
-    "dataset.classes=beach,circular fields,farmland,forest,harbor,lake,river,storage tanks",
     "--set",
     "train.steps=60",
     "--set",

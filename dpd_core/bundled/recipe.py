@@ -1,31 +1,93 @@
-"""The recipe of the bundled models: the corpus, and how each part is trained on it."""
+"""The recipe of the bundled models: how long and with which settings each part is trained."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
 
-from dpd_core.bundled.corpus import CorpusRecipe
 from dpd_core.bundled.training_loop import LoopRecipe
+from dpd_core.hardware import Hardware
+
+STAGES = ("autoencoder", "text-to-image", "captioner", "measure")
+MINUTES_SHARES = {"autoencoder": 0.3, "text-to-image": 0.6, "captioner": 0.1}
+"""How the time is shared where all are trained."""
 
 
 @dataclass(frozen=True)
-class PretrainRecipe:
-    """Everything that decides the weights, besides the images."""
+class Recipe:
+    """Everything that decides the weights, besides the images and the weights begun with.
 
-    corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
-    vae: LoopRecipe = field(
-        default_factory=lambda: LoopRecipe(
-            steps=3000, batch_size=32, learning_rate=2e-3, warmup=100, ema_decay=0.998
+    Attributes:
+        autoencoder, text_to_image, captioner: How each is trained.
+        pool, fresh: Size of the pool of encoded images, and how many are made anew a step.
+        aligned: Share of the training of a new text-to-image model with feature alignment.
+        workers: Processes that describe images.
+        held_out: Images that the held-out loss is measured on.
+    """
+
+    autoencoder: LoopRecipe
+    text_to_image: LoopRecipe
+    captioner: LoopRecipe
+    pool: int
+    fresh: int
+    aligned: float = 0.4
+    workers: int = 0
+    held_out: int = 256
+
+
+def recipe_for(hardware: Hardware, minutes: dict[str, float]) -> Recipe:
+    """The recipe for a device and the minutes of each part."""
+    if hardware.device.type == "cuda":
+        return Recipe(
+            autoencoder=LoopRecipe(
+                minutes=minutes["autoencoder"],
+                batch_size=512,
+                learning_rate=2e-3,
+                warmup=200,
+                checkpoint_seconds=60,
+            ),
+            text_to_image=LoopRecipe(
+                minutes=minutes["text-to-image"],
+                batch_size=1024,
+                learning_rate=1.5e-3,
+                warmup=400,
+                ema_decay=0.9995,
+                checkpoint_seconds=60,
+            ),
+            captioner=LoopRecipe(
+                minutes=minutes["captioner"],
+                batch_size=256,
+                learning_rate=1e-3,
+                warmup=200,
+                checkpoint_seconds=60,
+            ),
+            pool=120_000,
+            fresh=96,
+            workers=max((os.cpu_count() or 2) - 2, 1),
+            held_out=1024,
         )
+    return Recipe(
+        autoencoder=LoopRecipe(
+            minutes=minutes["autoencoder"],
+            batch_size=32,
+            learning_rate=8e-4,
+            warmup=50,
+            ema_decay=0.995,
+        ),
+        text_to_image=LoopRecipe(
+            minutes=minutes["text-to-image"],
+            batch_size=48,
+            learning_rate=5e-4,
+            warmup=100,
+            ema_decay=0.998,
+        ),
+        captioner=LoopRecipe(
+            minutes=minutes["captioner"],
+            batch_size=48,
+            learning_rate=8e-4,
+            warmup=100,
+            ema_decay=0.997,
+        ),
+        pool=2048,
+        fresh=24,
     )
-    base: LoopRecipe = field(
-        default_factory=lambda: LoopRecipe(
-            steps=2600, batch_size=48, learning_rate=8e-4, warmup=150, ema_decay=0.998, parts=2
-        )
-    )
-    captioner: LoopRecipe = field(
-        default_factory=lambda: LoopRecipe(
-            steps=2200, batch_size=48, learning_rate=1e-3, warmup=150, ema_decay=0.997
-        )
-    )
-    scene_share: float = 0.55

@@ -1,34 +1,43 @@
 """The bundled text-to-image model: a small Stable Diffusion pipeline at 64 x 64 pixels.
 
 A CLIP text encoder with its own byte-level vocabulary and a v-predicting UNet, trained
-together on the autoencoder's cached latents with min-SNR weights.
+together on the autoencoder's latents with min-SNR weights (Hang et al., 2023) and, for the first
+part of a training from nothing, with the UNet's middle drawn towards the maps of a pretrained
+network (REPA: Yu et al., 2025; let go midway as in HASTE: Wang et al., 2025).
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from dpd_core.bundled.corpus import Split
+from dpd_core import storage
 from dpd_core.bundled.folders import replace_folder, save_half_precision
-from dpd_core.bundled.training_loop import LoopRecipe, Trainer, bf16_autocast
-from dpd_core.bundled.vocabulary import general_phrases
+from dpd_core.bundled.latent_pool import Drawn, LatentPool
+from dpd_core.bundled.training_loop import LoopRecipe, Trainer
+from dpd_core.hardware import Hardware
+from dpd_core.students.features import STAGES
 
 log = logging.getLogger(__name__)
 
-MAX_TOKENS = 77
 SNR_GAMMA = 5.0
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -37,13 +46,9 @@ SCHEDULE: dict[str, Any] = {
     "beta_schedule": "scaled_linear",
     "prediction_type": "v_prediction",
 }
-# Repeats are weights: the first wording is the one the application uses.
-SHORT_PROMPTS = (
-    *("a satellite image of {}",) * 4,
-    "an aerial photo of {}",
-    "{}",
-)
-EMPTY_SHARE, SHORT_SHARE = 0.10, 0.40
+ALIGNED_WEIGHT = 0.5
+PATIENCE, RISE = 3, 1.005
+"""Training ends when the held-out loss was above RISE times its least at PATIENCE checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -53,60 +58,10 @@ class TextToImageSize:
     unet_channels: tuple[int, ...] = (64, 128, 256)
     text_hidden: int = 128
     text_layers: int = 4
-    vocabulary: int = 3000
-
-
-def build_tokenizer(texts: Sequence[str], vocabulary: int) -> CLIPTokenizer:
-    """Train CLIP's byte-level BPE on ``texts``; any other text falls back to its bytes."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import CLIPTokenizer
-
-    blank = CLIPTokenizer()
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # The trainer must see words exactly as the finished tokenizer will split them.
-    splitter = blank.backend_tokenizer.pre_tokenizer
-    normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    spoken = Counter(word for text in texts for word in text.split())
-    words: Counter[str] = Counter()
-    for word, count in spoken.items():
-        for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(word)):
-            words[piece] += count
-    model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(alphabet) - 2,
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    # Square roots keep frequent words first without starving the general vocabulary.
-    corpus = (" ".join([word] * max(2, round(count**0.5))) for word, count in words.items())
-    model.train_from_iterator(corpus, trainer)
-    merges = [
-        tuple(merge) if not isinstance(merge, str) else tuple(merge.split(" "))
-        for merge in json.loads(model.to_str())["model"]["merges"]
-    ]
-    tokens = [*alphabet, *(f"{byte}</w>" for byte in alphabet)]
-    known = set(tokens)
-    for left, right in merges:
-        if left + right not in known:
-            known.add(left + right)
-            tokens.append(left + right)
-    tokens += [start, end]
-    return CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(tokens)},
-        merges=merges,
-        model_max_length=MAX_TOKENS,
-    )
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, size: TextToImageSize) -> CLIPTextModel:
-    """Return an untrained CLIP text encoder for ``tokenizer``."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
+    """An untrained CLIP text encoder for ``tokenizer``."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -114,7 +69,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer, size: TextToImageSize) -> CLIPT
             intermediate_size=4 * size.text_hidden,
             num_hidden_layers=size.text_layers,
             num_attention_heads=4,
-            max_position_embeddings=MAX_TOKENS,
+            max_position_embeddings=tokenizer.model_max_length,
             projection_dim=size.text_hidden,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -123,16 +78,16 @@ def build_text_encoder(tokenizer: CLIPTokenizer, size: TextToImageSize) -> CLIPT
     )
 
 
-def build_unet(size: TextToImageSize, sample_size: int = 16) -> UNet2DConditionModel:
-    """Return an untrained UNet; text enters at every scale but the finest.
+def build_unet(size: TextToImageSize, channels: int, sample_size: int = 16) -> UNet2DConditionModel:
+    """An untrained UNet; text enters at every scale but the finest.
 
     Attention over the 16 x 16 positions would more than double the time of a step.
     """
-    from diffusers import UNet2DConditionModel
-
     blocks = len(size.unet_channels)
     return UNet2DConditionModel(
         sample_size=sample_size,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=size.unet_channels,
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * (blocks - 1)),
         up_block_types=(*("CrossAttnUpBlock2D",) * (blocks - 1), "UpBlock2D"),
@@ -142,142 +97,187 @@ def build_unet(size: TextToImageSize, sample_size: int = 16) -> UNet2DConditionM
     )
 
 
-def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> torch.Tensor:
-    """Return token ids (n, 77) int64, padded as the pipeline pads them."""
-    return tokenizer(
-        list(texts),
-        padding="max_length",
-        max_length=MAX_TOKENS,
-        truncation=True,
-        return_tensors="pt",
-    ).input_ids
+def widened(start: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """A copy for latents of more channels, of which the first are those of ``start``.
+
+    It says the same of the first channels until it has learnt to look at the others.
+    """
+    unet = UNet2DConditionModel.from_config(
+        {**start.config, "in_channels": channels, "out_channels": channels}
+    )
+    new = unet.state_dict()
+    for key, value in start.state_dict().items():
+        if new[key].shape == value.shape:
+            new[key] = value
+        else:
+            new[key].zero_()
+            new[key][tuple(slice(n) for n in value.shape)] = value
+    unet.load_state_dict(new)
+    return unet
 
 
-def tokenizer_texts(splits: Sequence[Split]) -> list[str]:
-    """Return the texts the vocabulary is learnt from: captions, class names, general words."""
-    captions = [caption for split in splits for caption in split.captions]
-    names = [name for split in splits for name in split.class_names]
-    return [*captions, *names, *general_phrases()]
+class Alignment(nn.Module):
+    """Maps the UNet's middle to the last map of the feature network, place by place."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 2 * channels, 1),
+            nn.SiLU(),
+            nn.Conv2d(2 * channels, STAGES[-1][-1], 1),
+        )
+
+    def forward(self, middle: Tensor, wanted: Tensor) -> Tensor:
+        """One less the mean cosine of (n, c, h, w), mapped, and ``wanted`` (n, 320, h, w)."""
+        return 1 - F.cosine_similarity(self.layers(middle).float(), wanted.float(), dim=1).mean()
 
 
-@dataclass(frozen=True)
-class PromptedLatents:
-    """Scaled latents (n, 4, 16, 16) float16 with the token ids of each caption and class."""
+class Denoiser(nn.Module):
+    """UNet and text encoder, with the loss that both are trained by."""
 
-    latents: torch.Tensor
-    caption_ids: torch.Tensor
-    labels: np.ndarray
-    class_ids: torch.Tensor
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel):
+        super().__init__()
+        self.unet, self.text_encoder = unet, text_encoder
+        self.register_buffer(
+            "alphas_cumprod", DDPMScheduler(**SCHEDULE).alphas_cumprod, persistent=False
+        )
+        self._middle: list[Tensor] = []
+        unet.mid_block.register_forward_hook(lambda _m, _i, output: self._keep(output))
 
-    @classmethod
-    def of(cls, split: Split, latents: torch.Tensor, tokenizer: CLIPTokenizer) -> PromptedLatents:
-        """Tokenize a split; ``class_ids`` is (classes, prompts, 77)."""
-        import torch
+    def forward(
+        self, drawn: Drawn, generator: torch.Generator, hardware: Hardware
+    ) -> tuple[Tensor, Tensor]:
+        """The min-SNR weighted loss of v of a batch, and the UNet's middle (n, c, h, w)."""
+        latents = drawn.latents.float()
+        count, total = len(latents), len(self.alphas_cumprod)
+        # One timestep from each of ``count`` equal slices: less variance than free draws.
+        slices = torch.arange(count) + torch.rand(count, generator=generator)
+        timesteps = (slices * total / count).long().clamp(max=total - 1).to(latents.device)
+        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        bar = self.alphas_cumprod[timesteps]
+        signal, sigma = bar.sqrt().view(-1, 1, 1, 1), (1 - bar).sqrt().view(-1, 1, 1, 1)
+        with hardware.autocast():
+            states = self.text_encoder(drawn.ids).last_hidden_state
+            predicted = self.unet(signal * latents + sigma * noise, timesteps, states).sample
+        target = signal * noise - sigma * latents
+        error = (predicted.float() - target).square().mean((1, 2, 3))
+        snr = bar / (1 - bar)
+        return (error * snr.clamp(max=SNR_GAMMA) / (snr + 1)).mean(), self._middle.pop()
 
-        prompts = [
-            tokenize(tokenizer, [short.format(name) for short in SHORT_PROMPTS])
-            for name in split.class_names
-        ]
-        return cls(latents, tokenize(tokenizer, split.captions), split.labels, torch.stack(prompts))
-
-    def draw(
-        self, count: int, rng: np.random.Generator, empty: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ``count`` latents and prompt ids: short, full or empty prompts by share."""
-        import torch
-
-        rows = rng.integers(len(self.latents), size=count)
-        kinds = rng.random(count)
-        wordings = rng.integers(self.class_ids.shape[1], size=count)
-        ids = self.caption_ids[rows].clone()
-        for index in range(count):
-            if kinds[index] < EMPTY_SHARE:
-                ids[index] = empty
-            elif kinds[index] < EMPTY_SHARE + SHORT_SHARE:
-                ids[index] = self.class_ids[self.labels[rows[index]], wordings[index]]
-        return self.latents[torch.from_numpy(rows)].float(), ids
-
-
-def diffusion_loss(
-    unet: UNet2DConditionModel,
-    text_encoder: CLIPTextModel,
-    latents: torch.Tensor,
-    prompt_ids: torch.Tensor,
-    generator: torch.Generator,
-    alphas_cumprod: torch.Tensor,
-) -> torch.Tensor:
-    """Return the min-SNR weighted v-prediction loss of a batch of scaled latents."""
-    import torch
-
-    count, total = len(latents), len(alphas_cumprod)
-    # One timestep from each of ``count`` equal slices: less variance than free draws.
-    slices = torch.arange(count) + torch.rand(count, generator=generator)
-    timesteps = (slices * total / count).long().clamp(max=total - 1)
-    alpha = alphas_cumprod[timesteps].sqrt()[:, None, None, None]
-    sigma = (1 - alphas_cumprod[timesteps]).sqrt()[:, None, None, None]
-    noise = torch.randn(latents.shape, generator=generator)
-    target = alpha * noise - sigma * latents
-    with bf16_autocast():
-        states = text_encoder(prompt_ids).last_hidden_state
-        predicted = unet(alpha * latents + sigma * noise, timesteps, states).sample
-    error = (predicted.float() - target).square().mean((1, 2, 3))
-    snr = alphas_cumprod[timesteps] / (1 - alphas_cumprod[timesteps])
-    return (error * snr.clamp(max=SNR_GAMMA) / (snr + 1)).mean()
+    def _keep(self, output: Tensor) -> None:
+        self._middle[:] = [output]
 
 
 def train_text_to_image(
-    data: Sequence[tuple[float, PromptedLatents]],
+    pool: LatentPool,
+    held_out: Drawn,
     recipe: LoopRecipe,
     folder: Path,
+    hardware: Hardware,
     *,
-    tokenizer: CLIPTokenizer,
-    size: TextToImageSize | None = None,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    aligned: float = 0.0,
+    compiled: bool = False,
     stop_at: int | None = None,
-    on_preview: Callable[[UNet2DConditionModel, CLIPTextModel, int], None] | None = None,
-) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train UNet and text encoder on shares of each data set; return the averaged models.
+    on_preview: Callable[[UNet2DConditionModel, CLIPTextModel], None] | None = None,
+) -> None:
+    """Train in place; the averaged weights of the least held-out loss are what is left.
 
-    ``on_preview`` gets copies holding the averaged weights at every checkpoint.
+    Args:
+        pool: Where training batches come from.
+        held_out: A batch of places that no training image shows.
+        recipe, folder, hardware, stop_at: See :class:`Trainer`.
+        unet, text_encoder: What is trained.
+        aligned: Share of the run in which the UNet's middle is drawn to pretrained features.
+        compiled: Whether the UNet is compiled.
+        on_preview: Gets both with the averaged weights after every checkpoint.
     """
-    import torch
-    from diffusers import DDPMScheduler
-    from diffusers.models.attention_processor import AttnProcessor
-
-    torch.manual_seed(recipe.seed)
-    size = size or TextToImageSize()
-    sample_size = int(data[0][1].latents.shape[-1])
-    text_encoder, unet = build_text_encoder(tokenizer, size), build_unet(size, sample_size)
-    # On a CPU the backward pass of fused attention is slower than plain matrix products.
-    unet.set_attn_processor(AttnProcessor())
-    trainer = Trainer({"unet": unet, "text": text_encoder}, recipe, folder, name="base")
-    alphas_cumprod = DDPMScheduler(**SCHEDULE).alphas_cumprod
-    empty = tokenize(tokenizer, [""])[0]
-    shares = [share for share, _ in data]
+    if hardware.device.type == "cpu":
+        # On a CPU the backward pass of fused attention is slower than plain matrix products.
+        unet.set_attn_processor(AttnProcessor())
+    denoiser = Denoiser(unet, text_encoder).to(hardware.device)
+    alignment = Alignment(unet.config.block_out_channels[-1]).to(hardware.device)
+    trainer = Trainer(
+        {"unet": unet, "text": text_encoder, "alignment": alignment},
+        recipe,
+        folder,
+        name="text-to-image",
+        hardware=hardware,
+    )
+    if compiled:
+        unet.compile()
+    watch = _HeldOut(denoiser, held_out, trainer, folder, hardware)
 
     def loss_of(
         rng: np.random.Generator, generator: torch.Generator, step: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        counts = rng.multinomial(recipe.part_size, shares)
-        drawn = [part.draw(int(n), rng, empty) for n, (_, part) in zip(counts, data, strict=True)]
-        # Timesteps rise along the batch, so its order must not tell the data sets apart.
-        order = torch.from_numpy(rng.permutation(recipe.part_size))
-        latents = torch.cat([latent for latent, _ in drawn])[order]
-        ids = torch.cat([prompt for _, prompt in drawn])[order]
-        return diffusion_loss(unet, text_encoder, latents, ids, generator, alphas_cumprod), {}
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        drawn = pool.draw(recipe.batch_size, rng)
+        loss, middle = denoiser(drawn, generator, hardware)
+        numbers = {"diffusion": loss.detach()}
+        if drawn.maps is not None and trainer.progress < aligned:
+            far = alignment(middle, drawn.maps)
+            numbers["alignment"] = far.detach()
+            loss = loss + ALIGNED_WEIGHT * far
+        return loss, numbers
 
-    def preview(step: int) -> None:
-        if on_preview is None:
-            return
-        copies = copy.deepcopy({"unet": unet, "text": text_encoder})
+    def checkpoint(step: int) -> bool:
+        trainer.swapped()
+        ended = watch.look(step)
+        if on_preview is not None:
+            on_preview(unet, text_encoder)
+        trainer.swapped()
+        return ended
+
+    trainer.run(loss_of, stop_at=stop_at, on_checkpoint=checkpoint)
+    trainer.averaged()
+    watch.look(trainer.step)
+    watch.restore_best()
+
+
+class _HeldOut:
+    """The loss on held-out places over the training; keeps the best averaged weights."""
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        held_out: Drawn,
+        trainer: Trainer,
+        folder: Path,
+        hardware: Hardware,
+    ):
+        self._denoiser, self._held_out, self._hardware = denoiser, held_out, hardware
+        self._trainer, self._best = trainer, folder / "best.safetensors"
+        self._path = folder / "held_out_loss.json"
+        self._losses: list[list[float]] = (
+            storage.read_json(self._path) if self._path.exists() else []
+        )
+
+    def look(self, step: int) -> bool:
+        """Measure the present weights; whether it is time to stop."""
+        self._denoiser.eval()
         with torch.no_grad():
-            for module_name, module in copies.items():
-                for key, parameter in module.named_parameters():
-                    parameter.copy_(trainer.ema[f"{module_name}.{key}"])
-        on_preview(copies["unet"].eval(), copies["text"].eval(), step)
+            fixed = torch.Generator().manual_seed(0)
+            loss = float(self._denoiser(self._held_out, fixed, self._hardware)[0])
+        self._denoiser.train()
+        least = min((value for _, value in self._losses), default=float("inf"))
+        self._losses = [*(pair for pair in self._losses if pair[0] < step), [step, loss]]
+        storage.write_json(self._path, self._losses)
+        log.info("held-out loss %.5f at step %d (least before: %.5f)", loss, step, least)
+        if loss < least:
+            weights = {
+                key: value.detach().contiguous() for key, value in self._trainer.parameters.items()
+            }
+            save_file(weights, self._best)
+        recent = [value for _, value in self._losses[-PATIENCE:]]
+        return len(self._losses) > PATIENCE and min(recent) > RISE * least
 
-    trainer.run(loss_of, stop_at=stop_at, on_checkpoint=preview)
-    trainer.load_ema()
-    return unet, text_encoder
+    def restore_best(self) -> None:
+        """Put the best weights into the modules."""
+        best = load_file(self._best)
+        with torch.no_grad():
+            for key, parameter in self._trainer.parameters.items():
+                parameter.copy_(best[key])
 
 
 def assemble_pipeline(
@@ -286,9 +286,7 @@ def assemble_pipeline(
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
 ) -> StableDiffusionPipeline:
-    """Return the parts as an ordinary Stable Diffusion pipeline without safety checker."""
-    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
-
+    """The parts as an ordinary Stable Diffusion pipeline without safety checker."""
     return StableDiffusionPipeline(
         vae=vae,
         unet=unet,

@@ -55,8 +55,11 @@ cartoon, drawing, text, watermark
 """
 
 
+LAND_USE_NAMES = tuple(phrase.strip() for phrase in LAND_USE.replace("\n", " ").split(","))
+"""The class names of :data:`LAND_USE`, one by one."""
+
+
 def general_phrases() -> list[str]:
     """Return every listed phrase, class names also inside the usual prompt."""
-    land = [phrase.strip() for phrase in LAND_USE.replace("\n", " ").split(",")]
     words = [phrase.strip() for phrase in DESCRIPTIVE.replace("\n", " ").split(",")]
-    return [*(f"a satellite image of {name}" for name in land), *land, *words]
+    return [*(f"a satellite image of {name}" for name in LAND_USE_NAMES), *LAND_USE_NAMES, *words]

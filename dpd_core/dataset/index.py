@@ -42,7 +42,7 @@ class ImageRecord:
         path: Absolute path of the file.
         sha256: Digest of the file's bytes.
         width, height: Size in px once decoded.
-        caption: A true description known from the source (demo scenes), or ``None``.
+        caption: A description known from the source, or ``None``.
         bands: Which bands of the file are red, green and blue; see
             :func:`dpd_core.dataset.images.open_rgb`.
     """

@@ -1,4 +1,4 @@
-"""Where labelled images come from: an image folder, an archive, the Hub, or demo scenes.
+"""Where labelled images come from: an image folder, an archive, the Hub, or demo images.
 
 Every source ends as a list of files with a class each. How a tree of files is understood is
 decided in :mod:`dpd_core.dataset.layout`, by the same rules for all of them.
@@ -37,14 +37,14 @@ def find(project: Project, config: DatasetConfig, emit: Emit) -> Found:
         DatasetError: the source does not exist or holds no labelled images.
     """
     if bool(config.data) == config.demo:
-        what = "data and demo scenes were both given." if config.demo else "no data was given."
+        what = "data and demo images were both given." if config.demo else "no data was given."
         raise ConfigError(
             what,
             where="dataset.data",
             fix="Use either --data FOLDER, ARCHIVE or HUB_ID, or --demo.",
         )
     if config.demo:
-        return demo.write_scenes(project, config, emit)
+        return demo.copy_images(project, config, emit)
     return _find_data(project, config, config.data, emit)
 
 

@@ -160,7 +160,7 @@ def test_the_example_of_the_documentation_runs(app):
         (row["class"], row["cluster"]): row["caption"]
         for row in names["studio"].predict("from python", api_name="/list_prototypes")
     }
-    assert captions["beach", 0] == "A wide beach with white surf"
+    assert captions["highway", 0] == "A wide highway with white surf"
 
 
 def test_the_documentation_lists_every_endpoint():

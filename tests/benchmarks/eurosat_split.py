@@ -11,7 +11,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from dpd_core.bundled.corpus import CorpusRecipe, eurosat_files
+from dpd_core.bundled.corpus import eurosat_files
 
 TRAIN, OTHER = 200, 100
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
-    for name, (seen, unseen) in eurosat_files(given.data.resolve(), CorpusRecipe()).items():
+    for name, (seen, unseen) in eurosat_files(given.data.resolve()).items():
         train = seen[:TRAIN]
         for kind, test in (("measure", unseen[:OTHER]), ("choose", seen[TRAIN : TRAIN + OTHER])):
             for split, files in (("train", train), ("test", test)):

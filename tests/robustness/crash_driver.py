@@ -36,7 +36,7 @@ from dpd_core.project import Project
 ROOT = Path(__file__).parents[2]
 
 SETTINGS = {
-    "dataset": "--demo --demo-per-class 8 --classes beach,forest,harbor",
+    "dataset": "--demo --demo-per-class 8 --classes forest,highway,river",
     "prototypes": "--ipc 2 --no-project-map",
     "captions": "--nearest 3 --batch-size 1",
     "train": "--steps 12 --decoder-steps 6 --batch-size 2 --targets all --checkpoint-steps 2 "

@@ -18,7 +18,7 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "small"
-CLASSES = ("beach", "forest", "harbor")
+CLASSES = ("forest", "highway", "river")
 
 TINY = [
     "--demo",

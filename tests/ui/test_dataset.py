@@ -46,20 +46,20 @@ def own_app(start_app: Callable[..., App]) -> Iterator[App]:
 
 def test_a_class_gets_a_readable_name_and_a_hostile_one_stays_text(page: Any, app: App) -> None:
     open_app(page, app, "Dataset")
-    field = page.get_by_label("Readable name of the class beach")
+    field = page.get_by_label("Readable name of the class highway")
     field.fill(EVIL)
     field.press("Enter")
     page.locator("#dataset-grid figcaption", has_text="<img").first.wait_for()
-    assert json.loads((app.project() / "dataset" / "names.json").read_text()) == {"beach": EVIL}
+    assert json.loads((app.project() / "dataset" / "names.json").read_text()) == {"highway": EVIL}
     page.reload()
     page.wait_for_function(
         "text => document.querySelector('#dataset-balance input')?.value === text", arg=EVIL
     )
     assert page.evaluate("window.evil") is None
-    field = page.get_by_label("Readable name of the class beach")
-    field.fill("sandy beach")
+    field = page.get_by_label("Readable name of the class highway")
+    field.fill("sandy highway")
     field.press("Enter")
-    page.locator("#dataset-grid figcaption", has_text="sandy beach").first.wait_for()
+    page.locator("#dataset-grid figcaption", has_text="sandy highway").first.wait_for()
 
 
 def test_thumbnails_are_shown_by_class_and_split(page: Any, app: App) -> None:
@@ -67,7 +67,7 @@ def test_thumbnails_are_shown_by_class_and_split(page: Any, app: App) -> None:
     page.locator("#dataset-grid img").first.wait_for()
     assert page.locator("#dataset-grid img").count() == 48
     page.get_by_label("Show class").click()
-    page.get_by_role("option", name="harbor").click()
+    page.get_by_role("option", name="river").click()
     page.wait_for_function("document.querySelectorAll('#dataset-grid img').length === 16")
     page.get_by_label("Split").click()
     page.get_by_role("option", name="Test").click()

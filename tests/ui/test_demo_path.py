@@ -50,8 +50,8 @@ def test_from_a_new_project_to_a_data_set_that_loads(
     page.wait_for_function("() => document.querySelectorAll('#stage-list li.open').length === 7")
 
     go(page, "Dataset")
-    page.locator("#dataset-source").get_by_text("Drawn demo scenes").click()
-    fill(page, "dataset", classes="beach, forest, harbor", max_per_class=12)
+    page.locator("#dataset-source").get_by_text("Demo images").click()
+    fill(page, "dataset", classes="forest, highway, river", max_per_class=12)
     run(page, "dataset")
     page.locator("#dataset-grid img").first.wait_for()
 
@@ -109,5 +109,5 @@ def test_from_a_new_project_to_a_data_set_that_loads(
         "imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache")
     )
     assert len(loaded) == 6
-    assert set(loaded["label"]) == {"beach", "forest", "harbor"}
+    assert set(loaded["label"]) == {"forest", "highway", "river"}
     assert all(row["image"].size[0] > 0 and row["caption"] for row in loaded)

@@ -65,7 +65,7 @@ def test_an_evaluation_is_started_and_its_report_is_read(page: Any, app: App) ->
 
 def test_a_loss_is_shown_as_one_and_hostile_names_are_text(page: Any, app: App) -> None:
     project = write_report(app, {"ours": (0.3, 0.31, 0.32), "random": (0.5, 0.51, 0.52)})
-    rename_class(project, "beach", HOSTILE)
+    rename_class(project, "highway", HOSTILE)
     try:
         open_app(page, app, "Evaluate")
         verdict = page.locator("#evaluate-verdicts li.bad")
@@ -83,7 +83,7 @@ def test_a_loss_is_shown_as_one_and_hostile_names_are_text(page: Any, app: App) 
         page.locator("#evaluate-classes th", has_text=HOSTILE).wait_for()
         assert page.evaluate("window.hacked") is None
     finally:
-        rename_class(project, "beach", "beach")
+        rename_class(project, "highway", "highway")
 
 
 def test_each_distilled_image_stands_beside_its_nearest_real_one(page: Any, app: App) -> None:

@@ -146,8 +146,8 @@ def test_colours_and_filter_keep_the_zoom(page: Any, app: App) -> None:
         colours.add(json.dumps(page.evaluate(f"() => {PLOT}.data[0].marker.color")))
         assert page.evaluate(f"() => {PLOT}._fullLayout.xaxis.range") == zoomed
     assert len(colours) == 4
-    page.locator("#prototypes-map [data-part=filter]").select_option("beach")
-    count = sum(image_id.startswith("beach/") for image_id in spots(page, app.project()))
+    page.locator("#prototypes-map [data-part=filter]").select_option("highway")
+    count = sum(image_id.startswith("highway/") for image_id in spots(page, app.project()))
     assert page.evaluate(f"() => {PLOT}.data[0].x.length") == count
     assert page.evaluate(f"() => {PLOT}._fullLayout.xaxis.range") == zoomed
 
@@ -156,14 +156,14 @@ def test_decisions_are_on_disk_shown_and_undone(page: Any, own_app: App) -> None
     open_map(page, own_app)
     project = Project.open(own_app.project())
     index = load_index(project)
-    train = [one.id for one in index.select("train", "beach")]
+    train = [one.id for one in index.select("train", "highway")]
     image_id = pin(page, own_app.project(), train)
     panel = page.locator("#prototypes-map aside")
     panel.get_by_role("button", name="Exclude from training").click()
     panel.get_by_text("excluded from training").wait_for()
     assert read_overrides(project).excluded == {image_id}
     panel.get_by_label("Class to move it to").select_option("forest")
-    panel.get_by_text("moved here from beach").wait_for()
+    panel.get_by_text("moved here from highway").wait_for()
     assert load_index(project).by_id[image_id].class_name == "forest"
     assert not is_current(project, "prototypes")
     for _ in range(2):
@@ -198,12 +198,12 @@ def test_reclustering_keeps_a_chosen_prototype_and_says_so(page: Any, own_app: A
 def test_a_class_name_with_markup_is_text(page: Any, own_app: App) -> None:
     name = "<img src=x onerror=alert(1)> ${alert(2)}"
     names = own_app.project() / "dataset" / "names.json"
-    names.write_text(json.dumps({"beach": name}))
+    names.write_text(json.dumps({"highway": name}))
     alerts: list[str] = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     open_map(page, own_app)
     project = Project.open(own_app.project())
-    pin(page, own_app.project(), [one.id for one in load_index(project).select("train", "beach")])
+    pin(page, own_app.project(), [one.id for one in load_index(project).select("train", "highway")])
     assert name in page.locator("#prototypes-map aside dl").inner_text()
     assert name in page.locator("#prototypes-map .legend").inner_text()
     assert name in page.locator("#prototypes-strip").inner_text()

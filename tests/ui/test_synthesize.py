@@ -95,10 +95,10 @@ def test_another_candidate_a_pin_and_new_samples(
     dialog.wait_for(state="hidden")
     assert page.evaluate("() => document.activeElement.className") == "face", "focus goes back"
 
-    dialog = open_cell(page, "beach", 0)
+    dialog = open_cell(page, "highway", 0)
     dialog.locator("[data-act='anew']").click()
     wait_for(lambda: dialog.locator(".candidates li").count() == 6)
-    record = slot_record(project, "beach", 0)
+    record = slot_record(project, "highway", 0)
     assert record["round"] == 1
     assert record["chosen"] >= 3
     assert verify(project).differences == []
@@ -126,8 +126,8 @@ def test_a_set_fills_while_it_is_made_and_is_compared(
     page.locator("#synthesize-grid .note", has_text="6 images").wait_for()
     page.locator("#synthesize-beside input").click()
     page.get_by_role("option", name=first.name).click()
-    wait_for(lambda: cell(page, "harbor", 0).locator("img").count() == 3)
-    sources = [image.get_attribute("src") for image in cell(page, "harbor", 0).locator("img").all()]
+    wait_for(lambda: cell(page, "river", 0).locator("img").count() == 3)
+    sources = [image.get_attribute("src") for image in cell(page, "river", 0).locator("img").all()]
     assert second.root.name in sources[1]
     assert first.root.name in sources[2]
     with page.expect_download() as download:

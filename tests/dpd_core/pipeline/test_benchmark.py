@@ -33,7 +33,7 @@ def command(out: Path, strategies: str, ipc: str) -> list[str]:
         "benchmark",
         "--demo",
         "--classes",
-        "beach,forest,harbor",
+        "forest,highway,river",
         "--max-per-class",
         "12",
         "--ipc",

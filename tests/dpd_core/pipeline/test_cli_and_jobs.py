@@ -1,4 +1,4 @@
-"""The command line as its user types it, on the bundled models and drawn scenes."""
+"""The command line as its user types it, on the bundled models and the demo images."""
 
 import json
 import os
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 SMALL = [
     "--demo",
     "--classes",
-    "beach,forest,harbor",
+    "forest,highway,river",
     "--ipc",
     "2",
     "--max-per-class",
@@ -381,9 +381,9 @@ def test_pinned_images_are_kept_when_the_set_is_made_with_other_settings(
     shutil.copytree(finished[0], tmp_path / "demo")
     project = Project.open(tmp_path / "demo")
     before = DistilledSet.load(project)
-    set_edits.choose_candidate(project, before.name, "beach", 0, 0)
-    set_edits.choose_candidate(project, before.name, "beach", 0, 1)
-    set_edits.pin_slot(project, before.name, "beach", 0)
+    set_edits.choose_candidate(project, before.name, "highway", 0, 0)
+    set_edits.choose_candidate(project, before.name, "highway", 0, 1)
+    set_edits.pin_slot(project, before.name, "highway", 0)
     words = ["--project", str(project.root), "--cfg", "2", "--keep-pinned", before.name]
     assert main(["synthesize", *words]) == 0
     after = DistilledSet.load(project)

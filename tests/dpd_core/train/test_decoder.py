@@ -134,7 +134,7 @@ def test_a_stage_tunes_it_and_strategies_use_it(folder: Path, tmp_path: Path) ->
         tmp_path / "project", config=ProjectConfig(model=str(folder), image_size=32, device="cpu")
     )
     for stage, settings in {
-        "dataset": {"demo": True, "classes": ("beach", "forest"), "demo_per_class": 10},
+        "dataset": {"demo": True, "classes": ("forest", "highway"), "demo_per_class": 10},
         "prototypes": {"ipc": 2, "project_map": False},
         "captions": {"mode": "template"},
         "train": {
