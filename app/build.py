@@ -57,7 +57,13 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """Make the page; the caller launches it."""
     keep_ids()
     paths.hide(settings)
-    with gr.Blocks(title="DPD Studio", fill_width=True, analytics_enabled=False) as page:
+    with gr.Blocks(
+        title="DPD Studio",
+        fill_width=True,
+        analytics_enabled=False,
+        # Uploads that nobody took, and files made for a download.
+        delete_cache=(600, 3600),
+    ) as page:
         session = gr.BrowserState({}, storage_key="dpd-studio", secret="dpd-studio")
         limits = Limits(settings)
         ctx = Context(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.server.environment import TOKEN_VARIABLES
 from app.server.middleware import TOKEN, guards
-from app.server.settings import LOCAL_HOSTS, Settings
+from app.server.settings import LOCAL_HOSTS, TEMPORARY, Settings
 
 if TYPE_CHECKING:
     from app.ui.context import Context
@@ -31,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     # Who is a proxy is decided by app/server/middleware.py, not by the web server.
     os.environ["FORWARDED_ALLOW_IPS"] = "none"
     options, settings = parse(arguments)
+    # Apart from other programs' files, so that what a killed server leaves can be cleaned up.
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(settings.home / TEMPORARY))
     if settings.hosted:
         renounce_tokens()
     serve(settings, open_browser=options.open)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.server.jobs import JobDesk, JobView
+from app.server.settings import DOWNLOADS
 from dpd_core import STAGES, storage
 from dpd_core.captions.bulk import export_captions
 from dpd_core.captions.edits import current_captions, edit, history
@@ -334,7 +335,7 @@ def written_file(project: Project, ending: str) -> Path:
         CaptionError: another ending.
         StageMissing: there are no prototypes.
     """
-    folder = Path(tempfile.mkdtemp(prefix="captions-"))
+    folder = Path(tempfile.mkdtemp(prefix=DOWNLOADS))
     path = folder / f"{storage.safe_name(project.name)}-captions{ending}"
     export_captions(project, path)
     return path

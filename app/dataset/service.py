@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from app.server.limits import UPLOADS, Limits
 from dpd_core import storage
+from dpd_core.dataset.archives import FILE_BYTES, packing
 from dpd_core.dataset.hub import PRESETS
 from dpd_core.dataset.images import IMAGE_SUFFIXES
 from dpd_core.errors import DatasetError
@@ -131,10 +132,13 @@ def _check_archive(path: Path, project: Project, limits: Limits) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             limits.check_quota(
-                project.root.parent, sum(info.file_size for info in archive.filelist)
+                project.root.parent,
+                sum(max(info.file_size, FILE_BYTES) for info in archive.filelist),
             )
         return
     try:
+        if packing(path):
+            raise tarfile.ReadError("it is compressed")
         tarfile.open(path, "r:").close()
     except tarfile.TarError as error:
         raise DatasetError(

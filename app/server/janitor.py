@@ -9,12 +9,13 @@ import logging
 import os
 import secrets
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from app.server.settings import Settings
+from app.server.settings import DOWNLOADS, TEMPORARY, Settings
 from app.server.waiting_list import WaitingList
 from app.server.workspaces import SEEN, Workspace
 
@@ -25,6 +26,7 @@ _SWEEP_EVERY = 10
 """Visitors are looked through with every so manieth sweep."""
 
 _FEW = 3
+_TEMPORARY_SECONDS = 3 * 3600.0
 _JUMP_SECONDS = 600.0
 _IDLE_SECONDS = 3600.0
 """A visitor unused for less is never removed to make place for others."""
@@ -39,7 +41,11 @@ def start(settings: Settings, *more: Callable[[], object]) -> threading.Thread:
 
     def work() -> None:
         for turn in itertools.count(1):
-            tasks = [functools.partial(empty_trash, settings), *more]
+            tasks = [
+                functools.partial(empty_trash, settings),
+                functools.partial(empty_temporary, settings),
+                *more,
+            ]
             if settings.hosted and turn % _SWEEP_EVERY == 0:
                 tasks += [functools.partial(sweep, settings)]
             for task in tasks:
@@ -135,6 +141,29 @@ def empty_trash(settings: Settings) -> int:
     root = settings.home / "visitors"
     roots = [path for path in root.glob("*") if path.is_dir()] if settings.hosted else []
     return sum(Workspace(path).empty_trash() for path in [settings.home / "projects", *roots])
+
+
+def empty_temporary(settings: Settings, *, now: float | None = None) -> int:
+    """Remove uploads that nobody took within a few hours, and captions written for a download;
+    returns how many files."""
+    now = time.time() if now is None else now
+    folders = [settings.home / TEMPORARY, *Path(tempfile.gettempdir()).glob(f"{DOWNLOADS}*")]
+    removed = 0
+    for folder in folders:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            with contextlib.suppress(OSError):
+                if now - path.lstat().st_mtime <= _TEMPORARY_SECONDS:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    path.rmdir()  # if it is empty
+                else:
+                    path.unlink()
+                    removed += 1
+        if folder.name != TEMPORARY:
+            with contextlib.suppress(OSError):
+                if now - folder.lstat().st_mtime > _TEMPORARY_SECONDS:
+                    folder.rmdir()
+    return removed
 
 
 def is_full(settings: Settings) -> bool:

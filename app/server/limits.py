@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import re
+import stat
 import threading
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ _ALLOWED = ("project", *STAGES, "preview", "resample")
 """What a stranger may start, and "project" for the settings that all share."""
 
 _SIZE_SECONDS = 10.0
+_BLOCK = 4096
 _HOUR = 3600.0
 
 
@@ -199,12 +201,13 @@ def _harmless(project: Project, known: Setting, value: str) -> bool:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files below a folder; files that vanish meanwhile count nothing."""
+    """Bytes of all files below a folder, at least a block each, because many empty ones fill a disk
+    too; files that vanish meanwhile count nothing."""
     total = 0
     for path in folder.rglob("*"):
         try:
             status = path.lstat()
         except OSError:
             continue
-        total += status.st_size
+        total += max(status.st_size, _BLOCK) if stat.S_ISREG(status.st_mode) else _BLOCK
     return total

@@ -21,7 +21,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from dpd_core.dataset.index import load_index
-from dpd_core.dataset.pixels import thumbnail
+from dpd_core.dataset.pixels import LARGE, THUMBNAIL, on_screen
 from dpd_core.errors import DPDError
 from dpd_core.project import Project
 
@@ -36,8 +36,7 @@ SHOWN = {
 }
 """What may be fetched from a project: file endings by top folder."""
 
-LARGE = 384
-SIZES = {"thumb": 128, "large": LARGE}
+SIZES = {"thumb": THUMBNAIL, "large": LARGE}
 """Side of the images of the data set in px, by kind of link."""
 
 _HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
@@ -60,7 +59,7 @@ class ImageServer:
         return f"{self.base(project)}/thumb/{quote(image_id, safe='/')}"
 
     def large(self, project: Project, image_id: str) -> str:
-        """Link to an image of the data set at up to :data:`LARGE` px."""
+        """Link to an image of the data set at up to ``LARGE`` px."""
         return f"{self.base(project)}/large/{quote(image_id, safe='/')}"
 
     def file(self, project: Project, path: Path) -> str:
@@ -118,7 +117,7 @@ class ImageServer:
         try:
             if kind in SIZES:
                 record = load_index(project).by_id.get(key)
-                return thumbnail(project, record, SIZES[kind]) if record else None
+                return on_screen(project, record, SIZES[kind]) if record else None
             path = project.path(key).resolve()
             top = path.relative_to(project.root).parts[0]
         except (DPDError, ValueError, OSError, IndexError):

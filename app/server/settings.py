@@ -14,6 +14,10 @@ from dpd_core import storage
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 MB = 2**20
+TEMPORARY = "tmp"
+"""Folder in ``home`` for what was uploaded and not yet taken."""
+DOWNLOADS = "dpd-captions-"
+"""What temporary folders of files for a download begin with."""
 PRIVATE = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,127.0.0.0/8"
 """Where the proxies of a Space stand; nobody else reaches it."""
 

@@ -185,6 +185,12 @@ def _compile(
             where=pattern,
             fix=f"Keep the product of its {{...}} counts below {_MAX_REPEATS:,}.",
         )
+    if regex and (fault := _unbounded(pattern)):
+        raise CaptionError(
+            f"{fault} is not allowed in the expression.",
+            where=pattern,
+            fix="Write it without; the memory that it takes has no bound.",
+        )
     source = pattern if regex else regular_expressions.escape(pattern)
     if whole_words:
         source = rf"(?<!\w)(?:{source})(?!\w)"
@@ -208,17 +214,31 @@ def _counted_repeats(pattern: str) -> int:
     return product
 
 
+def _unbounded(pattern: str) -> str:
+    """What of an expression takes memory without a bound: calls of a part by itself, and fuzzy
+    matching; empty if nothing does."""
+    # Escaped characters mean themselves, and \\p{…}, \\N{…} and the like name a character.
+    plain = regular_expressions.sub(r"\\[pPNxugoL]\{[^{}]*\}|\\.", "", pattern)
+    # A set ends at its first bracket at the earliest, so that nothing can hide in one.
+    plain = regular_expressions.sub(r"\[\^?[^\]]*\]", "", plain)
+    if regular_expressions.search(r"\(\?(?:R|[+-]?\d|&|P>)", plain):
+        return "recursion"
+    if regular_expressions.search(r"\{[^{}]*[A-Za-z<>=:][^{}]*\}|\(\?[a-zA-Z0-9]*[be]", plain):
+        return "fuzzy matching"
+    return ""
+
+
 def _search(
     state: State, targets: list[Target], pattern: regular_expressions.Pattern[str], template: str
 ) -> Replacement:
     changes, matches = [], 0
-    end = time.process_time() + _SEARCH_SECONDS  # the matcher's clock too
+    end = time.monotonic() + _SEARCH_SECONDS
     for target in targets:
         caption = state.captions.get(target.key)
         if caption is None:
             continue
         try:
-            left = max(end - time.process_time(), 0.001)
+            left = max(end - time.monotonic(), 0.001)
             text, count = pattern.subn(template, caption.text, timeout=left)
         except TimeoutError:
             raise CaptionError(

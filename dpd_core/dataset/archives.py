@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import lzma
+import os
 import stat
 import tarfile
 import zipfile
@@ -29,7 +30,13 @@ from dpd_core.events import Emit, Log, Progress
 from dpd_core.project import Project
 
 MAX_TOTAL_BYTES = 64 << 30
-"""Most that is unpacked from one archive."""
+"""Most that is unpacked from one archive; ``DPD_UNPACK_BYTES`` sets less."""
+
+FILE_BYTES = 4096
+"""What the smallest file takes on a disk; a flood of empty ones fills it too."""
+
+_PACKED = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+"""How a compressed tar begins."""
 
 MAX_MEMBERS = 2_000_000
 """Most members of one archive."""
@@ -114,6 +121,8 @@ class _Writer:
         self.folder, self.archive, self.emit = folder, archive, emit
         self.refused: list[Refusal] = []
         self.total = self.count = 0
+        budget = os.environ.get("DPD_UNPACK_BYTES", "")
+        self.most = min(MAX_TOTAL_BYTES, int(budget) if budget.isdigit() else MAX_TOTAL_BYTES)
         self._names: set[str] = set()
 
     def take(self, member: _Member) -> None:
@@ -159,15 +168,14 @@ class _Writer:
         except (FileExistsError, NotADirectoryError):
             return "its folder has the name of a file in the archive."
         written = 0
+        self._count(FILE_BYTES)
         try:
             with member.open() as source, path.open("xb") as file:
                 while block := source.read(_BLOCK):
                     written += len(block)
-                    self.total += len(block)
                     if written > member.size:
                         raise zipfile.BadZipFile("larger than it says")
-                    if self.total > MAX_TOTAL_BYTES:
-                        raise self._too_large(f"more than {MAX_TOTAL_BYTES / 2**30:g} GiB")
+                    self._count(len(block))
                     file.write(block)
         except (
             zipfile.BadZipFile,
@@ -183,6 +191,12 @@ class _Writer:
             return "the archive holds a file of this name already."
         return None
 
+    def _count(self, size: int) -> None:
+        """Take bytes off what may be unpacked in all, before they are written."""
+        self.total += size
+        if self.total > self.most:
+            raise self._too_large(f"more than {self.most / 2**30:.3g} GiB")
+
     def _too_large(self, what: str) -> DatasetError:
         return DatasetError(
             f"the archive unpacks to {what}.",
@@ -191,12 +205,33 @@ class _Writer:
         )
 
 
+def packing(archive: Path) -> str:
+    """How a tar is compressed: ``gz``, ``bz2``, ``xz``, or not (empty).
+
+    Raises:
+        DatasetError: it could be read in two ways, as what it is said to be and as something else.
+    """
+    with archive.open("rb") as file:
+        begin = file.read(16)
+    packed = next((kind for magic, kind in _PACKED.items() if begin.startswith(magic)), "")
+    if packed:
+        with contextlib.suppress(tarfile.TarError, EOFError, ValueError):
+            tarfile.open(archive, "r:").close()
+            raise DatasetError(
+                f"the file is a tar and begins like a .{packed} as well.",
+                where=archive,
+                fix="Pack the images anew.",
+            )
+    return packed
+
+
 def _kind(archive: Path) -> str:
     try:
         if zipfile.is_zipfile(archive):
             return "zip"
+        packed = packing(archive)
         if tarfile.is_tarfile(archive):
-            return "tar"
+            return f"tar|{packed}"
     except OSError as error:
         raise DatasetError(
             f"cannot be read ({error.strerror}).",
@@ -255,7 +290,9 @@ class _Names:
 
 
 def _members(archive: Path, kind: str, names: _Names) -> Generator[_Member]:
-    return _zip_members(archive, names) if kind == "zip" else _tar_members(archive, names)
+    if kind == "zip":
+        return _zip_members(archive, names)
+    return _tar_members(archive, names, kind.replace("tar", "r"))
 
 
 def _raw_name(info: zipfile.ZipInfo) -> bytes:
@@ -285,10 +322,10 @@ def _zip_members(archive: Path, names: _Names) -> Generator[_Member]:
             )
 
 
-def _tar_members(archive: Path, names: _Names) -> Generator[_Member]:
+def _tar_members(archive: Path, names: _Names, mode: Any) -> Generator[_Member]:
     # A stream is read once from front to back: no seeking back through a compressed file. So the
     # code page is chosen by the first name that needs one.
-    with tarfile.open(archive, "r|*") as file:
+    with tarfile.open(archive, mode) as file:
         for info in file:
             if info.isdir():
                 continue

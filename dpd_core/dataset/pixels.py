@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,22 +68,78 @@ def pixels(
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def thumbnail(project: Project, record: ImageRecord, size: int = 128) -> Path:
-    """A square JPEG of at most ``size`` px for the screen, made when first asked for.
+THUMBNAIL, LARGE = 128, 384
+"""Sides of the images for the screen, in px."""
+
+_DIRECT_SIDE, _DIRECT_BYTES = 400, 512 * 1024
+_DIRECT = {".png", ".jpg", ".jpeg"}
+_LARGE_FOR = 5000
+"""In a larger collection the screen shows what it enlarges from the small ones."""
+
+
+def thumbnail(project: Project, record: ImageRecord, size: int = THUMBNAIL) -> Path:
+    """A square JPEG of at most ``size`` px for the screen, made if it is not there.
 
     Raises:
         DatasetError: the image is gone or has changed since it was indexed.
     """
-    bands = "-".join(map(str, record.bands)) or "rgb"
-    path = project.path(
-        "dataset", "thumbnails", f"{size}-{bands}", record.sha256[:2], f"{record.sha256}.jpg"
-    )
+    path = _thumbnail_path(project, record, size)
     if not path.exists():
         side = min(size, record.width, record.height)  # the screen enlarges better than we
         buffer = io.BytesIO()
         Image.fromarray(_square(record, side)).save(buffer, "JPEG", quality=90)
-        storage.write_bytes(path, buffer.getvalue())
+        # Not flushed to the disk one by one: it can be made again.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".part-{os.getpid()}-{path.name}")
+        with storage.writable(path):
+            part.write_bytes(buffer.getvalue())
+            part.replace(path)
     return path
+
+
+def make_thumbnails(
+    project: Project, records: Sequence[ImageRecord], emit: Emit = ignore, *, stage: str = "dataset"
+) -> None:
+    """Make what :func:`on_screen` will be asked for, where the images are decoded anyway: a web
+    server must not decode what strangers send."""
+    sizes = (THUMBNAIL, LARGE) if len(records) <= _LARGE_FOR else (THUMBNAIL,)
+    wanted = [
+        (record, size)
+        for record in records
+        if not _is_shown_directly(record)
+        for size in sizes
+        if size == THUMBNAIL or min(record.width, record.height) > THUMBNAIL
+        if not _thumbnail_path(project, record, size).exists()
+    ]
+    for record, size in Meter(emit, stage, len(wanted), message="making thumbnails").over(wanted):
+        thumbnail(project, record, size)
+
+
+def on_screen(project: Project, record: ImageRecord, size: int = THUMBNAIL) -> Path | None:
+    """A file that a browser can show as it is, without decoding anything here: a small image
+    itself, or what :func:`make_thumbnails` made of it, at ``size`` px or smaller; ``None`` if there
+    is none."""
+    if _is_shown_directly(record):
+        return record.path
+    found = (_thumbnail_path(project, record, one) for one in (size, THUMBNAIL))
+    return next((path for path in found if path.is_file()), None)
+
+
+def _thumbnail_path(project: Project, record: ImageRecord, size: int) -> Path:
+    bands = "-".join(map(str, record.bands)) or "rgb"
+    return project.path(
+        "dataset", "thumbnails", f"{size}-{bands}", record.sha256[:2], f"{record.sha256}.jpg"
+    )
+
+
+def _is_shown_directly(record: ImageRecord) -> bool:
+    small = record.width == record.height <= _DIRECT_SIDE and not record.bands
+    if not small or record.path.suffix.lower() not in _DIRECT:
+        return False
+    try:
+        return record.path.stat().st_size <= _DIRECT_BYTES
+    except OSError:
+        return False
 
 
 def open_record(record: ImageRecord) -> Image.Image:

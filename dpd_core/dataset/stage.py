@@ -35,7 +35,7 @@ from dpd_core.dataset.index import (
     rename_class,
     write_index,
 )
-from dpd_core.dataset.pixels import open_record, pixels, thumbnail
+from dpd_core.dataset.pixels import make_thumbnails, open_record, pixels, thumbnail
 from dpd_core.errors import ConfigError, DatasetError
 from dpd_core.events import Emit, Log, ignore
 from dpd_core.project import Project
@@ -94,6 +94,7 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
     refused = found.refused + (test.refused if test else []) + refused
     selection = _select(usable, chosen, refused, project.config.seed, config)
     _write(project, config, found, test, selection)
+    make_thumbnails(project, load_index(project).images, emit)
     _remove_other_copies(project, [found, test])
     result = _result(found, selection, left_out=len(items) - len(chosen))
     _report(selection, emit)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import re
+import shutil
 import tarfile
 import time
 import zipfile
@@ -28,6 +30,7 @@ from app.server.workspaces import SEEN, Workspace, new_visitor
 from app.ui.context import Context
 from dpd_core import STAGES, storage
 from dpd_core.config import CONFIGS, DatasetConfig, TrainConfig, resolve
+from dpd_core.dataset import images
 from dpd_core.dataset.index import load_index
 from dpd_core.dataset.stage import run
 from dpd_core.errors import ConfigError, DatasetError, DPDError, ProjectError
@@ -175,6 +178,102 @@ def test_a_bomb_is_refused_before_it_is_unpacked(hosted: Settings, tmp_path: Pat
         pass
     with pytest.raises(DatasetError, match="uncompressed tar"):
         service.take_upload(project, [str(packed)], "", Limits(hosted))
+
+
+def test_a_tar_that_is_a_gzip_as_well_is_refused(hosted: Settings, tmp_path: Path) -> None:
+    """The header of a tar without a single NUL is the name in the head of a gzip file."""
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w") as archive:
+        info = tarfile.TarInfo("a/zeros.png")
+        info.size = 8 * MB
+        archive.addfile(info, io.BytesIO(bytes(8 * MB)))
+    content = b"\0" + gzip.compress(inner.getvalue())[10:]
+    head = bytearray(b"x" * 512)
+    head[:10] = b"\x1f\x8b\x08\x08" + b"xxxxxx"
+    head[100:157] = (
+        b"0000644 " + b"0000000 " * 2 + b"%011o " % len(content) + b"0" * 11 + b" " * 9 + b"0"
+    )
+    head[257:345] = b" " * 88
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o  " % sum(head)
+    double = tmp_path / "double.tar"
+    double.write_bytes(bytes(head) + content + bytes(-len(content) % 512 + 1024))
+    tarfile.open(double, "r:").close()  # it passes for a plain one
+    with tarfile.open(double, "r|gz") as archive:
+        assert next(iter(archive)).size == 8 * MB  # and for a packed one
+    project = visit(hosted)
+    upload = tmp_path / "upload.tar"
+    upload.write_bytes(double.read_bytes())
+    with pytest.raises(DatasetError, match="begins like a .gz"):
+        service.take_upload(project, [str(upload)], "", Limits(hosted))
+    with pytest.raises(DatasetError, match="begins like a .gz"):
+        run(project, DatasetConfig(data=str(double)))
+
+
+def test_a_run_unpacks_no_more_than_its_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project.create(tmp_path / "p")
+    for name, files in (
+        ("large", {"a/0.png": bytes(3 * MB)}),
+        ("many", dict.fromkeys((f"a/{n}.png" for n in range(600)), b"")),
+    ):
+        path = tmp_path / f"{name}.tar.gz"
+        with tarfile.open(path, "w:gz") as archive:
+            for member, content in files.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        monkeypatch.setenv("DPD_UNPACK_BYTES", str(2 * MB))
+        with pytest.raises(DatasetError, match="unpacks to more than"):
+            run(project, DatasetConfig(data=str(path)))
+        assert folder_size(project.path("dataset")) < MB
+
+
+def test_many_empty_files_fill_a_quota_too(hosted: Settings) -> None:
+    project = visit(hosted)
+    project.path("cache").mkdir()
+    for number in range(5 * MB // 4096 + 1):
+        project.path("cache", str(number)).touch()
+    with pytest.raises(ProjectError, match="Delete a project"):
+        Limits(hosted).check_quota(project.root.parent)
+
+
+def test_uploads_that_nobody_took_go(hosted: Settings) -> None:
+    files = [hosted.home / "tmp" / "abc" / name for name in ("old.zip", "new.zip")]
+    for file in files:
+        storage.write_bytes(file, b"x")
+    os.utime(files[0], (0, 0))
+    assert janitor.empty_temporary(hosted) >= 1
+    assert [file.exists() for file in files] == [False, True]
+
+
+def test_the_server_decodes_no_image(hosted: Settings, tmp_path: Path, monkeypatch: Any) -> None:
+    """Thumbnails are made by the run; what it has not made is not there."""
+    source = tmp_path / "scenes"
+    for name in ("a", "b"):
+        for number in range(4):
+            path = source / name / f"{number}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (420, 420), (40 * number, 60, len(name))).save(path)
+            Image.new("RGB", (64, 64), (40 * number, 60, ord(name))).save(path.with_suffix(".png"))
+    project = visit(hosted)
+    run(project, DatasetConfig(data=str(source)))
+
+    def decoded(*_: Any, **__: Any) -> None:
+        raise AssertionError("an image is decoded in the server")
+
+    monkeypatch.setattr(images, "open_rgb", decoded)
+    monkeypatch.setattr(Image, "open", decoded)
+    server, index = ImageServer(hosted.secret), load_index(project)
+    for record in index.images:
+        for kind in ("thumb", "large"):
+            path = server._find(project, kind, record.id)
+            assert path is not None
+            assert (path == record.path) == (record.path.suffix == ".png")
+    shutil.rmtree(project.path("dataset", "thumbnails"))
+    tiff = next(record for record in index.images if record.path.suffix == ".tif")
+    assert server._find(project, "thumb", tiff.id) is None
 
 
 def test_too_many_files_at_once_are_refused(hosted: Settings, tmp_path: Path) -> None:

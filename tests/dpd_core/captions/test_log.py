@@ -328,6 +328,13 @@ def test_the_scope_limits_the_search(project):
         ("", "x", "nothing to find"),
         ("x" * 501, "", "too long"),
         ("((a{1000}){1000}){1000}", "", "repeats too often"),
+        (r"(?R)?a", "", "recursion is not allowed"),
+        (r"(a(?1)?b)", "", "recursion is not allowed"),
+        (r"(?P<n>a(?&n)?)", "", "recursion is not allowed"),
+        (r"(?P<n>a(?P>n)?)", "", "recursion is not allowed"),
+        (r"(?:image){e<=3}", "", "fuzzy matching is not allowed"),
+        (r"(?be)(?:image){1<=i<=2,s}", "", "fuzzy matching is not allowed"),
+        (r"(?:image){2i+1s<=4:[a-z]}", "", "fuzzy matching is not allowed"),
         (".*", "", "caption is empty"),
         ("image", "\x07", "U\\+0007"),
         ("[ae]", "x" * 500, "characters"),
@@ -338,6 +345,14 @@ def test_a_bad_search_is_refused(project, pattern, replacement, match):
     with pytest.raises(CaptionError, match=match):
         find_replace(project, pattern, replacement, regex=True, apply=True)
     assert texts(project) == before
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"\p{Lu}\w{2,}", r"\(\?R\)", r"\{e\}", r"(?i)(?P<beach>an?){1,2}(?(beach)x?|y?)", r"[{]x[}]?"],
+)
+def test_what_looks_like_it_is_searched_for(project, pattern):
+    find_replace(project, pattern, "x", regex=True)
 
 
 def test_an_exploding_expression_is_stopped(project):
