@@ -17,7 +17,7 @@ from dpd_core.config import resolve
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.project import Project
-from dpd_core.prototypes.stage import load_prototypes
+from dpd_core.prototypes.files import load_prototypes
 from dpd_core.synthesize.sets import DistilledSet, list_sets
 
 

@@ -20,13 +20,7 @@ from dpd_core import STAGES, storage
 from dpd_core.captions.bulk import export_captions
 from dpd_core.captions.edits import current_captions, edit, history
 from dpd_core.captions.log import Caption, Entry
-from dpd_core.captions.targets import (
-    Member,
-    Target,
-    find_target,
-    load_members,
-    load_targets,
-)
+from dpd_core.captions.selection import find_prototype
 from dpd_core.captions.text import words_of
 from dpd_core.config import CaptionsConfig, PreviewConfig, resolve
 from dpd_core.dataset.index import load_index
@@ -35,7 +29,14 @@ from dpd_core.models.tokens import load_prompt_tokenizer
 from dpd_core.pipeline.hand_edits import texts_digest
 from dpd_core.pipeline.staleness import UPSTREAM, is_current
 from dpd_core.project import Project
-from dpd_core.prototypes.files import Slot, class_text
+from dpd_core.prototypes.files import (
+    Member,
+    Prototype,
+    Slot,
+    class_text,
+    list_prototypes,
+    load_members,
+)
 from dpd_core.synthesize.strategies import STRATEGIES
 
 EMPTY, DUPLICATE, UNNAMED = "empty", "duplicate", "class not named"
@@ -50,13 +51,13 @@ class Item:
     """One prototype and its caption.
 
     Attributes:
-        target: The prototype.
+        prototype: The prototype.
         readable: Readable name of its class.
         caption: Its caption, if it has one.
         warnings: Of :data:`EMPTY`, :data:`DUPLICATE` and :data:`UNNAMED`.
     """
 
-    target: Target
+    prototype: Prototype
     readable: str
     caption: Caption | None
     warnings: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ class Item:
     @property
     def place(self) -> Place:
         """What the page calls it by."""
-        return self.target.class_name, self.target.cluster_id
+        return self.prototype.slot
 
     @property
     def text(self) -> str:
@@ -89,17 +90,17 @@ def load_items(project: Project) -> list[Item]:
         StageMissing: there are no prototypes yet.
     """
     index, captions = load_index(project), current_captions(project)
-    targets = load_targets(project)
-    found = [captions.get(one.class_name, {}).get(one.cluster_id) for one in targets]
+    prototypes = list_prototypes(project)
+    found = [captions.get(one.class_name, {}).get(one.cluster_id) for one in prototypes]
     uses = Counter(caption.text for caption in found if caption)
     return [
         Item(
-            target,
-            index.readable(target.class_name),
+            prototype,
+            index.readable(prototype.class_name),
             caption,
-            _warnings(caption, index.readable(target.class_name), uses),
+            _warnings(caption, index.readable(prototype.class_name), uses),
         )
-        for target, caption in zip(targets, found, strict=True)
+        for prototype, caption in zip(prototypes, found, strict=True)
     ]
 
 
@@ -123,7 +124,7 @@ class Filter:
         return [one for one in items if self._passes(one, words)]
 
     def _passes(self, item: Item, words: list[str]) -> bool:
-        if self.class_name and item.target.class_name != self.class_name:
+        if self.class_name and item.prototype.class_name != self.class_name:
             return False
         kinds = {
             "all": True,
@@ -133,7 +134,7 @@ class Filter:
             "human": item.author == "human",
             "bulk": item.author in ("bulk", "import"),
         }
-        text = f"{item.text} {item.readable} {item.target.prototype_id}".casefold()
+        text = f"{item.text} {item.readable} {item.prototype.id}".casefold()
         return kinds.get(self.kind, True) and all(word in text for word in words)
 
 
@@ -181,9 +182,9 @@ def restore(project: Project, place: Place, entry_id: Any, version: Any) -> Capt
 
 def nearest(project: Project, place: Place, count: int = 8) -> list[Member]:
     """The train images of a cluster that are nearest to its centre, the prototype's own first."""
-    target = find_target(load_targets(project), *place)
-    members = [one for one in load_members(project) if (one.class_name, one.cluster_id) == place]
-    members.sort(key=lambda one: (one.image_id != target.prototype_id, one.distance, one.image_id))
+    prototype = find_prototype(list_prototypes(project), Slot(*place))
+    members = [one for one in load_members(project).values() if one.slot == place]
+    members.sort(key=lambda one: (one.id != prototype.id, one.distance, one.id))
     return members[:count]
 
 

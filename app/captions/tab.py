@@ -223,7 +223,7 @@ class CaptionsTab:
     def reset_state(self, project: Project, state: dict[str, Any], class_name: str) -> list[Any]:
         """Forget page and marks of another project, and offer this one's classes."""
         items = _items(project)
-        names = {one.target.class_name: one.readable for one in items}
+        names = {one.prototype.class_name: one.readable for one in items}
         same = state["root"] == str(project.root)
         if same and state.get("classes") == list(names.items()):
             return [gr.skip(), gr.skip()]
@@ -250,7 +250,7 @@ class CaptionsTab:
             items = service.load_items(project)
         except StageMissing as error:
             return self._empty(str(error))
-        names = {one.target.class_name for one in items}
+        names = {one.prototype.class_name for one in items}
         shown = service.Filter(search, class_name if class_name in names else "", kind).of(items)
         pages = views.pages(len(shown))
         page = min(state["page"], pages - 1)
@@ -329,7 +329,7 @@ class CaptionsTab:
     ) -> Any:
         """The run button says how many captions it writes."""
         items = _items(project)
-        of_class = sum(one.target.class_name == class_name for one in items)
+        of_class = sum(one.prototype.class_name == class_name for one in items)
         counts = {"all": len(items), "selected": len(state["selected"]), "class": of_class}
         count = counts.get(scope, 0)
         return gr.Button(f"Write {count} caption{'s' * (count != 1)}", interactive=count > 0)

@@ -10,7 +10,7 @@ from typing import Any
 from app.captions.service import Item, LaterStages, Tokens, Trial, who
 from app.captions.text_diff import segments
 from dpd_core.captions.log import Change, Entry, State
-from dpd_core.captions.targets import Member
+from dpd_core.prototypes.files import Member
 
 PAGE = 24
 """Cards a page."""
@@ -129,11 +129,11 @@ def grid(
     cards = [
         {
             "key": key(project, item),
-            "class": item.target.class_name,
-            "cluster": item.target.cluster_id,
+            "class": item.prototype.class_name,
+            "cluster": item.prototype.cluster_id,
             "readable": item.readable,
             "text": item.text,
-            "image": link(item.target.prototype_id),
+            "image": link(item.prototype.id),
             "author": item.author or "none",
             "who": who(item.caption) if item.caption else "none",
             "warnings": list(item.warnings),
@@ -153,7 +153,7 @@ def grid(
 
 def key(project: str, item: Item) -> str:
     """What a draft is filed under in the browser."""
-    return f"{project}|{item.target.class_name}|{item.target.prototype_id}"
+    return f"{project}|{item.prototype.class_name}|{item.prototype.id}"
 
 
 def editor(
@@ -182,14 +182,14 @@ def editor(
         "key": key(project, item),
         "project": project,
         "place": list(item.place),
-        "title": f"{item.readable}, prototype {item.target.cluster_id}",
+        "title": f"{item.readable}, prototype {item.prototype.cluster_id}",
         "text": item.text,
         "version": item.version,
         "author": item.author or "none",
         "who": who(item.caption) if item.caption else "no caption yet",
         "by_hand": bool(item.caption and item.caption.by_hand),
         "warnings": list(item.warnings),
-        "image": link(item.target.prototype_id),
+        "image": link(item.prototype.id),
         "alt": f"Prototype image of {item.readable}",
         "before": before,
         "after": after,
@@ -230,8 +230,8 @@ def details(entries: Sequence[Entry], near: Sequence[Member], link: Link) -> dic
         "history": rows[::-1],
         "nearest": [
             {
-                "image": link(one.image_id),
-                "title": f"{one.image_id}, distance {one.distance:.3g}"
+                "image": link(one.id),
+                "title": f"{one.id}, distance {one.distance:.3g}"
                 f"{' (outlier)' if one.outlier else ''}",
             }
             for one in near

@@ -6,16 +6,18 @@ the next clustering it does not, and that is just when a person looks at it.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from dpd_core import storage
 from dpd_core.captions.edits import current_captions
 from dpd_core.dataset.index import DatasetIndex, load_index
-from dpd_core.errors import DPDError
+from dpd_core.errors import DPDError, StageMissing
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.project import Project
 from dpd_core.prototypes.changes import Changes, read_changes
 from dpd_core.prototypes.curation import Decision, decisions
+from dpd_core.prototypes.files import Prototype, list_prototypes, load_members
 from dpd_core.prototypes.map import read_map
 from dpd_core.prototypes.overrides import Overrides, read_overrides
 
@@ -122,20 +124,21 @@ def strip(project: Project, links: Links) -> dict[str, Any]:
     """The current prototypes by class, for people who do not want the map."""
     index = load_index(project)
     try:
-        prototypes = storage.read_json(project.path("prototypes", "prototypes.json"))
+        prototypes = list_prototypes(project)
     except DPDError:
         return {"classes": [], "empty": "There are no prototypes yet. Press “Re-cluster”."}
     overrides = read_overrides(project)
     classes = []
-    for name, entries in prototypes.items():
+    for name, of_class in groupby(prototypes, key=lambda prototype: prototype.class_name):
         if name not in index.classes:
             continue
+        entries = list(of_class)
         readable = index.readable(name)
         classes.append(
             {
                 "readable": readable,
                 "clusters": len(entries),
-                "images": sum(entry["cluster_size"] for entry in entries),
+                "images": sum(entry.cluster_size for entry in entries),
                 "prototypes": [
                     _strip_entry(project, index, entry, readable, overrides, links)
                     for entry in entries
@@ -241,24 +244,27 @@ def _members(project: Project, index: DatasetIndex, row_of: dict[str, int]) -> d
     cluster, outliers = [-1] * count, []
     margin: list[float | None] = [None] * count
     outlier: list[float | None] = [None] * count
-    path = project.path("prototypes", "clusters.json")
-    members = storage.read_json(path) if path.exists() else {}
-    for image_id, entry in members.items():
+    try:
+        members = load_members(project)
+    except StageMissing:
+        members = {}
+    for image_id, member in members.items():
         row = row_of.get(image_id)
         if row is None:
             continue
-        margin[row], outlier[row] = round(entry["margin"], 4), round(entry["outlier_score"], 3)
-        if entry["class"] == index.images[row].class_name:  # else moved since
-            cluster[row] = entry["cluster_id"]
-        if entry["outlier"]:
+        margin[row], outlier[row] = round(member.margin, 4), round(member.outlier_score, 3)
+        if member.class_name == index.images[row].class_name:  # else moved since
+            cluster[row] = member.cluster_id
+        if member.outlier:
             outliers.append(row)
     return {"cluster": cluster, "margin": margin, "outlier": outlier, "outliers": outliers}
 
 
 def _prototype_ids(project: Project) -> list[str]:
-    path = project.path("prototypes", "prototypes.json")
-    content = storage.read_json(path) if path.exists() else {}
-    return [str(entry.get("id")) for entries in content.values() for entry in entries]
+    try:
+        return [prototype.id for prototype in list_prototypes(project)]
+    except StageMissing:
+        return []
 
 
 def _moved(project: Project, index: DatasetIndex, row_of: dict[str, int]) -> list[list[Any]]:
@@ -288,12 +294,12 @@ def _captions(project: Project) -> dict[str, dict[str, str]]:
 def _strip_entry(
     project: Project,
     index: DatasetIndex,
-    entry: dict[str, Any],
+    entry: Prototype,
     readable: str,
     overrides: Overrides,
     links: Links,
 ) -> dict[str, Any]:
-    image_id = str(entry.get("id"))
+    image_id = entry.id
     known = index.by_id.get(image_id)
     by_hand = {i for clusters in overrides.chosen.values() for i in clusters.values()}
     state, note = "", ""
@@ -303,9 +309,9 @@ def _strip_entry(
         state, note = "chosen", ", chosen by hand"
     return {
         "id": image_id,
-        "cluster": entry["cluster_id"],
-        "size": entry["cluster_size"],
-        "margin": f"{entry['margin']:.3f}",
+        "cluster": entry.cluster_id,
+        "size": entry.cluster_size,
+        "margin": f"{entry.margin:.3f}",
         "readable": readable,
         "state": state,
         "note": note,

@@ -15,10 +15,10 @@ import regex as regular_expressions
 
 from dpd_core import storage
 from dpd_core.captions.log import Change, State, replay, writing
-from dpd_core.captions.targets import Target, load_targets
 from dpd_core.captions.text import checked_caption
 from dpd_core.errors import CaptionError
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Prototype, Slot, list_prototypes
 
 MAX_PATTERN = 500
 """Longest pattern or replacement in characters."""
@@ -78,16 +78,14 @@ def find_replace(
     template = replacement if regex else replacement.replace("\\", "\\\\")
     chosen = None if scope is None else set(scope)
 
-    def search(state: State, targets: list[Target]) -> Replacement:
-        inside = [
-            one for one in targets if chosen is None or (one.class_name, one.cluster_id) in chosen
-        ]
+    def search(state: State, prototypes: list[Prototype]) -> Replacement:
+        inside = [one for one in prototypes if chosen is None or one.slot in chosen]
         return _search(state, inside, compiled, template)
 
     if not apply:
-        return search(replay(project), load_targets(project))
+        return search(replay(project), list_prototypes(project))
     with writing(project) as log:
-        found = search(log.state, log.targets)
+        found = search(log.state, log.prototypes)
         if expected is not None and found != expected:
             raise CaptionError(
                 "the captions have been changed since the preview.",
@@ -101,7 +99,8 @@ def export_captions(project: Project, path: Path) -> int:
     """Write the current captions to a file and return how many.
 
     ``.json`` is the published prototype format, ``.csv`` a table with the columns class,
-    cluster_id, prototype, caption, author and version.
+    cluster_id, prototype, caption, author and version. There, a text that a spreadsheet would take
+    for a formula begins with an apostrophe; :func:`import_captions` takes it away again.
 
     Raises:
         CaptionError: another file ending.
@@ -109,19 +108,21 @@ def export_captions(project: Project, path: Path) -> int:
     """
     kind = _kind(path)
     state = replay(project)
-    captions = [(one, state.captions.get(one.key)) for one in load_targets(project)]
+    captions = [(one, state.captions.get(one.key)) for one in list_prototypes(project)]
     if kind == ".csv":
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        for target, caption in captions:
+        for prototype, caption in captions:
             if caption is not None:
+                texts = map(_as_text, (prototype.class_name, prototype.id, caption.text))
+                class_name, image_id, text = texts
                 writer.writerow(
                     [
-                        target.class_name,
-                        target.cluster_id,
-                        target.prototype_id,
-                        caption.text,
+                        class_name,
+                        prototype.cluster_id,
+                        image_id,
+                        text,
                         caption.author,
                         caption.version,
                     ]
@@ -129,10 +130,10 @@ def export_captions(project: Project, path: Path) -> int:
         storage.write_bytes(path, table.getvalue().encode())
     else:
         published: dict[str, list[dict[str, Any]]] = {}
-        for target, caption in captions:
+        for prototype, caption in captions:
             if caption is not None:
-                record = {**target.record, "caption": caption.text}
-                published.setdefault(target.class_name, []).append(record)
+                record = {**prototype.to_json(), "caption": caption.text}
+                published.setdefault(prototype.class_name, []).append(record)
         storage.write_json(path, published)
     return sum(caption is not None for _, caption in captions)
 
@@ -163,9 +164,9 @@ def import_captions(project: Project, path: Path, *, apply: bool = True) -> list
             "there is no caption in the file.", where=path, fix="Export captions to see the format."
         )
     if not apply:
-        return _imported(rows, replay(project), load_targets(project))
+        return _imported(rows, replay(project), list_prototypes(project))
     with writing(project) as log:
-        changes = _imported(rows, log.state, log.targets)
+        changes = _imported(rows, log.state, log.prototypes)
         log.write_changes(changes, "import", source=path.name)
         return changes
 
@@ -229,12 +230,15 @@ def _unbounded(pattern: str) -> str:
 
 
 def _search(
-    state: State, targets: list[Target], pattern: regular_expressions.Pattern[str], template: str
+    state: State,
+    prototypes: list[Prototype],
+    pattern: regular_expressions.Pattern[str],
+    template: str,
 ) -> Replacement:
     changes, matches = [], 0
     end = time.monotonic() + _SEARCH_SECONDS
-    for target in targets:
-        caption = state.captions.get(target.key)
+    for prototype in prototypes:
+        caption = state.captions.get(prototype.key)
         if caption is None:
             continue
         try:
@@ -254,21 +258,23 @@ def _search(
             ) from error
         if text == caption.text:
             continue
-        text = checked_caption(text, where=f"{target.class_name}, cluster {target.cluster_id}")
+        text = checked_caption(
+            text, where=f"{prototype.class_name}, cluster {prototype.cluster_id}"
+        )
         matches += count
-        changes.append(_change(target, state, text))
+        changes.append(_change(prototype, state, text))
     return Replacement(changes, matches)
 
 
-def _change(target: Target, state: State, text: str) -> Change:
-    old = state.captions.get(target.key)
+def _change(prototype: Prototype, state: State, text: str) -> Change:
+    old = state.captions.get(prototype.key)
     return Change(
-        target.class_name,
-        target.cluster_id,
-        target.prototype_id,
+        prototype.class_name,
+        prototype.cluster_id,
+        prototype.id,
         old.text if old else None,
         text,
-        state.versions[target.key],
+        state.versions[prototype.key],
     )
 
 
@@ -281,6 +287,22 @@ def _kind(path: Path) -> str:
     return ending
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet may run as a formula (OWASP, CSV injection)."""
+
+
+def _as_text(value: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if value.lstrip("'").startswith(_FORMULA) else value
+
+
+def _from_text(value: Any) -> Any:
+    """The inverse of :func:`_as_text`; a cell of another kind stays as it is."""
+    if isinstance(value, str) and value.startswith("'"):
+        return value[1:] if value.lstrip("'").startswith(_FORMULA) else value
+    return value
+
+
 Row = tuple[str, dict[str, Any]]
 """What a row is called in messages, and its values."""
 
@@ -290,7 +312,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(_read(path), newline=""), strict=True)
     try:
         for number, row in enumerate(reader, start=2):
-            yield f"{path.name}, row {number}", row
+            texts = {name: _from_text(value) for name, value in row.items()}
+            yield f"{path.name}, row {number}", texts
     except csv.Error as error:
         raise CaptionError(
             f"not readable as CSV ({error}).",
@@ -332,52 +355,52 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _imported(rows: list[Row], state: State, targets: list[Target]) -> list[Change]:
-    by_key = {target.key: target for target in targets}
-    by_cluster = {(target.class_name, target.cluster_id): target for target in targets}
+def _imported(rows: list[Row], state: State, prototypes: list[Prototype]) -> list[Change]:
+    by_key = {prototype.key: prototype for prototype in prototypes}
+    by_slot = {prototype.slot: prototype for prototype in prototypes}
     seen: dict[tuple[str, str], str] = {}
     changes = []
     for where, row in rows:
-        target = _row_target(where, row, by_key, by_cluster)
-        if target.key in seen:
+        prototype = _row_prototype(where, row, by_key, by_slot)
+        if prototype.key in seen:
             raise CaptionError(
-                f"the caption was already given by {seen[target.key]}.",
+                f"the caption was already given by {seen[prototype.key]}.",
                 where=where,
                 fix="Keep one of the two.",
             )
-        seen[target.key] = where
+        seen[prototype.key] = where
         text = row.get("caption")
         if text is None:
             raise CaptionError("the caption is missing.", where=where, fix="Add a value 'caption'.")
         text = checked_caption(text, where=where)
-        old = state.captions.get(target.key)
+        old = state.captions.get(prototype.key)
         if old is None or old.text != text:
-            changes.append(_change(target, state, text))
+            changes.append(_change(prototype, state, text))
     return changes
 
 
-def _row_target(
+def _row_prototype(
     where: str,
     row: dict[str, Any],
-    by_key: dict[tuple[str, str], Target],
-    by_cluster: dict[tuple[str, int], Target],
-) -> Target:
+    by_key: dict[tuple[str, str], Prototype],
+    by_slot: dict[Slot, Prototype],
+) -> Prototype:
     name = row.get("class")
-    classes = {target.class_name for target in by_key.values()}
+    classes = {prototype.class_name for prototype in by_key.values()}
     if name not in classes:
         what = f"there is no class {name!r}." if name else "the class is missing."
         raise CaptionError(what, where=where, fix=f"Classes here: {', '.join(sorted(classes))}.")
-    prototype = row.get("prototype") or row.get("id")
-    if prototype:
-        if (name, str(prototype)) not in by_key:
+    image_id = row.get("prototype") or row.get("id")
+    if image_id:
+        if (name, str(image_id)) not in by_key:
             raise CaptionError(
-                f"{prototype!r} is not a prototype of this project.",
+                f"{image_id!r} is not a prototype of this project.",
                 where=where,
                 fix="Leave the row out; it describes another image.",
             )
-        return by_key[name, str(prototype)]
+        return by_key[name, str(image_id)]
     try:
-        return by_cluster[name, int(row["cluster_id"])]
+        return by_slot[Slot(str(name), int(row["cluster_id"]))]
     except (KeyError, TypeError, ValueError):
         raise CaptionError(
             f"there is no cluster {row.get('cluster_id')!r} in the class {name!r}.",

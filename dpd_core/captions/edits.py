@@ -16,10 +16,11 @@ from dpd_core.captions.log import (
     replay,
     writing,
 )
-from dpd_core.captions.targets import find_target, load_targets
+from dpd_core.captions.selection import find_prototype
 from dpd_core.captions.text import checked_caption
 from dpd_core.errors import CaptionError
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot, list_prototypes
 
 
 def current_captions(project: Project) -> dict[str, dict[int, Caption]]:
@@ -33,10 +34,10 @@ def current_captions(project: Project) -> dict[str, dict[int, Caption]]:
     """
     state = replay(project)
     captions: dict[str, dict[int, Caption]] = {}
-    for target in load_targets(project):
-        clusters = captions.setdefault(target.class_name, {})
-        if target.key in state.captions:
-            clusters[target.cluster_id] = state.captions[target.key]
+    for prototype in list_prototypes(project):
+        clusters = captions.setdefault(prototype.class_name, {})
+        if prototype.key in state.captions:
+            clusters[prototype.cluster_id] = state.captions[prototype.key]
     return captions
 
 
@@ -46,8 +47,8 @@ def history(project: Project, class_name: str, cluster_id: int) -> list[Entry]:
     Raises:
         CaptionError: there is no such prototype.
     """
-    target = find_target(load_targets(project), class_name, cluster_id)
-    return [entry for entry in replay(project).entries if entry.key == target.key]
+    prototype = find_prototype(list_prototypes(project), Slot(class_name, cluster_id))
+    return [entry for entry in replay(project).entries if entry.key == prototype.key]
 
 
 def edit(
@@ -82,14 +83,14 @@ def edit(
     where = f"{class_name}, cluster {cluster_id}"
     plain = checked_caption(text, where=where)
     with writing(project) as log:
-        target = find_target(log.targets, class_name, cluster_id)
-        old = log.state.captions.get(target.key)
-        version = log.state.versions[target.key]
+        prototype = find_prototype(log.prototypes, Slot(class_name, cluster_id))
+        old = log.state.captions.get(prototype.key)
+        version = log.state.versions[prototype.key]
         if expected_version is not None and expected_version != version:
             raise changed_meanwhile(where, old)
         if old is None or old.text != plain:
-            log.write([Draft(target.key, target.cluster_id, plain, author, source)])
-        return log.state.captions[target.key]
+            log.write([Draft(prototype.key, prototype.cluster_id, plain, author, source)])
+        return log.state.captions[prototype.key]
 
 
 def reset(project: Project, class_name: str, cluster_id: int) -> Caption:
@@ -100,11 +101,11 @@ def reset(project: Project, class_name: str, cluster_id: int) -> Caption:
         CaptionError: no such prototype, or it never had a generated caption.
     """
     with writing(project) as log:
-        target = find_target(log.targets, class_name, cluster_id)
+        prototype = find_prototype(log.prototypes, Slot(class_name, cluster_id))
         made = [
             entry
             for entry in log.state.entries
-            if entry.key == target.key and entry.author in MACHINES and entry.after
+            if entry.key == prototype.key and entry.author in MACHINES and entry.after
         ]
         if not made:
             raise CaptionError(
@@ -112,12 +113,12 @@ def reset(project: Project, class_name: str, cluster_id: int) -> Caption:
                 where=f"{class_name}, cluster {cluster_id}",
                 fix="Run the stage 'captions' first.",
             )
-        old = log.state.captions.get(target.key)
+        old = log.state.captions.get(prototype.key)
         if old is None or old.by_hand:
             last = made[-1]
-            draft = Draft(target.key, target.cluster_id, last.after, last.author, last.source)
+            draft = Draft(prototype.key, prototype.cluster_id, last.after, last.author, last.source)
             log.write([draft], kind="reset")
-        return log.state.captions[target.key]
+        return log.state.captions[prototype.key]
 
 
 def apply_changes(

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
-from collections import Counter
+import threading
+import zlib
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +25,9 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from dpd_core import storage
-from dpd_core.captions.targets import Target, load_targets
 from dpd_core.errors import CaptionConflict, CaptionError, ProjectError
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Prototype, list_prototypes
 
 PEOPLE = ("human", "bulk", "import")
 """Authors whose captions no captioner overwrites."""
@@ -244,6 +245,30 @@ class Operation:
     clusters: dict[Key, int]
 
 
+@dataclass
+class _Replayed:
+    """How far a log has been replayed.
+
+    Attributes:
+        state: What came out.
+        cut: Lines by operation, of operations of which lines are missing.
+        length, checksum: Bytes of the file that are in the state, and their CRC.
+        signature: Inode, size and time of the file when it was read.
+    """
+
+    state: State = field(default_factory=State)
+    cut: dict[int, list[Entry]] = field(default_factory=dict)
+    length: int = 0
+    checksum: int = 0
+    signature: tuple[int, int, int] = (0, 0, 0)
+
+
+_KEPT_LOGS = 16
+_replayed: OrderedDict[Path, _Replayed] = OrderedDict()
+"""The logs that were asked for last. A log only grows, so the next state extends the last one."""
+_lock = threading.Lock()
+
+
 def replay(project: Project) -> State:
     """The state of all captions, from the log.
 
@@ -252,33 +277,58 @@ def replay(project: Project) -> State:
         ProjectError: the log is not readable.
     """
     path = _log_path(project)
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return State()
-    return _replayed(path, status.st_size, status.st_mtime_ns, status.st_ino).copy()
+    with _lock:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return State()
+        found = _replayed.pop(path, None)
+        signature = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if found is None or found.signature != signature:
+            found = _extended(path, found)
+            found.signature = signature
+        _replayed[path] = found
+        while len(_replayed) > _KEPT_LOGS:
+            _replayed.popitem(last=False)
+        return found.state.copy()
 
 
-@functools.lru_cache(maxsize=64)
-def _replayed(path: Path, size: int, changed: int, inode: int) -> State:
-    """The state by a log that only grows; size, time and inode are there for the cache to notice
-    that it has. A page asks several times for the state of a log that nobody has written to."""
-    state = State()
+def _extended(path: Path, known: _Replayed | None) -> _Replayed:
+    """The replay of a file that has changed; what is known of its beginning is not read again."""
+    content = path.read_bytes()
+    if known is None or zlib.crc32(content[: known.length]) != known.checksum:
+        known = _Replayed()
+    new = content[known.length :]
+    if known.length:
+        new = new.removeprefix(b"\n")  # where the last line had lost its end
+    lines = new.split(b"\n")
+    if not lines[-1] or not _is_json(lines[-1]):
+        torn = lines.pop()  # cut off by a crash, or nothing
+        content = content[: len(content) - len(torn)]
     try:
-        entries = [Entry.from_json(record) for record in storage.read_json_lines(path)]
+        entries = [Entry.from_json(storage.parse_json(line)) for line in lines]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        storage.read_json_lines(path)  # says which line is not JSON
         raise CaptionError(
             f"not a caption log ({error!r}).", where=path, fix="Restore the file from a copy."
         ) from error
-    operations: dict[int, list[Entry]] = {}
+    known.length, known.checksum = len(content), zlib.crc32(content)
     for entry in entries:
-        operations.setdefault(entry.batch, []).append(entry)
-        state.next_id = max(state.next_id, entry.id + 1)
-    for operation in operations.values():
-        # One that is short was cut off by a crash: whoever wrote it never heard that it was done.
+        known.state.next_id = max(known.state.next_id, entry.id + 1)
+        known.cut.setdefault(entry.batch, []).append(entry)
+    # One that stays short was cut off by a crash: whoever wrote it never heard that it was done.
+    for batch, operation in list(known.cut.items()):
         if len(operation) == operation[0].of:
-            state.apply(operation)
-    return state
+            known.state.apply(known.cut.pop(batch))
+    return known
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        storage.parse_json(line)
+    except ValueError:
+        return False
+    return True
 
 
 class LogWriter:
@@ -286,12 +336,12 @@ class LogWriter:
 
     Attributes:
         state: The captions, kept up to date by :meth:`write`.
-        targets: The current prototypes.
+        prototypes: The current ones.
     """
 
     def __init__(self, project: Project):
         self.project = project
-        self.targets: list[Target] = load_targets(project)
+        self.prototypes: list[Prototype] = list_prototypes(project)
         self.state = replay(project)
 
     def write(
@@ -335,7 +385,7 @@ class LogWriter:
 
     def write_changes(self, changes: Sequence[Change], author: str, *, source: str) -> None:
         """Append proposed changes as one operation, if they still fit."""
-        known = {target.key for target in self.targets}
+        known = {prototype.key for prototype in self.prototypes}
         for change in changes:
             where = f"{change.class_name}, cluster {change.cluster_id}"
             if change.key not in known or self.state.versions[change.key] != change.version:
@@ -345,12 +395,12 @@ class LogWriter:
     def write_snapshot(self) -> None:
         """Write ``captions/captions.json``: the prototypes' file with the captions filled in."""
         published: dict[str, list[dict[str, Any]]] = {}
-        for target in self.targets:
-            caption = self.state.captions.get(target.key)
-            record = {**target.record, "caption": caption.text if caption else ""}
+        for prototype in self.prototypes:
+            caption = self.state.captions.get(prototype.key)
+            record = {**prototype.to_json(), "caption": caption.text if caption else ""}
             record["caption_version"] = caption.version if caption else 0
             record["caption_author"] = caption.author if caption else ""
-            published.setdefault(target.class_name, []).append(record)
+            published.setdefault(prototype.class_name, []).append(record)
         storage.write_json(snapshot_path(self.project), published)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dpd_core import storage
 from dpd_core.captions.aggregate import aggregate, compose, describe
@@ -11,15 +11,14 @@ from dpd_core.captions.captioner import Captioner
 from dpd_core.captions.edits import current_captions
 from dpd_core.captions.image_captions import ImageCaptions, Shown
 from dpd_core.captions.log import Draft, Key, LogWriter, State, replay, writing
-from dpd_core.captions.targets import Member, Target, load_members, load_targets, select_targets
+from dpd_core.captions.selection import select_prototypes
 from dpd_core.captions.text import template_caption
 from dpd_core.config import CaptionsConfig
+from dpd_core.dataset.index import load_index
 from dpd_core.errors import ProjectError, StageMissing
 from dpd_core.events import Emit, Log, ignore
 from dpd_core.project import Project
-
-if TYPE_CHECKING:
-    from dpd_core.dataset.index import DatasetIndex
+from dpd_core.prototypes.files import Member, Prototype, Slot, list_prototypes, load_members
 
 STAGE = "captions"
 
@@ -57,21 +56,19 @@ def run(
         ConfigError: the template does not name the class.
         CaptionError: ``config.only`` names a class or cluster that is not there.
     """
-    from dpd_core.dataset.index import load_index
-
     index = load_index(project)
-    targets = load_targets(project)
+    prototypes = list_prototypes(project)
     readable = {name: index.readable(name) for name in index.classes}
-    for target in targets:
-        if target.class_name not in readable:
+    for prototype in prototypes:
+        if prototype.class_name not in readable:
             raise ProjectError(
-                f"there is no class {target.class_name!r} in the data set now.",
+                f"there is no class {prototype.class_name!r} in the data set now.",
                 where=project.path("prototypes", "prototypes.json"),
                 fix="Run the stage 'prototypes' again.",
             )
-        template_caption(config.template, readable[target.class_name])
-    wanted = _wanted(project, targets, config)
-    shown = _images_to_caption(project, targets, config)
+        template_caption(config.template, readable[prototype.class_name])
+    wanted = _wanted(project, prototypes, config)
+    shown = _images_to_caption(project, prototypes, config)
     raw: dict[str, str] = {}
     unreadable: list[str] = []
     if config.mode != "template":
@@ -83,18 +80,18 @@ def run(
         shows = [Shown(one, readable[one.class_name] * config.name_class) for one in records]
         ids = {
             image_id
-            for target, ids in zip(targets, shown, strict=True)
-            if target.key in wanted
+            for prototype, ids in zip(prototypes, shown, strict=True)
+            if prototype.key in wanted
             for image_id in ids
         }
         asked = [one for one in shows if one.record.id in ids]
         unreadable = words_of.add(asked, config.batch_size)
         raw = words_of.known(shows)
     words = [[raw[image_id] for image_id in ids if image_id in raw] for ids in shown]
-    texts = _texts(targets, words, readable, config)
+    texts = _texts(prototypes, words, readable, config)
     with writing(project) as log:
-        summary = _write(log, targets, texts, config, readable, wanted)
-    lost = _no_longer_apply(log.state, targets)
+        summary = _write(log, prototypes, texts, config, readable, wanted)
+    lost = _no_longer_apply(log.state, prototypes)
     _report(emit, summary["kept_by_hand"], lost, unreadable)
     return {
         **summary,
@@ -108,30 +105,24 @@ def run(
 
 
 def training_captions(project: Project) -> dict[str, str]:
-    """The caption of every train image, by image id: its cluster's.
-
-    An image that was left out of the clustering as an outlier gets the sentence that names its
-    class.
+    """The caption of every clustered train image, by image id: its cluster's, or for an outlier
+    the nearest cluster's.
 
     Raises:
         StageMissing: prototypes or captions are not there yet.
     """
     captions = current_captions(project)
-    record = project.record(STAGE)
-    template = CaptionsConfig.from_dict(record["settings"] if record else {}).template
-    readable: dict[str, str] = {}
     texts = {}
-    for member in load_members(project):
-        caption = captions.get(member.class_name, {}).get(
-            -1 if member.cluster_id is None else member.cluster_id
-        )
-        if caption is not None:
-            texts[member.image_id] = caption.text
-        elif member.cluster_id is not None:
-            raise _uncaptioned(project, member)
-        else:
-            readable = readable or _readable(project)
-            texts[member.image_id] = template_caption(template, readable[member.class_name])
+    for image_id, member in load_members(project).items():
+        caption = captions.get(member.class_name, {}).get(member.cluster_id)
+        if caption is None:
+            raise StageMissing(
+                f"cluster {member.cluster_id} of the class {member.class_name!r} has no caption "
+                "yet.",
+                where=project.root,
+                fix=f"Run `python -m dpd_core captions --project {project.root}` first.",
+            )
+        texts[image_id] = caption.text
     return texts
 
 
@@ -143,93 +134,97 @@ def captions_digest(project: Project) -> str:
     return storage.digest(texts)
 
 
-def _wanted(project: Project, targets: list[Target], config: CaptionsConfig) -> dict[Key, int]:
+def _wanted(
+    project: Project, prototypes: list[Prototype], config: CaptionsConfig
+) -> dict[Key, int]:
     """Keys of the captions to write, with the versions that these have now."""
-    chosen = {target.key for target in select_targets(targets, config.only)}
+    chosen = {prototype.key for prototype in select_prototypes(prototypes, config.only)}
     state = replay(project)
-    chosen |= {target.key for target in targets if target.key not in state.captions}
+    chosen |= {prototype.key for prototype in prototypes if prototype.key not in state.captions}
     return {key: state.versions[key] for key in chosen}
 
 
 def _images_to_caption(
-    project: Project, targets: list[Target], config: CaptionsConfig
+    project: Project, prototypes: list[Prototype], config: CaptionsConfig
 ) -> list[list[str]]:
     """For each prototype, the image ids to caption, nearest to the centre first."""
     if config.mode == "template":
-        return [[] for _ in targets]
+        return [[] for _ in prototypes]
     if config.mode == "vlm":
-        return [[target.prototype_id] for target in targets]
-    clusters: dict[tuple[str, int], list[Member]] = {}
-    for member in load_members(project):
-        if member.cluster_id is not None:
-            clusters.setdefault((member.class_name, member.cluster_id), []).append(member)
+        return [[prototype.id] for prototype in prototypes]
+    clusters: dict[Slot, list[Member]] = {}
+    for member in load_members(project).values():
+        clusters.setdefault(member.slot, []).append(member)
     shown = []
-    for target in targets:
-        members = clusters.get((target.class_name, target.cluster_id), [])
+    for prototype in prototypes:
+        members = clusters.get(prototype.slot, [])
         # Outliers only speak for a cluster that has nobody else.
-        members.sort(key=lambda member: (member.outlier, member.distance, member.image_id))
+        members.sort(key=lambda member: (member.outlier, member.distance, member.id))
         inside = [member for member in members if not member.outlier] or members
-        ids = [member.image_id for member in inside[: config.nearest]]
-        shown.append(ids or [target.prototype_id])
+        ids = [member.id for member in inside[: config.nearest]]
+        shown.append(ids or [prototype.id])
     return shown
 
 
 def _texts(
-    targets: list[Target], words: list[list[str]], readable: dict[str, str], config: CaptionsConfig
+    prototypes: list[Prototype],
+    words: list[list[str]],
+    readable: dict[str, str],
+    config: CaptionsConfig,
 ) -> list[str]:
     """The text of each prototype from its images' captions."""
     if config.mode != "aggregated":
         return [
             compose(
-                describe(captions[0] if captions else "", target.class_name, readable).text,
-                target.class_name,
+                describe(captions[0] if captions else "", prototype.class_name, readable).text,
+                prototype.class_name,
                 readable,
                 template=config.template,
             )
-            for target, captions in zip(targets, words, strict=True)
+            for prototype, captions in zip(prototypes, words, strict=True)
         ]
     clusters: dict[str, list[list[str]]] = {}
-    for target, captions in zip(targets, words, strict=True):
-        clusters.setdefault(target.class_name, []).append(captions)
-    # targets are sorted by class and cluster, so going through them in order meets each text.
+    for prototype, captions in zip(prototypes, words, strict=True):
+        clusters.setdefault(prototype.class_name, []).append(captions)
+    # prototypes are sorted by class and cluster, so going through them in order meets each text.
     texts = {
         name: iter(found)
         for name, found in aggregate(
             clusters, readable, template=config.template, common=config.common
         ).items()
     }
-    return [next(texts[target.class_name]) for target in targets]
+    return [next(texts[prototype.class_name]) for prototype in prototypes]
 
 
 def _write(
     log: LogWriter,
-    targets: list[Target],
+    prototypes: list[Prototype],
     texts: list[str],
     config: CaptionsConfig,
     readable: dict[str, str],
     wanted: dict[Key, int],
 ) -> dict[str, int]:
     drafts, kept = [], 0
-    for target, text in zip(targets, texts, strict=True):
-        if target.key not in wanted:
+    for prototype, text in zip(prototypes, texts, strict=True):
+        if prototype.key not in wanted:
             continue
-        old = log.state.captions.get(target.key)
+        old = log.state.captions.get(prototype.key)
         # Whoever allowed writing over captions has not seen what was written since.
-        new = log.state.versions[target.key] != wanted[target.key]
+        new = log.state.versions[prototype.key] != wanted[prototype.key]
         if old is not None and old.by_hand and (new or not config.rewrite):
             kept += 1
         elif old is None or old.text != text:
-            plain = text == template_caption(config.template, readable[target.class_name])
+            plain = text == template_caption(config.template, readable[prototype.class_name])
             author, source = ("template", "") if plain else ("vlm", config.captioner)
-            drafts.append(Draft(target.key, target.cluster_id, text, author, source))
+            drafts.append(Draft(prototype.key, prototype.cluster_id, text, author, source))
     log.write(drafts)
     log.write_snapshot()
-    return {"captions": len(targets), "changed": len(drafts), "kept_by_hand": kept}
+    return {"captions": len(prototypes), "changed": len(drafts), "kept_by_hand": kept}
 
 
-def _no_longer_apply(state: State, targets: list[Target]) -> list[tuple[str, str]]:
+def _no_longer_apply(state: State, prototypes: list[Prototype]) -> list[tuple[str, str]]:
     """Keys of the captions by hand whose image is not a prototype now."""
-    current = {target.key for target in targets}
+    current = {prototype.key for prototype in prototypes}
     return sorted(key for key, one in state.captions.items() if one.by_hand and key not in current)
 
 
@@ -248,18 +243,3 @@ def _report(emit: Emit, kept: int, lost: list[tuple[str, str]], unreadable: Sequ
         )
     if unreadable:
         emit(Log(STAGE, f"{len(unreadable)} images could not be read", "warning"))
-
-
-def _readable(project: Project) -> dict[str, str]:
-    from dpd_core.dataset.index import load_index
-
-    index: DatasetIndex = load_index(project)
-    return {name: index.readable(name) for name in index.classes}
-
-
-def _uncaptioned(project: Project, member: Member) -> StageMissing:
-    return StageMissing(
-        f"cluster {member.cluster_id} of the class {member.class_name!r} has no caption yet.",
-        where=project.root,
-        fix=f"Run `python -m dpd_core captions --project {project.root}` first.",
-    )

@@ -17,7 +17,7 @@ from dpd_core.errors import ConfigError, StageMissing
 from dpd_core.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from dpd_core.prototypes.stage import Member
+    from dpd_core.prototypes.files import Member
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from dpd_core.models.latents import latents_for
 from dpd_core.project import Project
 from dpd_core.prototypes.choice import taught_prototypes
 from dpd_core.prototypes.clusterer import pooled_vectors
-from dpd_core.prototypes.files import Slot
-from dpd_core.prototypes.stage import Member, load_clustering
+from dpd_core.prototypes.files import Member, Slot, load_clustering
 from dpd_core.seeding import derive_seed
 from dpd_core.students import ridge
 from dpd_core.students import training as students

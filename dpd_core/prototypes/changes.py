@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpd_core import storage
 from dpd_core.errors import DPDError, ProjectError
+from dpd_core.prototypes.files import list_prototypes, load_members
 from dpd_core.prototypes.overrides import HandChoice
 
 if TYPE_CHECKING:
@@ -76,17 +77,19 @@ class Changes:
 
 def snapshot(project: Project) -> Snapshot | None:
     """What the stage left last time; ``None`` if that cannot be read."""
-    record = project.record("prototypes")
     try:
-        prototypes = storage.read_json(project.path("prototypes", "prototypes.json"))
-        clusters = storage.read_json(project.path("prototypes", "clusters.json"))
-        return Snapshot(
-            dict(record["settings"]) if record else {},
-            {name: [str(one["id"]) for one in entries] for name, entries in prototypes.items()},
-            {i: (str(one["class"]), int(one["cluster_id"])) for i, one in clusters.items()},
-        )
-    except (DPDError, AttributeError, KeyError, TypeError, ValueError):
+        prototypes, members = list_prototypes(project), load_members(project)
+        record = project.record("prototypes")
+    except DPDError:
         return None
+    ids: dict[str, list[str]] = {}
+    for prototype in prototypes:
+        ids.setdefault(prototype.class_name, []).append(prototype.id)
+    return Snapshot(
+        dict(record["settings"]) if record else {},
+        ids,
+        {image_id: member.slot for image_id, member in members.items()},
+    )
 
 
 def compare(

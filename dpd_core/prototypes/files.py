@@ -1,27 +1,41 @@
-"""The published DPD prototype file, written and read.
+"""The files of the prototypes stage, and their only reader and writer.
 
-``{class: [{image, caption, cluster_id, file_name, margin, d_intra, d_inter_min,
-cluster_size}]}`` with numbers to six decimals; ours adds ``id``, the image's id in the index.
-Files come from strangers as well: every entry is checked before it is believed, and images are
-found by name, since the paths in a published file are those of its author's machine.
+``prototypes/prototypes.json`` is the published DPD prototype file,
+``{class: [{image, caption, cluster_id, file_name, margin, d_intra, d_inter_min, cluster_size}]}``
+with numbers to six decimals; ours adds ``id``, the image's id in the index. Such files come from
+strangers as well: every entry is checked before it is believed, and images are found by name, since
+the paths in a published file are those of its author's machine. ``clusters.json`` says what is
+known of each clustered image, ``centers.safetensors`` holds the centres of the clusters.
+
+(What people decide is in :mod:`dpd_core.prototypes.overrides`, what a run changed in
+:mod:`dpd_core.prototypes.changes`.)
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
 from dpd_core import storage
-from dpd_core.errors import ConfigError, ProjectError
+from dpd_core.dataset.index import load_index
+from dpd_core.errors import ConfigError, ProjectError, StageMissing
 
 if TYPE_CHECKING:
-    from dpd_core.dataset.index import DatasetIndex, ImageRecord
+    import numpy as np
 
+    from dpd_core.dataset.index import DatasetIndex, ImageRecord
+    from dpd_core.project import Project
+
+STAGE = "prototypes"
+_FIX = "Run the stage 'prototypes' again."
 _TEXTS = ("image", "caption", "file_name")
 _NUMBERS = ("margin", "d_intra", "d_inter_min")
 _COUNTS = {"cluster_id": 0, "cluster_size": 1}
@@ -76,7 +90,7 @@ class Prototype:
         cluster_id: Number of the cluster in its class, from 0.
         file_name: Name of the image file, without folders.
         image: Path as in the file, for people and for the published code.
-        margin, d_intra, d_inter_min: See :class:`dpd_core.prototypes.stage.PrototypeClusterer`.
+        margin, d_intra, d_inter_min: See :class:`dpd_core.prototypes.clusterer.PrototypeClusterer`.
         cluster_size: Members of the cluster.
         caption: Caption in the file; the published files leave it empty.
     """
@@ -97,27 +111,189 @@ class Prototype:
         """The slot it stands for."""
         return Slot(self.class_name, self.cluster_id)
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Class and image: what its caption is filed under. A new clustering gives the numbers of
+        slots out anew; a caption stays with its image."""
+        return self.class_name, self.id
 
-def write_prototypes(path: Path, prototypes: dict[str, list[Prototype]]) -> None:
-    """Write a prototype file atomically."""
-    content = {
-        class_name: [
-            {
-                "image": entry.image,
-                "caption": entry.caption,
-                "cluster_id": entry.cluster_id,
-                "file_name": entry.file_name,
-                "margin": round(entry.margin, 6),
-                "d_intra": round(entry.d_intra, 6),
-                "d_inter_min": round(entry.d_inter_min, 6),
-                "cluster_size": entry.cluster_size,
-                "id": entry.id,
-            }
-            for entry in entries
-        ]
-        for class_name, entries in prototypes.items()
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in the published format."""
+        return {
+            "image": self.image,
+            "caption": self.caption,
+            "cluster_id": self.cluster_id,
+            "file_name": self.file_name,
+            "margin": round(self.margin, 6),
+            "d_intra": round(self.d_intra, 6),
+            "d_inter_min": round(self.d_inter_min, 6),
+            "cluster_size": self.cluster_size,
+            "id": self.id,
+        }
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is known of one clustered image.
+
+    Attributes:
+        id: Image id in the index.
+        class_name: Its class.
+        cluster_id: Its cluster, or for an outlier the nearest one.
+        margin: See :class:`dpd_core.prototypes.clusterer.PrototypeClusterer`.
+        distance: ‖z − c_k‖ to its own centre.
+        outlier: Whether it was left out of the clustering as an outlier.
+        outlier_score: Local outlier factor.
+    """
+
+    id: str
+    class_name: str
+    cluster_id: int
+    margin: float
+    distance: float
+    outlier: bool
+    outlier_score: float
+
+    @property
+    def slot(self) -> Slot:
+        """The slot of its cluster."""
+        return Slot(self.class_name, self.cluster_id)
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """The stage's result, read back and found to agree.
+
+    Attributes:
+        prototypes: By class, in the order of the clusters.
+        members: By image id: every training image but those excluded by hand.
+        centers: By class, float32 (K, D), in the space of
+            :func:`dpd_core.prototypes.clusterer.pooled_vectors`.
+    """
+
+    prototypes: dict[str, list[Prototype]]
+    members: dict[str, Member]
+    centers: dict[str, np.ndarray]
+
+
+def write_clustering(project: Project, found: Clustering) -> None:
+    """Write the three files, the one whose presence says that the stage has run last."""
+    with storage.atomic_path(project.path(STAGE, "centers.safetensors")) as temporary:
+        save_file(found.centers, temporary)
+    members = {
+        image_id: {
+            "class": member.class_name,
+            "cluster_id": member.cluster_id,
+            "margin": round(member.margin, 6),
+            "outlier": member.outlier,
+            "outlier_score": round(member.outlier_score, 4),
+            "distance": round(member.distance, 6),
+        }
+        for image_id, member in sorted(found.members.items())
     }
-    storage.write_json(path, content)
+    storage.write_json(project.path(STAGE, "clusters.json"), members)
+    write_prototypes(project.path(STAGE, "prototypes.json"), found.prototypes)
+
+
+def write_prototypes(path: Path, prototypes: Mapping[str, Sequence[Prototype]]) -> None:
+    """Write a prototype file atomically."""
+    storage.write_json(
+        path, {name: [entry.to_json() for entry in entries] for name, entries in prototypes.items()}
+    )
+
+
+def load_prototypes(project: Project) -> dict[str, list[Prototype]]:
+    """The project's prototypes by class name, in the order of the clusters.
+
+    Raises:
+        StageMissing: the stage has not been run.
+        ProjectError: the file is damaged or does not fit the collection any more.
+    """
+    return _own_prototypes(project, load_index(project))
+
+
+def list_prototypes(project: Project) -> list[Prototype]:
+    """The project's prototypes by class and number, as the file has them: whether they still fit
+    the collection is not asked, since an edit of one caption must not wait for its index.
+
+    Raises:
+        StageMissing: the stage has not been run.
+        ProjectError: the file is damaged.
+    """
+    found = _own_prototypes(project, None)
+    return [prototype for of_class in found.values() for prototype in of_class]
+
+
+def _own_prototypes(project: Project, index: DatasetIndex | None) -> dict[str, list[Prototype]]:
+    try:
+        return _read(_existing(project, "prototypes.json"), index)
+    except ProjectError as error:  # its own file, not one of a stranger's to be corrected
+        raise ProjectError(error.what, where=error.where, fix=_FIX) from error
+
+
+def load_members(project: Project) -> dict[str, Member]:
+    """Every clustered image by id, sorted.
+
+    Raises:
+        StageMissing: the stage has not been run.
+        ProjectError: the file is damaged.
+    """
+    path = _existing(project, "clusters.json")
+    content = storage.read_json(path, fix=_FIX)
+    try:
+        return {
+            image_id: Member(
+                image_id,
+                str(entry["class"]),
+                int(entry["cluster_id"]),
+                float(entry["margin"]),
+                float(entry["distance"]),
+                bool(entry["outlier"]),
+                float(entry["outlier_score"]),
+            )
+            for image_id, entry in sorted(content.items())
+        }
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ProjectError("the file is damaged.", where=path, fix=_FIX) from error
+
+
+def load_clustering(project: Project) -> Clustering:
+    """Everything the stage wrote, checked to be from one run.
+
+    Raises:
+        StageMissing: the stage has not been run.
+        ProjectError: a file is missing, damaged, or from another run than the others.
+    """
+    prototypes, members = load_prototypes(project), load_members(project)
+    path = project.path(STAGE, "centers.safetensors")
+    try:
+        centers = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ProjectError(f"not readable ({error}).", where=path, fix=_FIX) from error
+    sizes = {name: len(entries) for name, entries in prototypes.items()}
+    agree = sizes == {name: len(rows) for name, rows in centers.items()} and all(
+        entry.id in members and members[entry.id].slot == entry.slot
+        for entries in prototypes.values()
+        for entry in entries
+    )
+    if not agree:
+        raise ProjectError(
+            "prototypes, clusters and centres are not from the same run.",
+            where=project.path(STAGE),
+            fix=_FIX,
+        )
+    return Clustering(prototypes, members, centers)
+
+
+def _existing(project: Project, name: str) -> Path:
+    """Where a file is; the prototypes', which is written last, says whether the stage has run."""
+    if not project.path(STAGE, "prototypes.json").exists():
+        raise StageMissing(
+            "there are no prototypes yet.",
+            where=project.root,
+            fix=f"Run `python -m dpd_core prototypes --project {project.root}`.",
+        )
+    return project.path(STAGE, name)
 
 
 def read_prototypes(path: Path, index: DatasetIndex) -> dict[str, list[Prototype]]:
@@ -138,8 +314,13 @@ def read_prototypes(path: Path, index: DatasetIndex) -> dict[str, list[Prototype
         ProjectError: not such a file, a class or image that the collection lacks, or a
             prototype from the test split. Names file, class and entry.
     """
+    return _read(path, index)
+
+
+def _read(path: Path, index: DatasetIndex | None) -> dict[str, list[Prototype]]:
+    """:func:`read_prototypes`; without an index, entries must name their images by ``id``."""
     content = _parse(path)
-    known = set(index.classes)
+    known = set(content if index is None else index.classes)
     prototypes = {}
     for class_name, entries in content.items():
         reader = _ClassReader(path, class_name, index)
@@ -174,10 +355,12 @@ def _parse(path: Path) -> dict[str, Any]:
 class _ClassReader:
     """Reads the entries of one class, knowing what to say when one is wrong."""
 
-    def __init__(self, path: Path, class_name: str, index: DatasetIndex):
-        self.path, self.class_name = path, class_name
+    def __init__(self, path: Path, class_name: str, index: DatasetIndex | None):
+        self.path, self.class_name, self.index = path, class_name, index
         self.images: Sequence[ImageRecord] = [
-            record for record in index.images if record.class_name == class_name
+            record
+            for record in ([] if index is None else index.images)
+            if record.class_name == class_name
         ]
         self.number: int | None = None
 
@@ -226,6 +409,9 @@ class _ClassReader:
             values[name] = self._value(entry, name, int, f"a whole number from {low}")
             if values[name] < low:
                 raise self.fault(f"{name} is {values[name]}.", f"It must be at least {low}.")
+        if self.index is None:
+            image_id = self._value(entry, "id", str, "a text")
+            return Prototype(id=image_id, class_name=self.class_name, **values)
         record = self._find(entry.get("id"), values["file_name"], values["image"])
         if record.split != "train":
             raise self.fault(

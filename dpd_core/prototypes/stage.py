@@ -9,85 +9,33 @@ later stage changes a slot's prototype: captions, guidance and export use those 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from dpd_core import storage
-from dpd_core.errors import DatasetError, ProjectError, StageMissing
+from dpd_core.config import PrototypesConfig
+from dpd_core.dataset.index import DatasetIndex, ImageRecord, load_index
+from dpd_core.dataset.labels import read_labels
+from dpd_core.errors import DatasetError, ProjectError
 from dpd_core.events import Emit, Log, Meter, ignore
+from dpd_core.models.latents import Latents, latents_for
+from dpd_core.project import Project
 from dpd_core.prototypes.changes import Snapshot, record_changes, snapshot
 from dpd_core.prototypes.choice import taught_prototypes
 from dpd_core.prototypes.clusterer import PrototypeClusterer, pooled_vectors
-from dpd_core.prototypes.files import Prototype, Slot, read_prototypes, write_prototypes
+from dpd_core.prototypes.files import (
+    STAGE,
+    Clustering,
+    Member,
+    Prototype,
+    Slot,
+    read_prototypes,
+    write_clustering,
+)
+from dpd_core.prototypes.map import write_map
 from dpd_core.prototypes.overrides import HandChoice, Overrides, place_choices, read_overrides
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dpd_core.config import PrototypesConfig
-    from dpd_core.dataset.index import DatasetIndex, ImageRecord
-    from dpd_core.models.latents import Latents
-    from dpd_core.project import Project
-
-__all__ = [
-    "Clustering",
-    "Member",
-    "Overrides",
-    "Prototype",
-    "PrototypeClusterer",
-    "load_clustering",
-    "load_prototypes",
-    "pooled_vectors",
-    "read_overrides",
-    "read_prototypes",
-    "run",
-    "write_prototypes",
-]
-
-STAGE = "prototypes"
-_FIX = "Run the stage 'prototypes' again."
-
-
-@dataclass(frozen=True)
-class Member:
-    """What is known of one clustered image; the fields of ``prototypes/clusters.json``.
-
-    Attributes:
-        class_name: Its class.
-        cluster_id: Its cluster, or for an outlier the nearest one.
-        margin: See :class:`PrototypeClusterer`.
-        distance: ‖z − c_k‖ to its own centre (``d_intra`` in the file as well).
-        outlier: Whether it was left out of the clustering as an outlier.
-        outlier_score: Local outlier factor.
-    """
-
-    class_name: str
-    cluster_id: int
-    margin: float
-    distance: float
-    outlier: bool
-    outlier_score: float
-
-    @property
-    def slot(self) -> Slot:
-        """The slot of its cluster."""
-        return Slot(self.class_name, self.cluster_id)
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """The stage's result, read back and found to agree.
-
-    Attributes:
-        prototypes: By class, in the order of the clusters.
-        members: By image id: every training image but those excluded by hand.
-        centers: By class, float32 (K, D), in the space of :func:`pooled_vectors`.
-    """
-
-    prototypes: dict[str, list[Prototype]]
-    members: dict[str, Member]
-    centers: dict[str, Tensor]
 
 
 def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict[str, Any]:
@@ -101,9 +49,6 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
         DatasetError: a class has fewer images than clusters, or none but excluded ones.
         ProjectError: the file of prototypes or of choices is not acceptable.
     """
-    from dpd_core.dataset.index import load_index
-    from dpd_core.models.latents import latents_for
-
     index = load_index(project)
     _report_labels(project, index, emit)
     given = read_prototypes(Path(config.file).expanduser(), index) if config.file else None
@@ -150,7 +95,7 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
         else:
             emit(Log(STAGE, "the prototypes are those of the file; none was exchanged.", "warning"))
     before = snapshot(project)
-    _write(project, clusterer, ids, prototypes)
+    write_clustering(project, _clustering(clusterer, ids, prototypes))
     if config.project_map:
         _write_map(project, latents, index, config, emit)
     chosen = {name: [entry.id for entry in entries] for name, entries in prototypes.items()}
@@ -168,77 +113,6 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
         "mean_margin": round(float(clusterer.margins_.mean()), 6),
         "key": storage.digest(latents.key, chosen, clusterer.labels_.tolist()),
     }
-
-
-def load_prototypes(project: Project) -> dict[str, list[Prototype]]:
-    """The project's prototypes by class name, in the order of the clusters.
-
-    Raises:
-        StageMissing: the stage has not been run.
-        ProjectError: the file is damaged or does not fit the collection any more.
-    """
-    from dpd_core.dataset.index import load_index
-
-    path = project.path(STAGE, "prototypes.json")
-    if not path.exists():
-        raise StageMissing(
-            "there are no prototypes yet.",
-            where=project.root,
-            fix=f"Run `python -m dpd_core prototypes --project {project.root}`.",
-        )
-    try:
-        return read_prototypes(path, load_index(project))
-    except ProjectError as error:  # its own file, not one of a stranger's to be corrected
-        raise ProjectError(error.what, where=error.where, fix=_FIX) from error
-
-
-def load_clustering(project: Project) -> Clustering:
-    """Everything the stage wrote, checked to be from one run.
-
-    Raises:
-        StageMissing: the stage has not been run.
-        ProjectError: a file is missing, damaged, or from another run than the others.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    prototypes = load_prototypes(project)
-    path = project.path(STAGE, "clusters.json")
-    content = storage.read_json(path, fix=_FIX)
-    try:
-        members = {
-            image_id: Member(
-                entry["class"],
-                int(entry["cluster_id"]),
-                float(entry["margin"]),
-                float(entry["distance"]),
-                bool(entry["outlier"]),
-                float(entry["outlier_score"]),
-            )
-            for image_id, entry in content.items()
-        }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ProjectError("the file is damaged.", where=path, fix=_FIX) from error
-    path = project.path(STAGE, "centers.safetensors")
-    try:
-        centers = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ProjectError(f"not readable ({error}).", where=path, fix=_FIX) from error
-    agree = {name: len(entries) for name, entries in prototypes.items()} == {
-        name: len(rows) for name, rows in centers.items()
-    } and all(
-        entry.id in members
-        and (members[entry.id].class_name, members[entry.id].cluster_id) == (name, entry.cluster_id)
-        for name, entries in prototypes.items()
-        for entry in entries
-    )
-    if not agree:
-        raise ProjectError(
-            "prototypes, clusters and centres are not from the same run.",
-            where=project.path(STAGE),
-            fix=_FIX,
-        )
-    return Clustering(prototypes, members, centers)
 
 
 def _known(excluded: frozenset[str], images: dict[str, ImageRecord], emit: Emit) -> set[str]:
@@ -356,8 +230,6 @@ def _with_hand_choices(
 
 def _report_labels(project: Project, index: DatasetIndex, emit: Emit) -> None:
     """Say which corrected classes do not apply to the data set as it is now."""
-    from dpd_core.dataset.labels import read_labels
-
     for image_id, name in sorted(index.unknown_labels(read_labels(project)).items()):
         emit(
             Log(
@@ -374,11 +246,6 @@ def _write_map(
 ) -> None:
     """The map of all images, so that leaving some out or asking for more clusters moves no
     point, and test images are seen among those they are to be told from."""
-    import numpy as np
-
-    from dpd_core.models.latents import latents_for
-    from dpd_core.prototypes.map import write_map
-
     ids, vectors = list(train.ids), pooled_vectors(train.mean, config.pool)
     if index.select("test"):
         test = latents_for(project, ("test",), emit, stage=STAGE)
@@ -395,31 +262,21 @@ def _write_map(
     )
 
 
-def _write(
-    project: Project,
-    clusterer: PrototypeClusterer,
-    ids: list[str],
-    prototypes: dict[str, list[Prototype]],
-) -> None:
-    """Write the three files, the one whose presence says that the stage has run last."""
-    import torch
-    from safetensors.torch import save_file
-
-    centers = {name: torch.from_numpy(rows) for name, rows in clusterer.centers_.items()}
+def _clustering(
+    clusterer: PrototypeClusterer, ids: list[str], prototypes: dict[str, list[Prototype]]
+) -> Clustering:
+    """What the stage writes."""
     members = {
-        ids[row]: {
-            "class": name,
-            "cluster_id": int(clusterer.labels_[row]),
-            "margin": round(float(clusterer.margins_[row]), 6),
-            "d_intra": round(float(clusterer.d_intra_[row]), 6),
-            "outlier": bool(clusterer.outliers_[row]),
-            "outlier_score": round(float(clusterer.outlier_scores_[row]), 4),
-            "distance": round(float(clusterer.d_intra_[row]), 6),
-        }
+        ids[row]: Member(
+            ids[row],
+            name,
+            int(clusterer.labels_[row]),
+            float(clusterer.margins_[row]),
+            float(clusterer.d_intra_[row]),
+            bool(clusterer.outliers_[row]),
+            float(clusterer.outlier_scores_[row]),
+        )
         for name, rows in clusterer.rows_.items()
         for row in rows.tolist()
     }
-    with storage.atomic_path(project.path(STAGE, "centers.safetensors")) as temporary:
-        save_file(centers, temporary)
-    storage.write_json(project.path(STAGE, "clusters.json"), dict(sorted(members.items())))
-    write_prototypes(project.path(STAGE, "prototypes.json"), prototypes)
+    return Clustering(prototypes, members, clusterer.centers_)

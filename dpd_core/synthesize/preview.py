@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from dpd_core import storage
-from dpd_core.captions.targets import Target, load_targets, select_targets
+from dpd_core.captions.selection import select_prototypes
 from dpd_core.captions.text import checked_caption
 from dpd_core.config import PreviewConfig
 from dpd_core.errors import ConfigError, StageMissing
@@ -25,6 +25,7 @@ from dpd_core.models.backbone import Backbone, model_identity
 from dpd_core.models.latents import latents_for
 from dpd_core.models.sampling import PrototypeGuidance, sample
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Prototype, list_prototypes
 from dpd_core.seeding import derive_seed
 from dpd_core.synthesize.stage import sampling_backbone
 from dpd_core.synthesize.strategies import get_strategy
@@ -92,7 +93,7 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
 
 
 def initial_noise(
-    project: Project, target: Target | None, count: int, shape: tuple[int, ...]
+    project: Project, target: Prototype | None, count: int, shape: tuple[int, ...]
 ) -> Tensor:
     """(count, \\*shape) standard normal: of the first candidates of a prototype's slot in the
     stage ``synthesize``, or of no slot."""
@@ -152,7 +153,7 @@ def _save(folder: Path, images: Tensor, recipe: dict[str, Any]) -> None:
         storage.write_json(temporary / "recipe.json", recipe)
 
 
-def _target(project: Project, config: PreviewConfig) -> Target | None:
+def _target(project: Project, config: PreviewConfig) -> Prototype | None:
     if not config.prototype:
         if _needs_prototype(config):
             raise ConfigError(
@@ -161,7 +162,7 @@ def _target(project: Project, config: PreviewConfig) -> Target | None:
                 fix="Give CLASS/NUMBER.",
             )
         return None
-    found = select_targets(load_targets(project), (config.prototype,))
+    found = select_prototypes(list_prototypes(project), (config.prototype,))
     if len(found) != 1:
         raise ConfigError(
             f"got {config.prototype!r}.",
@@ -176,10 +177,10 @@ def _needs_prototype(config: PreviewConfig) -> bool:
     return strategy.guided or strategy.strength < 1
 
 
-def _origin(project: Project, target: Target | None, emit: Emit) -> Tensor:
+def _origin(project: Project, target: Prototype | None, emit: Emit) -> Tensor:
     assert target is not None
     latents = latents_for(project, ("train",), emit=emit, stage=NAME)
-    return latents.of(target.prototype_id).mean[None]
+    return latents.of(target.id).mean[None]
 
 
 def _adapter(project: Project, config: PreviewConfig, emit: Emit) -> Adapter | None:

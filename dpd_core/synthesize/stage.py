@@ -33,8 +33,7 @@ from dpd_core.models.guidance import spherical_target
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.models.sampling import sample
 from dpd_core.project import Project
-from dpd_core.prototypes.files import Slot
-from dpd_core.prototypes.stage import load_prototypes
+from dpd_core.prototypes.files import Slot, load_prototypes
 from dpd_core.seeding import derive_seed
 from dpd_core.synthesize import edits as set_edits
 from dpd_core.synthesize.contact_sheet import write_contact_sheet

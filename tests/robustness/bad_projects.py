@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from dpd_core import STAGES, storage
 from dpd_core.captions import bulk, edits
 from dpd_core.captions import stage as captions_stage
-from dpd_core.captions.targets import load_members, load_targets
 from dpd_core.config import CaptionsConfig, ExportConfig
 from dpd_core.dataset import stage as dataset
 from dpd_core.evaluate.report import load_report
@@ -25,9 +24,13 @@ from dpd_core.pipeline import jobs
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
-from dpd_core.prototypes.files import read_prototypes
+from dpd_core.prototypes.files import (
+    list_prototypes,
+    load_clustering,
+    load_members,
+    read_prototypes,
+)
 from dpd_core.prototypes.overrides import read_overrides
-from dpd_core.prototypes.stage import load_clustering
 from dpd_core.synthesize.sets import DistilledSet, list_sets
 from dpd_core.train import adapters
 from dpd_core.train.classifier import LatentClassifier, load_classifier, read_classifier
@@ -43,8 +46,8 @@ def template(root: Path) -> Path:
     """A small project with every kind of file; returns its folder."""
     project = make_project(root, adapter=True)
     edits.edit(project, "forest", 0, "trees")
-    for target in load_targets(project):
-        edits.edit(project, target.class_name, target.cluster_id, f"{target.class_name} here")
+    for one in list_prototypes(project):
+        edits.edit(project, *one.slot, f"{one.class_name} here")
     dataset.rename_class(project, "forest", "wood")
     storage.write_json(
         project.path("prototypes", "overrides.json"),
@@ -100,7 +103,7 @@ def _sets(project: Project) -> None:
 
 
 def _prototypes(project: Project) -> None:
-    load_targets(project)
+    list_prototypes(project)
     load_members(project)
     load_clustering(project)
     edits.current_captions(project)

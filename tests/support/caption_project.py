@@ -1,10 +1,12 @@
 """A project with images and prototypes, made without running the stages before the captions."""
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from dpd_core import storage
+from dpd_core.captions.edits import current_captions
 from dpd_core.config import ProjectConfig
 from dpd_core.dataset.index import ClassInfo, write_index
 from dpd_core.project import Project
@@ -91,3 +93,17 @@ def write_prototypes(project: Project, files: dict[str, list[str]]) -> None:
             for name, of_class in files.items()
         },
     )
+
+
+def texts(project: Project) -> dict[tuple[str, int], str]:
+    """The current captions by class and number."""
+    return {
+        (name, k): caption.text
+        for name, clusters in current_captions(project).items()
+        for k, caption in clusters.items()
+    }
+
+
+def lines(project: Project) -> list[Any]:
+    """The lines of the caption log."""
+    return storage.read_json_lines(project.path("captions", "log.jsonl"))

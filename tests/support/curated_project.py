@@ -18,6 +18,7 @@ from dpd_core.models.backbone import Posterior
 from dpd_core.pipeline.staleness import inputs_now
 from dpd_core.project import Project
 from dpd_core.prototypes import stage as prototypes
+from dpd_core.prototypes.files import load_clustering
 from tests.support.finished_stage import finish
 
 
@@ -62,7 +63,7 @@ def cluster(project: Project, **settings: Any) -> list[Event]:
 
 def members_beside(project: Project, class_name: str, cluster_id: int) -> list[str]:
     """Members of a cluster that are not its prototype."""
-    clustering = prototypes.load_clustering(project)
+    clustering = load_clustering(project)
     return [
         i
         for i, member in clustering.members.items()

@@ -101,7 +101,7 @@ def test_an_earlier_text_is_restored_as_an_edit(project: Project) -> None:
 
 def test_the_nearest_images_begin_with_the_prototype(project: Project) -> None:
     near = service.nearest(project, ("harbor", 1), 2)
-    assert [one.image_id for one in near] == ["harbor/1-1.png", "harbor/1-0.png"]
+    assert [one.id for one in near] == ["harbor/1-1.png", "harbor/1-0.png"]
 
 
 def test_a_run_of_the_captioner_is_for_what_is_chosen() -> None:
@@ -200,7 +200,7 @@ def test_stages_made_from_other_captions_are_named(project: Project) -> None:
 
 
 def test_the_grid_shows_a_page_and_marks_what_is_chosen(project: Project) -> None:
-    write_prototypes(project, {"harbor": [f"0-{k % 3}.png" for k in range(30)]})
+    write_prototypes(project, {"harbor": [f"{k}-0.png" for k in range(30)]})
     items = service.load_items(project)
     first = views.grid(items, 0, [["harbor", 3]], ["harbor", 4], link, "key")
     second = views.grid(items, 1, [], None, link, "key")

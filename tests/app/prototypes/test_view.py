@@ -17,8 +17,8 @@ from dpd_core.dataset.index import load_index
 from dpd_core.errors import DatasetError, DPDError, ProjectError
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
+from dpd_core.prototypes.files import load_clustering, load_prototypes
 from dpd_core.prototypes.overrides import read_overrides
-from dpd_core.prototypes.stage import load_clustering, load_prototypes
 from tests.support.curated_project import cluster, clustered_project, members_beside
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from dpd_core import storage
 from dpd_core.captions.edits import current_captions, edit, history, undo
+from dpd_core.captions.selection import select_prototypes
 from dpd_core.captions.stage import captions_digest, run, training_captions
-from dpd_core.captions.targets import Target, select_targets
 from dpd_core.config import CaptionsConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import (
@@ -18,7 +18,7 @@ from dpd_core.errors import (
 )
 from dpd_core.events import Log, Progress
 from dpd_core.project import Project
-from dpd_core.prototypes.files import class_text
+from dpd_core.prototypes.files import Prototype, class_text
 from tests.support.caption_project import COLORS, make_project, write_prototypes
 from tests.support.captioners import save_blip
 
@@ -158,15 +158,18 @@ def test_prototypes_without_a_caption_get_one_in_every_run(project):
 
 
 def test_names_with_commas_and_slashes_can_be_chosen(project):
-    targets = [Target(name, 0, f"{name}.png", {}) for name in ("a,b", "a", "a/0", "100%2C")]
-    for one in targets:
+    prototypes = [
+        Prototype(f"{name}.png", name, 0, "", "", 0.0, 0.0, 0.0, 1)
+        for name in ("a,b", "a", "a/0", "100%2C")
+    ]
+    for one in prototypes:
         for name in (class_text(one.class_name), str(one.slot)):
             assert "," not in name
-            assert select_targets(targets, (name,)) == [one]
+            assert select_prototypes(prototypes, (name,)) == [one]
     with pytest.raises(CaptionError, match="no such class"):
-        select_targets(targets, ("b",))
+        select_prototypes(prototypes, ("b",))
     with pytest.raises(CaptionError, match="no cluster 7"):
-        select_targets(targets, ("a,b/7",))
+        select_prototypes(prototypes, ("a,b/7",))
 
 
 def test_captions_by_hand_are_written_over_only_if_asked(project):
@@ -330,15 +333,10 @@ def test_equal_images_are_captioned_once(project):
 def test_each_train_image_is_trained_with_its_clusters_caption(project):
     caption(project)
     edit(project, "harbor", 1, "my own words")
-    path = project.path("prototypes", "clusters.json")
-    clusters = storage.read_json(path)
-    clusters["airplane/0-2.png"]["cluster_id"] = None
-    storage.write_json(path, clusters)
     found = training_captions(project)
     assert set(found) == {one.id for one in load_index(project).images}
     assert found["harbor/1-2.png"] == "my own words"
     assert found["harbor/0-0.png"] == "A satellite image of harbor: many boats"
-    assert found["airplane/0-2.png"] == "A satellite image of airplane", "left out of the clusters"
 
 
 def test_training_waits_for_captions(project):

@@ -6,14 +6,14 @@ import pytest
 from dpd_core.errors import ConfigError, StageMissing
 from dpd_core.evaluate import baselines
 from dpd_core.evaluate.baselines import Pool
-from dpd_core.prototypes.stage import Member
+from dpd_core.prototypes.files import Member
 
 
 def pool(name="forest", count=8, clusters=2, outliers=()):
     """Images 0, 1, … of a class, dealt to the clusters in turn, nearer the smaller the number."""
     ids = tuple(f"{name}/{number}.png" for number in range(count))
     members = {
-        image: Member(name, number % clusters, 0.0, float(number), number in outliers, 1.0)
+        image: Member(image, name, number % clusters, 0.0, float(number), number in outliers, 1.0)
         for number, image in enumerate(ids)
     }
     return Pool(name, ids, members)

@@ -9,8 +9,7 @@ from dpd_core.captions.edits import current_captions, edit
 from dpd_core.cli import main
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
-from dpd_core.prototypes.files import Slot
-from dpd_core.prototypes.stage import load_clustering, load_prototypes
+from dpd_core.prototypes.files import Slot, load_clustering, load_prototypes
 from dpd_core.students import ridge
 from dpd_core.synthesize.sets import DistilledSet
 

@@ -14,8 +14,7 @@ from dpd_core.project import Project
 from dpd_core.prototypes import curation
 from dpd_core.prototypes.changes import read_changes
 from dpd_core.prototypes.choice import Exchanged, choice_loss, exchange
-from dpd_core.prototypes.files import Slot
-from dpd_core.prototypes.stage import load_clustering
+from dpd_core.prototypes.files import Slot, load_clustering
 from dpd_core.students import ridge
 from tests.support.curated_project import cluster, clustered_project
 from tests.support.distilled_project import make_project

@@ -18,8 +18,8 @@ from dpd_core.pipeline.staleness import is_current
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
 from dpd_core.prototypes.changes import read_changes
+from dpd_core.prototypes.files import load_clustering, load_prototypes
 from dpd_core.prototypes.overrides import read_overrides
-from dpd_core.prototypes.stage import load_clustering, load_prototypes
 from tests.support.curated_project import cluster, clustered_project, members_beside
 
 
