@@ -27,26 +27,14 @@ from app.ui.gradio_patches import keep_ids
 from dpd_core import STAGES
 from dpd_core.errors import DPDError
 
-TABS = {
-    "dataset": DatasetTab,
-    "prototypes": PrototypesTab,
-    "captions": CaptionsTab,
-    "train": TrainTab,
-    "synthesize": SynthesizeTab,
-    "evaluate": EvaluateTab,
-    "export": ExportTab,
-}
-"""One tab a stage, in the order of the stages."""
-
-TAB_LABELS = {
-    "dataset": "Dataset",
-    "prototypes": "Prototypes",
-    "captions": "Captions",
-    "train": "Train",
-    "synthesize": "Synthesize",
-    "evaluate": "Evaluate",
-    "export": "Export",
-}
+TABS: dict[str, Any] = dict(
+    zip(
+        STAGES,
+        (DatasetTab, PrototypesTab, CaptionsTab, TrainTab, SynthesizeTab, EvaluateTab, ExportTab),
+        strict=True,
+    )
+)
+"""The tab of each stage."""
 
 LOOKED_AT = {stage: (stage,) for stage in STAGES} | {"prototypes": ("prototypes", "captions")}
 """Whose changes a tab shows. The other tabs hear of a change when they are opened: half of what a
@@ -84,7 +72,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         tabs: dict[str, Any] = {}
         with gr.Tabs(elem_id="tabs") as tab_bar:
             for stage in STAGES:
-                with gr.Tab(TAB_LABELS[stage], id=stage, elem_id=f"tab-{stage}") as tab:
+                with gr.Tab(stage.capitalize(), id=stage, elem_id=f"tab-{stage}") as tab:
                     tabs[stage] = TABS[stage](ctx)
                     tabs[stage].tab = tab
                     tabs[stage].build()
@@ -144,8 +132,7 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
     )
 
     def remember(session: dict[str, Any], event: gr.SelectData) -> dict[str, Any]:
-        stage = next((key for key, label in TAB_LABELS.items() if label == event.value), STAGES[0])
-        return {**(session or {}), "tab": stage}
+        return {**(session or {}), "tab": str(event.value).lower()}
 
     tab_bar.select(remember, inputs=[ctx.session], outputs=[ctx.session], **silent)
 

@@ -22,7 +22,8 @@ from dpd_core import STAGES, __version__
 from dpd_core.config import CONFIGS, PRESETS, BenchmarkConfig, ProjectConfig, resolve
 from dpd_core.errors import ConfigError, DPDError, JobStopped
 from dpd_core.hardware import peak_resident_memory
-from dpd_core.settings import Setting, StageConfig, settings_of, stage_name, suggestion
+from dpd_core.pipeline.stages import COMMANDS
+from dpd_core.settings import AUTO, Setting, StageConfig, settings_of, stage_name, suggestion
 
 _RUN_FLAGS = {
     "dataset": ("data", "layout", "demo", "test_data", "classes", "test_fraction", "max_per_class"),
@@ -98,7 +99,8 @@ def _options(arguments: list[str] | None) -> dict[str, Any]:
     parser = _parser()
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        kinds = [ProjectConfig, *filter(None, [CONFIGS.get(options.command)])]
+        kinds: list[type[StageConfig]] = [ProjectConfig]
+        kinds += [COMMANDS[options.command].config] if options.command in COMMANDS else []
         flags = [one.flag for kind in kinds for one in settings_of(kind).values()]
         near = suggestion(unknown[0].partition("=")[0], flags)
         parser.error(f"unknown arguments: {' '.join(unknown)}. {near}".strip())
@@ -113,8 +115,8 @@ def _given(options: dict[str, Any], config: type[StageConfig]) -> dict[str, Any]
 def _results(command: str, options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     if command == "run":
         return _run_all(options, terminal)
-    if command == "benchmark":
-        return {"benchmark": _benchmark(options, terminal)}
+    if COMMANDS[command].own_projects:
+        return {command: _benchmark(options, terminal)}
     return _run_one(command, options, terminal)
 
 
@@ -152,7 +154,7 @@ def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
 
 def _run_one(stage: str, options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     project = _project(options, create=stage == "dataset")
-    config = _settings(project, stage, options["preset"], _given(options, CONFIGS[stage]))
+    config = _settings(project, stage, options["preset"], _given(options, COMMANDS[stage].config))
     return {stage: _start(project, stage, config, terminal)}
 
 
@@ -190,13 +192,14 @@ def _verify(folder: str, terminal: Terminal, *, as_json: bool) -> int:
 
 def _start(project: Any, stage: str, config: StageConfig, terminal: Terminal) -> dict[str, Any]:
     """Run a stage with Ctrl-C and SIGTERM turned into a stop request."""
-    from dpd_core.pipeline.jobs import Job, run_stage
+    from dpd_core.controls import STOP, Job
+    from dpd_core.pipeline.jobs import run_stage
 
     def on_start(job: Job) -> None:
         def stop(signum: int, frame: Any) -> None:
-            if job.stop_requested:
+            if job.asked(STOP):
                 raise KeyboardInterrupt
-            job.request_stop()
+            job.ask(STOP)
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
@@ -284,23 +287,22 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument("--force", action="store_true", help="Run finished stages again.")
     text = "Recompute the digests of everything the project recorded; say what differs."
     commands.add_parser("verify", parents=[basic], help=text, description=text)
-    for stage in (*STAGES, "preview", "resample"):
-        summary = (CONFIGS[stage].__doc__ or "").splitlines()[0]
-        command = commands.add_parser(stage, parents=[common], help=summary, description=summary)
-        _add_flags(command, CONFIGS[stage])
-    _add_benchmark(commands)
+    for one in COMMANDS.values():
+        shared = [] if one.own_projects else [common]
+        command = commands.add_parser(
+            one.name, parents=shared, help=one.summary, description=one.summary
+        )
+        _add_flags(command, one.config)
+        if one.own_projects:
+            _add_own(command)
     return parser
 
 
-def _add_benchmark(commands: Any) -> None:
-    """The command that works on projects of its own."""
-    config = CONFIGS["benchmark"]
-    summary = (config.__doc__ or "").splitlines()[0]
-    command = commands.add_parser("benchmark", help=summary, description=summary)
+def _add_own(command: argparse.ArgumentParser) -> None:
+    """The flags of a command that makes the projects it works on."""
+    _add_flags(command, ProjectConfig)
     command.add_argument("--json", action="store_true", help="Print one line of JSON at the end.")
     command.add_argument("--quiet", action="store_true", help="Show no progress.")
-    for kind in (config, ProjectConfig):
-        _add_flags(command, kind)
     command.add_argument(
         "--set",
         action="append",
@@ -326,17 +328,17 @@ def _add_flags(
 def _add_flag(group: Any, known: Setting) -> None:
     """One flag for one setting. Values stay text: the settings class checks and converts them."""
     default = ",".join(map(str, known.default)) if known.kind is tuple else known.default
-    notes = [known.limits, known.unit, f"default: {default}" if default not in ("", None) else ""]
+    default = AUTO if default is None else default
+    notes = [known.limits, known.unit, f"default: {default}" if default != "" else ""]
     text = "; ".join(filter(None, notes))
     text = f"{known.help} ({text})" if text else known.help
     options: dict[str, Any] = {"dest": known.name, "default": None, "help": text.replace("%", "%%")}
     if known.kind is bool:
         group.add_argument(known.flag, action=argparse.BooleanOptionalAction, **options)
     else:
-        words = "{" + ",".join(known.choices) + "}" if known.choices else ""
-        group.add_argument(
-            known.flag, metavar=words or known.name.upper().split("_")[-1], **options
-        )
+        words = ",".join((*[AUTO] * known.optional, *known.choices))
+        name = known.name.upper().split("_")[-1]
+        group.add_argument(known.flag, metavar=f"{{{words}}}" if known.choices else name, **options)
 
 
 def _summary(result: dict[str, Any]) -> str:

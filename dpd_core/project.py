@@ -247,9 +247,9 @@ def _is_record(value: Any) -> bool:
         and isinstance(value.get("id"), str)
         and all(
             isinstance(value.get(name), dict)
-            for name in ("settings", "inputs", "project_settings", "result")
+            for name in ("settings", "inputs", "project_settings", "result", "files")
         )
-        and isinstance(value["inputs"].get("by_hand", {}), dict)
+        and isinstance(value["inputs"].get("by_hand"), dict)
     )
 
 

@@ -30,6 +30,9 @@ PathKind = Literal["folder", "file", "model", "output"]
 """What a setting that may be a path names: data to read (a folder or an archive), a file to read,
 a model (a folder or a file), or a folder to write."""
 
+AUTO = "auto"
+"""What stands on the command line for ``None``, a value that is left to the strategy."""
+
 _SHOWN = 80
 """Characters of a refused value that its message repeats."""
 
@@ -41,6 +44,7 @@ class Setting:
     Attributes:
         name: Its name; ``--some-name`` on the command line is ``some_name`` here.
         kind: Its type without ``None``: ``bool``, ``int``, ``float``, ``str`` or ``tuple``.
+        optional: Whether it may be ``None``, for which people write :data:`AUTO`.
         default: Default value.
         help: One sentence for a person.
         low, high: Inclusive limits of a number, or ``None``.
@@ -55,6 +59,7 @@ class Setting:
 
     name: str
     kind: type
+    optional: bool
     default: Any
     help: str
     low: float | None
@@ -146,9 +151,7 @@ class StageConfig(BaseModel):
             except csv.Error:
                 raise PydanticCustomError("type", "not a list") from None
             return tuple(part.strip() for part in parts if part.strip())
-        if value == "" and known.default is None:
-            return None
-        return value
+        return None if known.optional and value in ("", AUTO) else value
 
     @field_validator("*", mode="after")
     @classmethod
@@ -215,7 +218,7 @@ def command_words(stage: str, config: StageConfig, project: Path) -> list[str]:
             words.append(known.flag if value else f"--no-{known.flag[2:]}")
             continue
         text = joined(value) if isinstance(value, tuple) else str(value)
-        text = "" if value is None else text
+        text = AUTO if value is None else text
         # argparse takes a word that begins with a dash for a flag.
         words += [f"{known.flag}={text}"] if text.startswith("-") else [known.flag, text]
     return words
@@ -228,13 +231,15 @@ def command_line(stage: str, config: StageConfig, project: Path) -> str:
 
 def _declared(name: str, field: FieldInfo) -> Setting:
     kind: Any = field.annotation
-    if isinstance(kind, types.UnionType):
+    optional = isinstance(kind, types.UnionType)
+    if optional:
         kind = next(one for one in typing.get_args(kind) if one is not type(None))
     extra: Any = field.json_schema_extra
     facts: Any = {key: tuple(v) if isinstance(v, list) else v for key, v in extra.items()}
     return Setting(
         name=name,
         kind=typing.get_origin(kind) or kind,
+        optional=optional,
         default=field.default,
         help=field.description or "",
         **facts,

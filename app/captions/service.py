@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from app.server.jobs import JobDesk, JobView
 from app.server.settings import DOWNLOADS
-from dpd_core import STAGES, storage
+from dpd_core import storage
 from dpd_core.captions.bulk import export_captions
 from dpd_core.captions.edits import current_captions, edit, history
 from dpd_core.captions.log import Caption, Entry
@@ -26,8 +26,8 @@ from dpd_core.config import CaptionsConfig, PreviewConfig, resolve
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import CaptionError, ModelError, ProjectError
 from dpd_core.models.tokens import load_prompt_tokenizer
-from dpd_core.pipeline.hand_edits import texts_digest
-from dpd_core.pipeline.staleness import UPSTREAM, is_current
+from dpd_core.pipeline.stages import TABLE, after
+from dpd_core.pipeline.staleness import is_current, texts_digest
 from dpd_core.project import Project
 from dpd_core.prototypes.files import (
     Member,
@@ -280,11 +280,11 @@ def last_trial(project: Project, desk: JobDesk, place: Place) -> Trial | None:
         if job.stage != "preview":
             continue
         with contextlib.suppress(ProjectError):
-            settings = storage.read_json(job.folder / "config.json")["settings"]
+            settings = job.job.config["settings"]
             if settings.get("prototype") != str(Slot(*place)):
                 continue
             done = job.status == "done"
-            result = storage.read_json(job.folder / "state.json").get("result") if done else None
+            result = job.job.state.get("result") if done else None
             return Trial(job, settings, result)
     return None
 
@@ -317,12 +317,12 @@ def later_stages(project: Project) -> LaterStages:
     """Which later stages are up to date with the captions that stand now."""
     now = texts_digest(project)
     later = LaterStages([], [], [])
-    for stage in STAGES[STAGES.index("captions") + 1 :]:
+    for stage in after("captions"):
         record = project.record(stage)
         if record is None:
             continue
         read = record["inputs"].get("by_hand", {}).get("texts", now)
-        if read != now or set(later.texts).intersection(UPSTREAM[stage]):
+        if read != now or set(later.texts).intersection(TABLE[stage].needs):
             later.texts.append(stage)
         else:
             (later.fresh if is_current(project, stage) else later.other).append(stage)

@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from dpd_core.controls import JOB_ID
+
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 """Variables in which the Hub's library looks for a token."""
 
@@ -88,7 +90,7 @@ def of_a_run(
         for name, value in environment.items()
         if not hosted or any(fnmatch.fnmatchcase(name.upper(), one) for one in PASSED)
     }
-    kept |= {"DPD_JOB_ID": job_id, "HF_HUB_DISABLE_TELEMETRY": "1"}
+    kept |= {JOB_ID: job_id, "HF_HUB_DISABLE_TELEMETRY": "1"}
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         kept.setdefault(name, _HUB_SECONDS)
     if hosted:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import shutil
 import subprocess
 import threading
@@ -17,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from app.server import environment, wardens, workers
 from app.server.arrivals import check_room
@@ -26,10 +24,9 @@ from app.server.pace import Pace
 from app.server.paths import hidden, hide
 from app.server.settings import Settings
 from app.server.waiting_list import Entry, WaitingList, fair_order
-from dpd_core import storage
 from dpd_core.config import CONFIGS
+from dpd_core.controls import PAUSE, STOP, Job
 from dpd_core.errors import ProjectError
-from dpd_core.pipeline import jobs
 from dpd_core.project import Project
 from dpd_core.settings import StageConfig, command_words
 
@@ -49,7 +46,7 @@ class JobView:
         status: ``queued``, ``starting``, ``running``, ``paused``, ``done``, ``stopped``,
             ``failed`` or ``interrupted``.
         command: The command line that does the same.
-        folder: Its job folder.
+        job: Its job folder.
         position: Runs that come before it on the waiting list.
         done, total, eta, message: As of the last :class:`~dpd_core.events.Progress`; ``eta`` in
             seconds.
@@ -61,7 +58,7 @@ class JobView:
     stage: str
     status: str
     command: str
-    folder: Path
+    job: Job
     position: int = 0
     done: int = 0
     total: int = 0
@@ -125,7 +122,7 @@ class JobDesk:
         self.limits.check_start(project, stage, config, signed_in=bool(token))
         address = self.whence()
         self._check_place(address)
-        job = jobs.announce(project, stage, config)
+        job = Job.announce(project.root, stage, config)
         if token:
             self._tokens[job.id] = token
         self.list.put(
@@ -164,8 +161,8 @@ class JobDesk:
         listed = {entry.job: entry for entry in self.list.entries()}
         waiting = [entry for entry in listed.values() if entry.started is None]
         order = [entry.job for entry in fair_order(waiting, self._recent())]
-        folders = sorted(project.path("jobs").glob("*/config.json"), reverse=True)[:last]
-        return [self._view(path.parent, listed, order) for path in folders]
+        newest = reversed(Job.all_in(project.root)[-last:])
+        return [self._view(job, listed, order) for job in newest]
 
     def current(self, project: Project) -> JobView | None:
         """The run that is waiting or at work, else the last one."""
@@ -174,45 +171,39 @@ class JobDesk:
 
     def pause(self, project: Project, job_id: str) -> None:
         """Let a run wait where it is; it keeps its memory."""
-        storage.write_bytes(self._folder(project, job_id) / "pause", b"")
+        self.find(project, job_id).ask(PAUSE)
 
     def resume(self, project: Project, job_id: str) -> str:
         """Let a paused run go on, or run an ended one again with the same settings, which
         continues where it was. Returns the job id at work."""
-        folder = self._folder(project, job_id)
-        if (folder / "pause").exists():
-            (folder / "pause").unlink()
-            view = next((job for job in self.jobs(project) if job.id == job_id), None)
+        job = self.find(project, job_id)
+        if job.withdraw(PAUSE):
+            view = next((one for one in self.jobs(project) if one.id == job_id), None)
             if view is not None and view.active:
                 return job_id
-        made = storage.read_json(folder / "config.json")
-        return self.start(
-            project, made["stage"], CONFIGS[made["stage"]].from_dict(made["settings"])
-        )
+        stage, config = _asked_for(job)
+        return self.start(project, stage, config)
 
     def stop(self, project: Project, job_id: str) -> None:
         """Take a waiting run off the list, or ask one at work to stop, keeping its progress."""
-        folder = self._folder(project, job_id)
+        job = self.find(project, job_id)
         with self.list.held():
             for entry in self.list.entries():
                 if entry.job == job_id and entry.started is None:
                     self.list.remove(entry)
                     self._tokens.pop(job_id, None)
-        storage.write_bytes(folder / "stop", b"")
+        job.ask(STOP)
 
-    def events(self, project: Project, job_id: str) -> list[dict[str, Any]]:
-        """Everything a run has said, as dicts of :func:`dpd_core.events.to_dict`."""
-        return storage.read_json_lines(self._folder(project, job_id) / "events.jsonl")
+    def find(self, project: Project, job_id: str) -> Job:
+        """A run by an id that came from the browser.
 
-    def flag(self, project: Project, job_id: str, name: str) -> None:
-        """Put a flag that the worker polls, e.g. ``sample_now``."""
-        storage.write_bytes(self._folder(project, job_id) / name, b"")
-
-    def _folder(self, project: Project, job_id: str) -> Path:
-        folder = project.path("jobs", job_id)
-        if folder.parent != project.path("jobs") or not (folder / "config.json").exists():
+        Raises:
+            ProjectError: there is none.
+        """
+        job = Job(project.path("jobs", job_id))
+        if job.folder.parent != project.path("jobs") or not job.announced:
             raise ProjectError(f"there is no job {job_id!r}.", fix="Reload the page.")
-        return folder
+        return job
 
     def _check_place(self, address: str) -> None:
         """Whether there is room for another run.
@@ -256,9 +247,7 @@ class JobDesk:
             cache=entry.folder / _CACHE,
             budget=max(self.settings.quota - folder_size(entry.workspace), 0) if hosted else None,
         )
-        child, born = workers.start(
-            entry.arguments, known, entry.folder / "output.txt", nice=hosted
-        )
+        child, born = workers.start(entry.arguments, known, Job(entry.folder).output, nice=hosted)
         self._children.append(child)
         self._starts.append((time.monotonic(), entry.address or str(entry.workspace)))
         self.list.put(replace(entry, started=time.time(), pid=child.pid, born=born))
@@ -266,17 +255,16 @@ class JobDesk:
     def _close(self, entry: Entry) -> None:
         """Take a run off the list that has ended, and start it again later if it made way."""
         shutil.rmtree(entry.folder / _CACHE, ignore_errors=True)
-        with contextlib.suppress(OSError, ProjectError):
-            if (entry.folder / "stop").read_bytes() == wardens.SLICE:
+        with contextlib.suppress(ProjectError):
+            if Job(entry.folder).note(STOP) == wardens.SLICE:
                 self._wait_again(entry)
         self.list.remove(entry)
 
     def _wait_again(self, entry: Entry) -> None:
-        if jobs.Job(entry.folder).status not in ("stopped", "interrupted"):
+        ended = Job(entry.folder)
+        if ended.status not in ("stopped", "interrupted"):
             return
-        made = storage.read_json(entry.folder / "config.json")
-        config = CONFIGS[made["stage"]].from_dict(made["settings"])
-        job = jobs.announce(Project(Path(entry.project)), made["stage"], config)
+        job = Job.announce(Path(entry.project), *_asked_for(ended))
         self.list.put(
             replace(
                 entry,
@@ -290,40 +278,38 @@ class JobDesk:
             )
         )
 
-    def _view(self, folder: Path, listed: dict[str, Entry], order: list[str]) -> JobView:
+    def _view(self, job: Job, listed: dict[str, Entry], order: list[str]) -> JobView:
         try:
-            return self._readable_view(folder, listed, order)
+            return self._readable_view(job, listed, order)
         except (ProjectError, KeyError, TypeError, OSError) as error:
-            words = folder.name.split("-")
+            words = job.id.split("-")
             text = f"what it noted down cannot be read ({hidden(str(error))})"
-            return JobView(
-                folder.name, words[3] if len(words) > 3 else "", "failed", "", folder, error=text
-            )
+            stage = words[3] if len(words) > 3 else ""
+            return JobView(job.id, stage, "failed", "", job, error=text)
 
-    def _readable_view(self, folder: Path, listed: dict[str, Entry], order: list[str]) -> JobView:
-        made = storage.read_json(folder / "config.json")
-        entry = listed.get(folder.name)
-        stopped = (folder / "stop").exists()
+    def _readable_view(self, job: Job, listed: dict[str, Entry], order: list[str]) -> JobView:
+        made = job.config
+        entry = listed.get(job.id)
+        stopped = job.asked(STOP)
         status, error, progress = "stopped", "", {}
-        if (folder / "state.json").exists():
-            status = jobs.Job(folder).status
-            error = storage.read_json(folder / "state.json").get("error", "")
-            if status == "running" and (folder / "pause").exists():
+        if job.begun:
+            status, error = job.status, job.state.get("error", "")
+            if status == "running" and job.asked(PAUSE):
                 status = "paused"
             elif status == "interrupted" and stopped:  # it did not listen
                 status = "stopped"
-            progress = _last_progress(folder / "events.jsonl")
+            progress = next(job.last_events("Progress"), {})
         elif entry is not None:
             status = "starting" if entry.started is not None else "queued"
         elif not stopped:
-            status, error = "failed", _output_tail(folder)
+            status, error = "failed", _last_words(job)
         return JobView(
-            folder.name,
+            job.id,
             made["stage"],
             status,
             hidden(made["command"]),
-            folder,
-            order.index(folder.name) if folder.name in order else 0,
+            job,
+            order.index(job.id) if job.id in order else 0,
             progress.get("done", 0),
             progress.get("total", 0),
             progress.get("eta"),
@@ -337,29 +323,21 @@ def _has_ended(entry: Entry) -> bool:
     if not entry.folder.is_dir():
         return True
     with contextlib.suppress(ProjectError):  # a torn record says nothing; its process does
-        if (entry.folder / "state.json").exists():
-            return jobs.Job(entry.folder).status != "running"
+        job = Job(entry.folder)
+        if job.begun:
+            return job.status != "running"
     return workers.find(entry.pid, entry.born) is None
 
 
-def _last_progress(path: Path, tail: int = 16_384) -> dict[str, Any]:
-    """The last Progress in an event log, reading only its end."""
-    if not path.exists():
-        return {}
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - tail, 0))
-        lines = file.read().split(b"\n")
-    for line in reversed(lines):
-        if b'"Progress"' in line:
-            with contextlib.suppress(ValueError):
-                return json.loads(line)
-    return {}
+def _asked_for(job: Job) -> tuple[str, StageConfig]:
+    """The stage and the settings that a job was made for."""
+    made = job.config
+    return made["stage"], CONFIGS[made["stage"]].from_dict(made["settings"])
 
 
-def _output_tail(folder: Path) -> str:
+def _last_words(job: Job) -> str:
     """What a worker said that ended before it had made its job."""
-    path = folder / "output.txt"
-    if not path.exists():
+    if not job.output.exists():
         return "the server was stopped before it began."
-    lines = path.read_text(errors="replace").strip().splitlines()
+    lines = job.output.read_text(errors="replace").strip().splitlines()
     return next((line for line in reversed(lines) if line.startswith("Error:")), "it ended early.")

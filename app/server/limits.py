@@ -15,9 +15,9 @@ from pathlib import Path
 
 from app.server.settings import MB, Settings
 from app.server.workspaces import Workspace
-from dpd_core import STAGES
 from dpd_core.config import ExportConfig
 from dpd_core.errors import ConfigError, ProjectError
+from dpd_core.pipeline.stages import COMMANDS
 from dpd_core.project import Project
 from dpd_core.settings import Setting, StageConfig, settings_of
 
@@ -26,7 +26,7 @@ UPLOADS = "uploads"
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
-_ALLOWED = ("project", *STAGES, "preview", "resample")
+_ALLOWED = {"project", *(name for name, one in COMMANDS.items() if not one.own_projects)}
 """What a stranger may start, and "project" for the settings that all share."""
 
 _SIZE_SECONDS = 10.0

@@ -23,17 +23,10 @@ from starlette.routing import Route
 from dpd_core.dataset.index import load_index
 from dpd_core.dataset.pixels import LARGE, THUMBNAIL, on_screen
 from dpd_core.errors import DPDError
+from dpd_core.pipeline.stages import COMMANDS
 from dpd_core.project import Project
 
-SHOWN = {
-    "distilled": (".png", ".jpg"),
-    "adapters": (".png", ".jpg"),
-    "captions": (".png", ".jpg"),
-    "reports": (".png", ".jpg"),
-    "previews": (".png",),
-    "export": (".zip",),
-    "prototypes": (".json",),
-}
+SHOWN = {top: endings for one in COMMANDS.values() for top, endings in one.served.items()}
 """What may be fetched from a project: file endings by top folder."""
 
 SIZES = {"thumb": THUMBNAIL, "large": LARGE}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from app.server import workers
 from app.server.arrivals import free_bytes
 from app.server.limits import folder_size
 from app.server.settings import MB, Settings
 from app.server.waiting_list import Entry
-from dpd_core import storage
+from dpd_core.controls import PAUSE, STOP, Job
 
 TOLD_SECONDS = 30.0
 """A run that was asked to stop and has not done so is told to end after so long (it computes, or
@@ -21,7 +20,7 @@ KILL_SECONDS = 15.0
 """… and is ended after so long again."""
 
 SLICE = b"slice"
-"""Content of the file ``stop`` of a run that is to be started again when others had their turn."""
+"""Note of the request to stop of a run that is to be started again when others had their turn."""
 
 _SIZE_SECONDS = 10.0
 
@@ -71,7 +70,7 @@ class Wardens:
         settings = self.settings
         if time.time() - (entry.started or 0.0) > settings.run_seconds:
             return b"it has had its time"
-        paused = age(entry.folder / "pause")
+        paused = Job(entry.folder).asked_for(PAUSE)
         if waited_for and paused is not None and paused > settings.pause_seconds:
             return b"it was paused while others waited"
         if not measured:
@@ -87,7 +86,7 @@ class Wardens:
 
     def _press(self, entry: Entry) -> None:
         """Make sure that a run that was asked to stop does so."""
-        asked = age(entry.folder / "stop")
+        asked = Job(entry.folder).asked_for(STOP)
         if asked is None or asked < TOLD_SECONDS:
             return
         now = time.monotonic()
@@ -101,17 +100,9 @@ class Wardens:
 
 def ask_to_stop(entry: Entry, reason: bytes) -> None:
     """Ask a run to stop at its next event, unless somebody has."""
-    stop = entry.folder / "stop"
-    if entry.folder.is_dir() and not stop.exists():
-        storage.write_bytes(stop, reason)
-
-
-def age(path: Path) -> float | None:
-    """Seconds since a file was written, or ``None`` if it is not there."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return None
+    job = Job(entry.folder)
+    if entry.folder.is_dir() and not job.asked(STOP):
+        job.ask(STOP, reason)
 
 
 def _jobs(entries: list[Entry]) -> set[str]:

@@ -152,7 +152,7 @@ def _busy(project: Project, desk: JobDesk, name: str) -> frozenset[tuple[str, in
     job = synthesis_job(project, desk)
     if job is None or not job.active or job.stage != "resample":
         return frozenset()
-    settings = storage.read_json(job.folder / "config.json")["settings"]
+    settings = job.job.config["settings"]
     if settings.get("set_name") != name:
         return frozenset()
     return frozenset(set_edits.read_slot_name(one) for one in settings["slots"] if one)

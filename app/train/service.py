@@ -75,4 +75,4 @@ def sample_now(project: Project, desk: JobDesk) -> None:
     job = training_job(project, desk)
     if job is None or job.status not in ("running", "paused", "starting"):
         raise ProjectError("no training is running.", fix="Start one.")
-    desk.flag(project, job.id, SAMPLE_NOW)
+    job.job.ask(SAMPLE_NOW)

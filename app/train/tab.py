@@ -120,7 +120,7 @@ class TrainTab:
             return [gr.skip()] * (2 + len(self.form.fields))
         settings = current_settings(project, "train").to_dict()
         if job is not None:
-            settings = storage.read_json(job.folder / "config.json")["settings"]
+            settings = job.job.config["settings"]
         return [now, *self._filled(project, settings)]
 
     def take_preset(self, project: Project, name: str) -> list[Any]:

@@ -11,7 +11,7 @@ from app.ui.context import Context
 from dpd_core import storage
 from dpd_core.config import CONFIGS, PRESETS, resolve
 from dpd_core.project import Project
-from dpd_core.settings import Setting, StageConfig, settings_of
+from dpd_core.settings import AUTO, Setting, StageConfig, settings_of
 
 LOCAL_PRESET = "quick"
 """Values a form starts from where the stage has not been run: the preset for a laptop."""
@@ -109,8 +109,14 @@ class StageForm:
     def filled(self, settings: dict[str, Any]) -> list[Any]:
         """The fields with these values, open for typing from now on."""
         return [
-            gr.update(value=_to_field(settings[name]), interactive=True) for name in self.fields
+            gr.update(value=self._to_field(name, settings[name]), interactive=True)
+            for name in self.fields
         ]
+
+    def _to_field(self, name: str, value: Any) -> Any:
+        if value is None and isinstance(self.fields[name], gr.Dropdown):
+            return AUTO
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
     def _component(self, field: Setting) -> Any:
         label = field.name.replace("_", " ").capitalize()
@@ -126,7 +132,9 @@ class StageForm:
         if field.kind is bool:
             return gr.Checkbox(**common)
         if field.choices:
-            return gr.Dropdown(choices=list(field.choices), **common)
+            return gr.Dropdown(choices=[*[AUTO] * field.optional, *field.choices], **common)
+        if field.optional:
+            common["placeholder"] = AUTO
         if field.kind in (int, float):
             return gr.Number(
                 precision=0 if field.kind is int else None,
@@ -151,10 +159,6 @@ def current_settings(project: Project, stage: str) -> StageConfig:
 def preset_names() -> list[str]:
     """Names of the presets."""
     return list(PRESETS)
-
-
-def _to_field(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def settings_token(project: Project, stage: str) -> str:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from app.server.jobs import JobView
-from dpd_core.events import from_dict
 
 STATUS_TEMPLATE = """<p class='train-status' role='status'><b>{{value.title}}</b>{{value.detail}}
 </p>"""
-
-_TAIL = 65_536
-"""Bytes of an event log's end in which its last events are looked for."""
 
 
 def status(
@@ -63,38 +57,18 @@ def duration(seconds: float) -> str:
 
 def made_by(job: JobView) -> str | None:
     """Id of the adapter that a training job makes; ``None`` as long as it has not said."""
-    path = job.folder / "events.jsonl"
-    if not path.exists():
-        return None
     # It is said once, early, before the long part begins.
-    with path.open("rb") as file:
-        for line in file:
-            if b'"Making"' in line:
-                made = _parsed(line)
-                return Path(made["path"]).name if made else None
-            if b'"Metric"' in line and b'"train"' in line and b'"diffusion"' in line:
-                return None
+    for event in job.job.first_events():
+        if event["event"] == "Making":
+            return Path(event["path"]).name
+        if event["event"] == "Metric" and "diffusion" in event["values"]:
+            return None
     return None
 
 
 def peak_memory(job: JobView | None) -> int | None:
     """Peak memory in MB that a job has last reported."""
-    path = job.folder / "events.jsonl" if job is not None else None
-    if path is None or not path.exists():
+    if job is None:
         return None
-    with path.open("rb") as file:
-        file.seek(max(path.stat().st_size - _TAIL, 0))
-        lines = file.read().split(b"\n")
-    for line in reversed(lines):
-        if b'"memory"' in line and (event := _parsed(line)):
-            return event.get("memory")
-    return None
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-        from_dict(record)
-    except ValueError:  # the first line of the part read, or of another version
-        return None
-    return record
+    told = (event["memory"] for event in job.job.last_events("Progress"))
+    return next((memory for memory in told if memory is not None), None)

@@ -5,33 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.server.jobs import JobDesk
-from dpd_core import STAGES, storage
+from dpd_core import storage
+from dpd_core.pipeline.stages import TABLE
 from dpd_core.project import Project
-
-WATCHED = {
-    "dataset": ("dataset/index.json", "dataset/names.json", "dataset/labels.json"),
-    "prototypes": (
-        "prototypes/prototypes.json",
-        "prototypes/overrides.json",
-        "prototypes/map.json",
-        "prototypes/changes.json",
-    ),
-    "captions": ("captions/log.jsonl",),
-    "train": ("adapters",),
-    "synthesize": ("distilled", "distilled/*/manifest.json"),
-    "evaluate": ("reports",),
-    "export": ("export",),
-}
-"""Files and folders (or patterns of them) by stage whose times are looked at, besides the
-project's manifest."""
 
 
 def revisions(project: Project) -> dict[str, str]:
     """A token by stage, which changes with the stage's files, with any stage before it, and
     with the project."""
     tokens, seen = {}, [str(project.root), stamp(project.manifest_path)]
-    for stage in STAGES:
-        for name in WATCHED[stage]:
+    for stage, declared in TABLE.items():
+        for name in declared.watched:
             paths = sorted(project.root.glob(name)) if "*" in name else [project.root / name]
             seen += [stamp(path) for path in paths]
         tokens[stage] = storage.digest(seen)
@@ -43,7 +27,7 @@ def pulse(project: Project, desk: JobDesk) -> str:
     job = desk.current(project)
     if job is None:
         return storage.digest(str(project.root))
-    return storage.digest(job.id, job.status, job.position, stamp(job.folder / "events.jsonl"))
+    return storage.digest(job.id, job.status, job.position, job.job.heartbeat)
 
 
 def stamp(path: Path) -> str:

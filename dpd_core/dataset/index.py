@@ -175,7 +175,7 @@ def load_index(project: Project, *, corrected: bool = True) -> DatasetIndex:
     _check_roots(index, project)
     if corrected:
         index = index.relabelled(read_labels(project))
-    names = _names(project)
+    names = read_names(project)
     classes = {
         name: replace(info, readable=names.get(name, info.readable))
         for name, info in index.classes.items()
@@ -275,7 +275,7 @@ def rename_class(project: Project, class_name: str, readable: str) -> None:
         )
     path = _names_path(project)
     with storage.writable(path), FileLock(path.with_name(".names.lock")):
-        names = _names(project)
+        names = read_names(project)
         if text:
             names[class_name] = text
         else:
@@ -283,7 +283,12 @@ def rename_class(project: Project, class_name: str, readable: str) -> None:
         storage.write_json(path, names)
 
 
-def _names(project: Project) -> dict[str, str]:
+def read_names(project: Project) -> dict[str, str]:
+    """The names in words that people gave to classes, by class name.
+
+    Raises:
+        ProjectError: the file is not of that form.
+    """
     path = _names_path(project)
     if not path.exists():
         return {}

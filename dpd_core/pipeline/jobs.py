@@ -1,100 +1,32 @@
 """A job: one stage run of one project, with everything about it in a folder.
 
-``jobs/<id>/`` holds ``config.json`` (stage, settings, the command that does the same),
-``events.jsonl`` (everything the stage said) and ``state.json``. Whoever wants to follow a job
-reads these files; whoever wants it to stop or to wait puts a file named ``stop`` or ``pause``
-beside them, and other requests likewise (see :mod:`dpd_core.controls`).
+What the folder holds, and how one asks a run to stop or to wait, is :mod:`dpd_core.controls`.
 """
 
 from __future__ import annotations
 
-import datetime
-import importlib
 import os
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dpd_core import STAGES, controls, storage
+from dpd_core.controls import JOB_ID, PAUSE, STOP, Job
 from dpd_core.errors import DPDError, JobStopped
-from dpd_core.events import Done, Emit, Event, Failed, Log, to_dict
+from dpd_core.events import Done, Emit, Event, Failed, Log
+from dpd_core.pipeline.stages import COMMANDS
 from dpd_core.pipeline.staleness import inputs_now, is_current
 from dpd_core.pipeline.verify import files_left
 from dpd_core.project import Project
-from dpd_core.settings import StageConfig, command_line
+from dpd_core.settings import StageConfig
 from dpd_core.synthesize.edits import mend
-
-MODULES = {
-    "dataset": "dpd_core.dataset.stage",
-    "prototypes": "dpd_core.prototypes.stage",
-    "captions": "dpd_core.captions.stage",
-    "train": "dpd_core.train.stage",
-    "synthesize": "dpd_core.synthesize.stage",
-    "evaluate": "dpd_core.evaluate.stage",
-    "export": "dpd_core.export.stage",
-    "preview": "dpd_core.synthesize.preview",
-    "resample": "dpd_core.synthesize.resample",
-}
-"""Where each stage's ``run`` lives. Imported when the stage starts, because torch and its
-friends take seconds to import."""
 
 _PAUSE_SECONDS = 0.2
 
-_FIX = "Delete the job's folder; it is a protocol and nothing needs it."
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job folder, running or ended."""
-
-    folder: Path
-
-    @property
-    def id(self) -> str:
-        """Name of the folder: time, stage and a random part."""
-        return self.folder.name
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """``stage``, ``settings`` and ``command``."""
-        kinds = {"stage": str, "settings": dict, "command": str}
-        return storage.read_record(self.folder / "config.json", kinds, fix=_FIX)
-
-    @property
-    def status(self) -> str:
-        """``running``, ``done``, ``stopped``, ``failed`` or ``interrupted`` (its process is
-        gone without having said anything)."""
-        kinds = {"status": str, "pid": int, "process_started": int | float}
-        state = storage.read_record(self.folder / "state.json", kinds, fix=_FIX)
-        if state["status"] == "running" and not _alive(state["pid"], state["process_started"]):
-            return "interrupted"
-        return state["status"]
-
-    def events(self) -> list[dict[str, Any]]:
-        """Everything the job has said so far, as dicts of :func:`events.to_dict`."""
-        return storage.read_json_lines(self.folder / "events.jsonl")
-
-    def request_stop(self) -> None:
-        """Ask the job to stop at its next event, keeping what it has finished."""
-        storage.write_bytes(self.folder / "stop", b"")
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether someone asked it to stop."""
-        return (self.folder / "stop").exists()
-
-    @property
-    def pause_requested(self) -> bool:
-        """Whether someone asked it to wait."""
-        return (self.folder / "pause").exists()
-
 
 def list_jobs(project: Project) -> list[Job]:
-    """All jobs of a project, oldest first."""
-    return [Job(path.parent) for path in sorted(project.path("jobs").glob("*/state.json"))]
+    """All jobs of a project that have begun, oldest first."""
+    return [job for job in Job.all_in(project.root) if job.begun]
 
 
 def run_stage(
@@ -111,7 +43,7 @@ def run_stage(
 
     Args:
         project: The project; locked for as long as the stage runs.
-        stage: Stage name.
+        stage: Name of the stage or command.
         config: Its settings.
         listen: Also called with every event.
         on_start: Called with the job once its folder is there.
@@ -122,23 +54,25 @@ def run_stage(
     Raises:
         DPDError: what the stage raised; :class:`JobStopped` if it was asked to stop.
     """
+    command = COMMANDS[stage]
     if not is_main_process():
-        return _module(stage).run(project, config, lambda event: None)
+        return command.run(project, config, lambda event: None)
     with project.lock():
         storage.tidy(project.root)
         mend(project)
         inputs = inputs_now(project, stage) if stage in STAGES else {}
-        job = _new_job(project, stage, config)
+        job = Job.announce(project.root, stage, config, job_id=os.environ.pop(JOB_ID, None))
+        job.begin()
         if on_start is not None:
             on_start(job)
 
         def emit(event: Event) -> None:
-            storage.append_json_line(job.folder / "events.jsonl", to_dict(event))
+            job.say(event)
             if listen is not None:
                 listen(event)
-            while job.pause_requested and not job.stop_requested:
+            while job.asked(PAUSE) and not job.asked(STOP):
                 time.sleep(_PAUSE_SECONDS)
-            if job.stop_requested and not isinstance(event, Done | Failed):
+            if job.asked(STOP) and not isinstance(event, Done | Failed):
                 raise JobStopped(
                     "stopped as asked; what was finished is kept.",
                     where=f"job {job.id}",
@@ -146,18 +80,18 @@ def run_stage(
                 )
 
         try:
-            with controls.listening(job.folder):
-                result = _module(stage).run(project, config, emit)
+            with controls.listening(job):
+                result = command.run(project, config, emit)
             if stage in STAGES:
                 files = files_left(project, stage, result)
                 project.finish(stage, config, result, inputs=inputs, files=files)
         except BaseException as error:
             stopped = isinstance(error, JobStopped | KeyboardInterrupt)
             message = str(error) if isinstance(error, DPDError) else repr(error)
-            _end(job, "stopped" if stopped else "failed", error=message)
+            job.end("stopped" if stopped else "failed", error=message)
             emit(Failed(stage, message, stopped))
             raise
-        _end(job, "done", result=result)
+        job.end("done", result=result)
         emit(Done(stage, result))
         return result
 
@@ -173,59 +107,3 @@ def skip_current(project: Project, stage: str, config: StageConfig, listen: Emit
 def is_main_process() -> bool:
     """Whether this is the first of the processes that a launcher (torchrun, accelerate) started."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def _module(stage: str) -> Any:
-    return importlib.import_module(MODULES[stage])
-
-
-def announce(
-    project: Project, stage: str, config: StageConfig, *, job_id: str | None = None
-) -> Job:
-    """Make the folder of a job that is to be run, with its ``config.json``; without an id, one is
-    made of time, stage and a random part."""
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
-    job = Job(project.path("jobs", job_id or f"{stamp}-{stage}-{secrets.token_hex(2)}"))
-    storage.write_json(
-        job.folder / "config.json",
-        {
-            "stage": stage,
-            "settings": config.to_dict(),
-            "command": command_line(stage, config, project.root),
-        },
-    )
-    return job
-
-
-def _new_job(project: Project, stage: str, config: StageConfig) -> Job:
-    import psutil
-
-    # Whoever starts this process may have announced the job already.
-    job = announce(project, stage, config, job_id=os.environ.pop("DPD_JOB_ID", None))
-    storage.write_json(
-        job.folder / "state.json",
-        {
-            "status": "running",
-            "pid": os.getpid(),
-            "process_started": psutil.Process().create_time(),
-            "started": time.time(),
-        },
-    )
-    return job
-
-
-def _end(job: Job, status: str, **more: Any) -> None:
-    state = storage.read_json(job.folder / "state.json")
-    storage.write_json(
-        job.folder / "state.json", {**state, "status": status, "ended": time.time(), **more}
-    )
-
-
-def _alive(pid: int, started: float) -> bool:
-    """Whether the process is there and is the one that started then, not a later one."""
-    import psutil
-
-    try:
-        return abs(psutil.Process(pid).create_time() - started) < 1.0
-    except (psutil.NoSuchProcess, OverflowError, ValueError):  # a forged number
-        return False

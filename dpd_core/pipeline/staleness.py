@@ -1,9 +1,12 @@
 """Whether a finished stage is still what a run of it would make now.
 
 A stage is *current* while its settings, the ids of the stages it was made from and what people
-have written by hand since (:mod:`dpd_core.pipeline.hand_edits`) are the ones on record, and
-everything before it is current too. ``run`` skips current stages, so it can be started again after
-any end.
+have written by hand since are the ones on record, and everything before it is current too. ``run``
+skips current stages, so it can be started again after any end.
+
+People write into the project at any time, while no stage runs or while one does: chosen and
+excluded prototypes, corrected classes, captions, class names in words, images of a distilled set.
+Each has a digest here, which the stages that read it record.
 
 It is asked here and not of the project itself, because the answer takes what people write, and
 the modules that know it (captions, labels, adapters, sets) all work on a project.
@@ -11,23 +14,90 @@ the modules that know it (captions, labels, adapters, sets) all work on a projec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from dpd_core import storage
+from dpd_core.captions.stage import captions_digest
 from dpd_core.config import ProjectConfig
-from dpd_core.pipeline.hand_edits import HandEdits, matches
+from dpd_core.dataset.index import read_names
+from dpd_core.dataset.labels import read_labels
+from dpd_core.errors import DPDError, StageMissing
+from dpd_core.pipeline.stages import TABLE
 from dpd_core.project import Project
+from dpd_core.prototypes.overrides import read_overrides
 from dpd_core.settings import StageConfig
+from dpd_core.synthesize.edits import choices
+from dpd_core.train.adapters import chosen_adapter
 
-UPSTREAM: dict[str, tuple[str, ...]] = {
-    "dataset": (),
-    "prototypes": ("dataset",),
-    "captions": ("prototypes",),
-    "train": ("captions",),
-    "synthesize": ("captions", "train"),
-    "evaluate": ("synthesize",),
-    "export": ("synthesize",),
+
+def overrides_digest(project: Project) -> str:
+    """Digest of the prototypes chosen and the images excluded by hand; empty if there are none."""
+    given = read_overrides(project)
+    chosen = {name: clusters for name, clusters in given.chosen.items() if clusters}
+    return storage.digest(sorted(given.excluded), chosen) if given.excluded or chosen else ""
+
+
+def labels_digest(project: Project) -> str:
+    """Digest of the classes that people corrected."""
+    labels = read_labels(project)
+    return storage.digest(labels) if labels else ""
+
+
+def texts_digest(project: Project) -> str:
+    """Digest of the captions as they stand; without prototypes there are none."""
+    try:
+        return captions_digest(project)
+    except StageMissing:
+        return ""
+
+
+def names_digest(project: Project) -> str:
+    """Digest of the class names that people wrote."""
+    names = read_names(project)
+    return storage.digest(names) if names else ""
+
+
+def adapter_digest(project: Project) -> str:
+    """Digest of the adapter that was chosen by hand."""
+    name = chosen_adapter(project)
+    return storage.digest(name) if name else ""
+
+
+BY_HAND: dict[str, Callable[[Project], str | dict[str, str]]] = {
+    "overrides": overrides_digest,
+    "labels": labels_digest,
+    "texts": texts_digest,
+    "names": names_digest,
+    "adapter": adapter_digest,
+    "set": choices,
 }
-"""The stages whose results a stage reads; an id carries everything before it along."""
+"""What people write, by the name under which stages record it: its digest, or (``set``) a digest
+by the name of each distilled set, of which a stage reads one."""
+
+
+class HandEdits:
+    """The digests of a project, each computed once, when first asked for."""
+
+    def __init__(self, project: Project):
+        self.project = project
+        self._known: dict[str, str | dict[str, str]] = {}
+
+    def of(self, stage: str) -> dict[str, Any]:
+        """The digests that a stage depends on, by name.
+
+        A file that cannot be read has a digest of its own, which no record holds: the stage is
+        not current, and running it says what is wrong.
+        """
+        return {name: self._digest(name) for name in TABLE[stage].by_hand}
+
+    def _digest(self, name: str) -> str | dict[str, str]:
+        if name not in self._known:
+            try:
+                self._known[name] = BY_HAND[name](self.project)
+            except DPDError as error:
+                self._known[name] = storage.digest("unreadable", name, error.what)
+        return self._known[name]
 
 
 def inputs_now(project: Project, stage: str) -> dict[str, Any]:
@@ -37,7 +107,7 @@ def inputs_now(project: Project, stage: str) -> dict[str, Any]:
     Ask before the stage starts: captions may be edited while it runs.
     """
     stages = project.manifest()["stages"]
-    return {**_upstream_ids(stage, stages), "by_hand": HandEdits(project).of(stage)}
+    return {**_ids_before(stage, stages), "by_hand": HandEdits(project).of(stage)}
 
 
 def is_current(project: Project, stage: str, config: StageConfig | None = None) -> bool:
@@ -52,19 +122,27 @@ def _is_current(
     record = manifest["stages"].get(stage)
     if record is None:
         return False
-    recorded = dict(record["inputs"])
-    by_hand = recorded.pop("by_hand", {})
-    if recorded != _upstream_ids(stage, manifest["stages"]):
-        return False
-    if record["project_settings"] != ProjectConfig.from_dict(manifest["settings"]).to_dict():
-        return False
     if config is not None and config.to_dict() != record["settings"]:
         return False
-    used = record["result"].get("set")
-    return matches(by_hand, edits.of(stage), used=used) and all(
-        _is_current(earlier, None, manifest, edits) for earlier in UPSTREAM[stage]
+    recorded = dict(record["inputs"])
+    by_hand = recorded.pop("by_hand", {})
+    return (
+        recorded == _ids_before(stage, manifest["stages"])
+        and record["project_settings"] == ProjectConfig.from_dict(manifest["settings"]).to_dict()
+        and _as_read(by_hand, record) == _as_read(edits.of(stage), record)
+        and all(_is_current(earlier, None, manifest, edits) for earlier in TABLE[stage].needs)
     )
 
 
-def _upstream_ids(stage: str, stages: dict[str, Any]) -> dict[str, str]:
-    return {name: stages[name]["id"] for name in UPSTREAM[stage] if name in stages}
+def _as_read(by_hand: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """The digests, of the distilled sets only that of the one which the stage has read: what
+    people change in other sets does not count."""
+    used = record["result"].get("set")
+    return {
+        name: value.get(used, "") if isinstance(value, dict) else value
+        for name, value in by_hand.items()
+    }
+
+
+def _ids_before(stage: str, stages: dict[str, Any]) -> dict[str, str]:
+    return {name: stages[name]["id"] for name in TABLE[stage].needs if name in stages}

@@ -20,6 +20,7 @@ from typing import Any
 from dpd_core import STAGES, storage
 from dpd_core.errors import DPDError
 from dpd_core.events import Emit, Meter, ignore
+from dpd_core.pipeline.stages import TABLE
 from dpd_core.project import Project, record_id
 
 STAGE = "verify"
@@ -79,9 +80,7 @@ def verify(project: Project, emit: Emit = ignore) -> Report:
 
 
 def files_left(project: Project, stage: str, result: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of the files that a stage has just left and that nothing changes afterwards.
-
-    Files with digests of their own (images, latents, exported files) are not among them.
+    """SHA-256 of the files that a stage has just left, as its record in the table names them.
 
     Args:
         project: The project.
@@ -91,27 +90,8 @@ def files_left(project: Project, stage: str, result: dict[str, Any]) -> dict[str
     Returns:
         Digest by path, as :func:`recorded_path` reads it.
     """
-    paths: list[Path] = []
-    if stage == "dataset":
-        paths = [project.path("dataset", "index.json")]
-    elif stage == "prototypes":
-        names = ("prototypes.json", "clusters.json", "centers.safetensors", "map.json")
-        paths = [project.path("prototypes", name) for name in names]
-    elif stage == "train":
-        folder = project.path("adapters", result["adapter"])
-        key = storage.read_json(folder / "adapter.json")["classifier"]["key"]
-        paths = [folder / "adapter.json"] + [
-            project.path("classifier", key, f"classifier.{end}") for end in ("json", "safetensors")
-        ]
-    elif stage == "synthesize":
-        paths = [project.path("distilled", storage.safe_name(result["set"]), "recipe.json")]
-    elif stage == "evaluate":
-        paths = [project.path(result["report"])]
-    elif stage == "export":
-        paths = [
-            recorded_path(project, result["folder"]) / "manifest.json",
-            recorded_path(project, result["archive"]),
-        ]
+    named = {**result, "set": storage.safe_name(str(result.get("set", "")))}
+    paths = [recorded_path(project, path.format_map(named)) for path in TABLE[stage].files]
     return {_shown(project, path): storage.file_digest(path) for path in paths if path.exists()}
 
 
@@ -158,10 +138,6 @@ class _Verifier:
             if record is None:
                 continue
             again = f"Run the stage '{stage}' again."
-            files = record.get("files")
-            if not isinstance(files, dict):  # of an earlier version, which made ids otherwise
-                self.report.unrecorded.append(f"files of the stage '{stage}'")
-                continue
             if record["id"] != record_id(stage, record):
                 self._differs(
                     self.project.manifest_path,
@@ -169,7 +145,7 @@ class _Verifier:
                     f"the record of the stage '{stage}' does not fit its id.",
                     again,
                 )
-            for name, digest in files.items():
+            for name, digest in record["files"].items():
                 count += self._file(recorded_path(self.project, name), digest, again)
         return count
 

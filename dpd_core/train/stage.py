@@ -86,6 +86,7 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     adapters.forget_choice(project)
     return {
         "adapter": identity,
+        "classifier": report["key"],
         "steps": config.steps,
         "classifier_accuracy": report["validation_accuracy"],
         **final,

@@ -16,7 +16,7 @@ from tests.support.trainers import QUICK, trainer
 def test_a_request_is_answered_once_and_only_in_its_job(tmp_path: Path) -> None:
     (tmp_path / "sample_now").touch()
     assert not controls.take("sample_now"), "no job listens"
-    with controls.listening(tmp_path):
+    with controls.listening(controls.Job(tmp_path)):
         assert controls.take("sample_now")
         assert not controls.take("sample_now")
     (tmp_path / "sample_now").touch()
@@ -32,7 +32,7 @@ def test_previews_are_made_when_asked_for(v_model: Path, tmp_path: Path) -> None
             (tmp_path / "job" / "sample_now").touch()
 
     (tmp_path / "job").mkdir()
-    with controls.listening(tmp_path / "job"):
+    with controls.listening(controls.Job(tmp_path / "job")):
         trainer(v_model, tmp_path / "one").fit(
             ask, preview=lambda backbone, step: made.append(step)
         )

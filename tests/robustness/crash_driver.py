@@ -29,7 +29,8 @@ from typing import Any
 from dpd_core import storage
 from dpd_core.errors import DPDError
 from dpd_core.pipeline.jobs import Job, list_jobs
-from dpd_core.pipeline.staleness import UPSTREAM, is_current
+from dpd_core.pipeline.stages import TABLE
+from dpd_core.pipeline.staleness import is_current
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
 
@@ -216,7 +217,7 @@ class Driver:
             faults += [f"{stage}: the killed job {job} is said to run" for job in running]
             faults += [
                 f"{stage}: the stage {earlier} is not current after a kill"
-                for earlier in UPSTREAM[stage]
+                for earlier in TABLE[stage].needs
                 if not is_current(project, earlier)
             ]
             faults += [

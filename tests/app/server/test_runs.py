@@ -82,7 +82,7 @@ def test_the_list_moves_while_nobody_looks(
             view = desk.current(project)
             assert view is not None
             assert view.status == "done", view.error
-            assert not (view.folder / "hub").exists()
+            assert not (view.job.folder / "hub").exists()
             assert project.record("dataset") is not None
         assert all(child.returncode == 0 for child in children)
         wait_for(lambda: not desk._children, 20)

@@ -11,6 +11,7 @@ from app.dataset import view as dataset_views
 from app.server.jobs import JobView
 from app.shell import projects, view
 from dpd_core.config import DatasetConfig, ProjectConfig
+from dpd_core.controls import Job
 from dpd_core.dataset.index import load_index, rename_class
 from dpd_core.dataset.stage import run
 from dpd_core.errors import ConfigError, DatasetError
@@ -30,7 +31,7 @@ def job(status: str, **values: object) -> JobView:
         "stage": "train",
         "status": status,
         "command": "",
-        "folder": Path(),
+        "job": Job(Path()),
     }
     return JobView(**{**given, **values})  # type: ignore[arg-type]
 

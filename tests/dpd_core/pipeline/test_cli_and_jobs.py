@@ -253,7 +253,7 @@ def test_a_stop_request_ends_the_job_and_keeps_the_project_usable(tmp_path: Path
     started: list[jobs.Job] = []
 
     def stop_at_once(event: Event) -> None:
-        started[0].request_stop()
+        started[0].ask("stop")
 
     config = DatasetConfig(demo=True, demo_per_class=4)
     with pytest.raises(JobStopped):
