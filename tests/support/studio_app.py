@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,12 @@ class App:
         """Folder of a project (not in hosted mode, where visitors have their own)."""
         return self.home / "projects" / name
 
-    def start(self, seconds: float = 300) -> None:
-        """Start it and wait until it answers."""
+    def start(self, seconds: float = 300, options: Sequence[str] = ()) -> None:
+        """Start it, with more options of the command line, and wait until it answers."""
         environment = {**os.environ, "DPD_HOME": str(self.home), **self.environment}
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "app.py", "--port", str(self.port)],
+                [sys.executable, "app.py", "--port", str(self.port), *options],
                 cwd=ROOT,
                 env=environment,
                 stdout=output,
@@ -108,6 +109,10 @@ class App:
             try:
                 urllib.request.urlopen(f"{self.url}/config", timeout=5).close()
                 return
+            except urllib.error.HTTPError as error:
+                if error.code == 401:  # it answers, to those who have its token
+                    return
+                raise
             except OSError:
                 time.sleep(0.2)
         self.kill()
