@@ -319,7 +319,7 @@ def run(
     home.mkdir(parents=True)
     settings = Settings(home=home).served_to_strangers()
     tokens = make_visitors(settings, project, visitors)
-    app = App(home, free_port(), {"DPD_HOSTED": "1"})
+    app = App(home, free_port(), {"DPD_HOSTED": "1", "DPD_PROXIES": "127.0.0.1"})
     app.start()
     desk, job = JobDesk(settings), ""
     mine = Project(home / "visitors" / tokens[0] / PROJECT)
