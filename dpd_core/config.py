@@ -89,9 +89,11 @@ class DatasetConfig(StageConfig):
         advanced=True,
     )
     max_per_class: int = setting(0, "Use at most this many images a class; 0: all.", low=0)
-    bands: tuple[int, ...] = setting(
+    bands: tuple[str, ...] = setting(
         (),
-        "Which three bands (from 1) of a multi-band image are red, green and blue.",
+        "What is shown of a multi-band image: three bands by number or name (4,3,2 or "
+        "swir2,nir,red), or true, nir, swir, agriculture, urban, or an index (ndvi, ndwi, ndbi, "
+        "ndmi, nbr, ndsi). Empty: true colour where the bands are known.",
         advanced=True,
     )
 

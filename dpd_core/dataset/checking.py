@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from dpd_core import storage
@@ -19,7 +19,7 @@ from dpd_core.errors import ImageRefused, ProjectError
 from dpd_core.events import Emit, Meter
 from dpd_core.project import Project
 
-_VERSION = 1
+_VERSION = 2
 """Raise it when :mod:`dpd_core.dataset.images` accepts or refuses other images than before."""
 
 _BATCH = 256
@@ -28,16 +28,19 @@ _LARGEST_MEMORY = 256 << 20
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of one file: digest of its bytes and decoded size, or why it is refused."""
+    """What is known of one file: digest of its bytes, decoded size, which bands are shown and what
+    a person should know; or why it is refused."""
 
     sha256: str = ""
     width: int = 0
     height: int = 0
     reason: str | None = None
+    bands: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def check(
-    project: Project, items: Sequence[Item], bands: tuple[int, ...], emit: Emit
+    project: Project, items: Sequence[Item], bands: tuple[str, ...], emit: Emit
 ) -> list[Checked]:
     """Decode each file completely; results in the order of ``items``."""
     memory = _Memory(project, bands)
@@ -57,13 +60,15 @@ def check(
     return results
 
 
-def _check_file(path: Path, bands: tuple[int, ...]) -> Checked:
+def _check_file(path: Path, bands: tuple[str, ...]) -> Checked:
     try:
         data = images.read_file(path)
-        width, height = images.open_rgb(data, bands=bands).size
+        decoded = images.decode(data, wanted=bands)
     except ImageRefused as refused:
         return Checked(reason=" ".join(filter(None, (refused.what, refused.fix))))
-    return Checked(hashlib.sha256(data).hexdigest(), width, height)
+    width, height = decoded.image.size
+    digest = hashlib.sha256(data).hexdigest()
+    return Checked(digest, width, height, None, decoded.bands, decoded.notes)
 
 
 def _stamp(path: Path) -> str | None:
@@ -77,7 +82,7 @@ def _stamp(path: Path) -> str | None:
 class _Memory:
     """Results of earlier runs: an append-only file that may be deleted at any time."""
 
-    def __init__(self, project: Project, bands: tuple[int, ...]):
+    def __init__(self, project: Project, bands: tuple[str, ...]):
         key = storage.digest(_VERSION, images.MAX_PIXELS, images.MAX_FILE_BYTES, bands)
         self._path = project.path("cache", "checked", f"{key}.jsonl")
         self._known: dict[str, list] = {}
@@ -93,10 +98,10 @@ class _Memory:
 
     def get(self, stamp: str) -> Checked | None:
         known = self._known.get(stamp)
-        return Checked(*known) if known else None
+        return Checked(*known[:5], tuple(known[5])) if known else None
 
     def put(self, stamp: str, checked: Checked) -> None:
-        self._fresh[stamp] = [checked.sha256, checked.width, checked.height, checked.reason]
+        self._fresh[stamp] = list(astuple(checked))
         if len(self._fresh) >= _BATCH:
             self.flush()
 

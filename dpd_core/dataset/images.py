@@ -9,22 +9,26 @@ How values become 8-bit:
 * Anything deeper (16-bit, 32-bit, float) is stretched for each image and band: the 2nd
   percentile becomes 0, the 98th 255. This is the usual display stretch in remote sensing;
   absolute radiometry is not kept.
-* NaN, infinities, the GDAL nodata value and transparent pixels are no data: they become 0 and
-  do not count for the percentiles.
+* NaN, infinities, floats beyond ±1e30, the GDAL nodata value, common fill values that stand apart
+  and transparent pixels are no data: they become 0 and do not count for the percentiles.
+* What is marked as alpha but takes many values (near infrared) is a band, not multiplied in.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from dpd_core.dataset.tiff import read_tiff
+from dpd_core.dataset import bands, deep, tiff
+from dpd_core.dataset import stretch as stretching
 from dpd_core.errors import ImageRefused
 
 MAX_PIXELS = 8192 * 8192
@@ -66,15 +70,28 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF", "JPEG2000", "PPM
 
 # Pillow tells the console about damaged metadata; the image, or its refusal, says enough.
 warnings.filterwarnings("ignore", module=r"PIL\..*")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# PNG with 16 bits a colour channel: Pillow keeps the high byte. Unpacked as if it were
-# little-endian, the same file gives the low byte.
-_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+_ORIENTATION = 0x0112
 
 
-def open_rgb(source: str | Path | bytes, *, bands: Sequence[int] = ()) -> Image.Image:
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image: 8-bit RGB, which bands it shows, and what a person should know of it."""
+
+    image: Image.Image
+    bands: str
+    notes: tuple[str, ...]
+
+
+def open_rgb(source: str | Path | bytes, *, bands: Sequence[str | int] = ()) -> Image.Image:
+    """The image of :func:`decode`."""
+    return decode(source, wanted=bands).image
+
+
+def decode(source: str | Path | bytes, *, wanted: Sequence[str | int] = ()) -> Decoded:
     """Decode an image completely and make it 8-bit RGB.
 
     The orientation noted by a camera (EXIF) is applied; of an animation the first frame is
@@ -82,9 +99,8 @@ def open_rgb(source: str | Path | bytes, *, bands: Sequence[int] = ()) -> Image.
 
     Args:
         source: A file, or its content.
-        bands: Which three bands, counted from 1, are red, green and blue. Empty: 4, 3, 2 of
-            thirteen bands (Sentinel-2's red, green and blue), else 1, 2, 3; an image of one or
-            two bands becomes grey.
+        wanted: Which bands are shown, as :func:`dpd_core.dataset.bands.choose` takes it. Empty:
+            true colour where the bands are known, else the first three.
 
     Raises:
         ImageRefused: missing, empty, damaged, not an image, too large, or without such bands.
@@ -92,7 +108,7 @@ def open_rgb(source: str | Path | bytes, *, bands: Sequence[int] = ()) -> Image.
     where = None if isinstance(source, bytes) else Path(source)
     try:
         data = source if isinstance(source, bytes) else read_file(Path(source))
-        return _decode(data, tuple(bands))
+        return _decode(data, tuple(wanted))
     except ImageRefused as refused:
         if refused.where is not None or where is None:
             raise
@@ -144,31 +160,6 @@ def to_square(image: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
 
 
-def stretch(values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Percentile stretch of each band to 8 bits.
-
-    Args:
-        values: (H, W, C), any real number type.
-        valid: (H, W, C) or (H, W, 1) bool, false where there is no data; NaN and infinities
-            are never valid.
-
-    Returns:
-        (H, W, C) uint8: the 2nd percentile of the valid values is 0, the 98th 255. A band that
-        is one value everywhere becomes middle grey, or black if the value is 0.
-    """
-    result = np.zeros(values.shape, np.uint8)
-    # float32 holds 16-bit numbers exactly, in half the memory
-    precision = np.result_type(values.dtype, np.float32)
-    for index in range(values.shape[2]):
-        band = values[..., index].astype(precision)
-        good = np.isfinite(band)
-        if valid is not None:
-            good &= valid[..., min(index, valid.shape[2] - 1)]
-        if good.any():
-            result[..., index] = _stretch_band(band, good)
-    return result
-
-
 def check_size(width: int, height: int) -> None:
     """Refuse what would not fit into memory once decoded.
 
@@ -184,128 +175,119 @@ def check_size(width: int, height: int) -> None:
         )
 
 
-def _stretch_band(band: np.ndarray, good: np.ndarray) -> np.ndarray:
-    known = band[good]
-    # A regular sample of a million is as good for two percentiles, and bounded.
-    sample = known[:: max(1, known.size // 1_000_000)]
-    low, high = np.percentile(sample, (2, 98))
-    if high <= low:
-        low, high = known.min(), known.max()
-    with np.errstate(over="ignore", invalid="ignore"):
-        if high > low:
-            scaled = (np.where(good, band, low) - low) / (high - low)
-        else:
-            scaled = np.full(band.shape, 0.5 if low else 0.0)
-    # nan_to_num: the span of extreme floats can overflow
-    levels = np.clip(np.nan_to_num(scaled * 255), 0, 255).round()
-    return np.where(good, levels, 0).astype(np.uint8)
-
-
-def _decode(data: bytes, bands: tuple[int, ...]) -> Image.Image:
+def _decode(data: bytes, wanted: tuple[str | int, ...]) -> Decoded:
     if not data:
         raise ImageRefused("the file is empty.")
-    if data[:4] in _TIFF_SIGNATURES and not _plain_tiff(data, bands):
-        read = read_tiff(data, lambda count: _choose_bands(count, bands), check_size)
-        return _from_array(*read)
+    nodata = None
+    if data[:4] in _TIFF_SIGNATURES:
+        head = tiff.head(data)
+        asked = head.samples > 3 and bool(wanted)
+        if not head.plain or asked:
+            raster = tiff.read_tiff(data, lambda known: bands.choose(known, wanted), check_size)
+            said = set(raster.notes)
+            return _finish(_from_raster(raster, said), raster.shown, said)
+        nodata = head.nodata
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         check_size(*image.size)
-        low_bytes = _LOW_BYTES.get(_rawmode(image))
-        # 16-bit integers and floats have the modes I, I;16.. and F; PNG's 16-bit colour hides
-        # behind an ordinary mode.
-        if low_bytes or image.mode[0] in "IF":
-            values = _deep_values(data, image, low_bytes)
-            alpha = values[..., 3:] > 0 if values.shape[2] == 4 else None
-            chosen = _choose_bands(3 if alpha is not None else values.shape[2], bands)
-            rgb = _from_array(values[..., chosen], alpha)
-            rgb.info["exif"] = image.info.get("exif", b"")
-            return ImageOps.exif_transpose(rgb)
+        depth = deep.depth(data, image)
+        if depth > 8:
+            return _decode_deep(data, image, depth, wanted)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-    rgb = _flatten(upright)
-    if bands:
-        grey = upright.mode in ("1", "L", "LA", "La")
-        chosen = _choose_bands(1 if grey else 3, bands)
-        rgb = Image.merge("RGB", [rgb.getchannel(band) for band in chosen])
-    return rgb
+        picture = ImageOps.exif_transpose(image)
+    notes: set[str] = set()
+    values = _values(picture, notes)
+    grey = picture.mode in ("1", "L", "LA", "La")
+    count = 1 if grey else values.shape[2]
+    shown = bands.choose(bands.Bands(count, rgb=not grey), wanted)
+    result = _shown(values, shown)
+    if nodata is not None:
+        missing = (values[..., :3] == nodata).all(axis=-1, keepdims=True)
+        result = np.where(missing, 0, result).astype(np.uint8)
+    return _finish(result, shown, notes)
+
+
+def _decode_deep(
+    data: bytes, image: ImageFile.ImageFile, depth: int, wanted: tuple[str | int, ...]
+) -> Decoded:
+    values, notes = deep.values(data, image, depth)
+    valid = None
+    colours = {2: 1, 4: 3}.get(values.shape[2])
+    if colours is not None:
+        alpha = values[..., colours:]
+        if tiff.is_alpha(alpha):
+            valid, values = alpha > 0, values[..., :colours]
+        else:
+            notes.add(tiff.NOT_ALPHA)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        valid = values != clear
+    count = values.shape[2]
+    shown = bands.choose(bands.Bands(count, deep=True, rgb=count >= 3), wanted)
+    turn = image.getexif().get(_ORIENTATION, 1)
+    values = tiff.upright(values[..., list(shown.indices)], turn)
+    valid = None if valid is None else tiff.upright(valid, turn)
+    raster = tiff.Raster(values, valid, shown)
+    return _finish(_from_raster(raster, notes), shown, notes)
+
+
+def _finish(values: np.ndarray, shown: bands.Shown, notes: set[str]) -> Decoded:
+    """(H, W, 3) uint8 as the result, with a note if nothing can be seen in it."""
+    if stretching.collapsed(values):
+        notes.add("the whole image is one grey level.")
+    return Decoded(Image.fromarray(np.ascontiguousarray(values)), shown.text, tuple(sorted(notes)))
+
+
+def _from_raster(raster: tiff.Raster, notes: set[str]) -> np.ndarray:
+    """(H, W, 3) uint8 of the shown bands; ``notes`` grow."""
+    values, valid = raster.values, raster.valid
+    if raster.shown.is_index:
+        return _index(values, valid)
+    if values.dtype == bool:
+        values = values.astype(np.uint8) * 255
+    if values.dtype != np.uint8:
+        values = stretching.stretch(values, valid, notes)
+    elif valid is not None:
+        seen = valid if valid.shape[2] == 1 else valid.any(axis=-1, keepdims=True)
+        values = np.where(seen, values, 0).astype(np.uint8)
+    return np.broadcast_to(values, (*values.shape[:2], 3))
+
+
+def _index(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+    """A normalised difference in grey: -1 is 0, 1 is 255; where there is no data, 0."""
+    a, b = (values[..., k].astype(np.float64) for k in (0, 1))
+    good = stretching.known(a) & stretching.known(b) & (a + b != 0)
+    if valid is not None:
+        good &= valid.all(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        grey = np.clip(np.nan_to_num((a - b) / (a + b)), -1, 1) * 127.5 + 127.5
+    grey = np.where(good, grey.round(), 0).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _values(picture: Image.Image, notes: set[str]) -> np.ndarray:
+    """8-bit image of any mode as (H, W, 3), transparency over black (it marks missing data); or as
+    (H, W, 4) where what is marked as alpha is a fourth band."""
+    if picture.mode in ("RGBA", "LA"):
+        alpha = np.asarray(picture.getchannel("A"))
+        if not tiff.is_alpha(alpha):
+            notes.add(tiff.NOT_ALPHA)
+            base = picture.convert("RGBA")
+            return np.asarray(base) if picture.mode == "RGBA" else np.asarray(base)[..., :3]
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return np.asarray(picture)
+    if not picture.has_transparency_data:
+        return np.asarray(picture.convert("RGB"))
+    layer = picture.convert("RGBA")
+    black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
+    return np.asarray(Image.alpha_composite(black, layer).convert("RGB"))
+
+
+def _shown(values: np.ndarray, shown: bands.Shown) -> np.ndarray:
+    chosen = values[..., list(shown.indices)]
+    return _index(chosen, None) if shown.is_index else chosen
 
 
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _rawmode(image: ImageFile.ImageFile) -> str:
-    if image.format != "PNG" or not image.tile:
-        return ""
-    arguments = image.tile[0].args
-    return arguments if isinstance(arguments, str) else ""
-
-
-def _deep_values(data: bytes, image: ImageFile.ImageFile, low_bytes: str | None) -> np.ndarray:
-    """Values of an image deeper than 8 bits, (H, W, C)."""
-    values = np.asarray(image)
-    if low_bytes is None:
-        return values[..., None]
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as again:
-        again.tile = [tile._replace(args=low_bytes) for tile in again.tile]
-        low = np.asarray(again)
-    return values.astype(np.uint16) * 256 + low
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """8-bit image of any mode to RGB, transparency over black (it marks missing data)."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    black = Image.new("RGBA", layer.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, layer).convert("RGB")
-
-
-def _choose_bands(count: int, bands: tuple[int, ...]) -> list[int]:
-    """Indices from 0 of the bands shown as red, green and blue, of ``count`` bands."""
-    if not bands:
-        if count == 13:
-            return [3, 2, 1]
-        return [0, 1, 2] if count >= 3 else [0, 0, 0]
-    if len(bands) != 3 or min(bands) < 1:
-        raise ImageRefused(
-            f"the bands {', '.join(map(str, bands))} are not three numbers from 1.",
-            fix="Give three, e.g. 4,3,2.",
-        )
-    if max(bands) > count:
-        raise ImageRefused(
-            f"band {max(bands)} was asked for; the image has {count}.",
-            fix=f"Choose three bands from 1 to {count}, or leave the choice empty.",
-        )
-    return [band - 1 for band in bands]
-
-
-def _from_array(values: np.ndarray, valid: np.ndarray | None) -> Image.Image:
-    """(H, W, 1 or 3) numbers to RGB; ``valid`` as in :func:`stretch`."""
-    if values.dtype == bool:
-        values = values.astype(np.uint8) * 255
-    if values.dtype != np.uint8:
-        values = stretch(values, valid)
-    elif valid is not None:
-        values = np.where(valid, values, 0).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3))))
-
-
-def _plain_tiff(data: bytes, bands: tuple[int, ...]) -> bool:
-    """Whether Pillow reads the TIFF as it is meant: 8 bits in an ordinary colour mode.
-
-    Not plain are deep values (Pillow would keep the high byte), a stack of grey pages (taken
-    for bands), and a fourth band that is neither alpha nor ink, or is asked for by number.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-            depth = max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]
-            samples = image.tag_v2.get(277, 1)  # type: ignore[attr-defined]
-            stack = image.mode == "L" and getattr(image, "n_frames", 1) > 1
-            extra = samples > 3 and (bool(bands) or image.mode not in ("CMYK", "RGBA"))
-    except UnidentifiedImageError:
-        return False
-    return depth <= 8 and not stack and not extra

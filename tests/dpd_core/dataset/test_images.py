@@ -1,8 +1,12 @@
 """Decoding: every common format becomes 8-bit RGB, everything else is refused with a reason."""
 
+import importlib.util
 import io
 import os
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -14,7 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dpd_core.dataset import images
-from dpd_core.dataset.images import open_rgb, stretch, to_square
+from dpd_core.dataset import tiff as tiff_module
+from dpd_core.dataset.images import decode, open_rgb, to_square
+from dpd_core.dataset.stretch import stretch
 from dpd_core.errors import ImageRefused
 
 RED, GREEN, BLUE = (200, 30, 10), (20, 180, 40), (10, 50, 220)
@@ -220,9 +226,30 @@ def test_thirteen_bands_show_sentinel_2_in_true_colour(layout: str) -> None:
     assert (np.asarray(open_rgb(LAYOUTS[layout](values))) == shown(values, (4, 3, 2))).all()
 
 
-def test_other_multi_band_images_show_their_first_three() -> None:
-    values = bands(6)
-    assert (np.asarray(open_rgb(LAYOUTS["samples"](values))) == shown(values, (1, 2, 3))).all()
+@pytest.mark.parametrize(
+    ("count", "chosen"),
+    [
+        (4, (3, 2, 1)),
+        (5, (3, 2, 1)),
+        (6, (3, 2, 1)),
+        (7, (4, 3, 2)),
+        (8, (5, 3, 2)),
+        (9, (1, 2, 3)),
+        (10, (3, 2, 1)),
+        (11, (4, 3, 2)),
+        (12, (4, 3, 2)),
+    ],
+)
+def test_sensors_are_known_by_their_number_of_bands(
+    count: int, chosen: tuple[int, int, int]
+) -> None:
+    values = bands(count)
+    found = decode(LAYOUTS["samples"](values))
+    assert (np.asarray(found.image) == shown(values, chosen)).all()
+    assert ", ".join(map(str, chosen)) in found.bands
+
+
+def test_one_and_two_bands_are_grey() -> None:
     grey = np.asarray(open_rgb(LAYOUTS["samples"](bands(2))))
     assert (grey[..., 0] == grey[..., 1]).all()
 
@@ -383,3 +410,257 @@ def test_square_of_the_right_size_is_untouched() -> None:
 @pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1), (3, 7)])
 def test_square_of_any_shape(size: tuple[int, int]) -> None:
     assert to_square(Image.new("RGB", size, RED), 8).getpixel((4, 4)) == RED
+
+
+# --- one set of rules, whatever decodes ---------------------------------------------------
+
+
+def ramp(dtype: type = np.uint16, top: int = 4000) -> np.ndarray:
+    """(16, 24) values from 0 to ``top``, another in each place."""
+    return np.linspace(0, top, 16 * 24).reshape(16, 24).astype(dtype)
+
+
+def grey(data: bytes) -> np.ndarray:
+    return np.asarray(open_rgb(data))[..., 0].astype(int)
+
+
+def test_white_is_zero_in_any_depth() -> None:
+    for dtype, top in ((np.uint8, 255), (np.uint16, 65535)):
+        values = ramp(dtype, top)
+        turned = grey(tiff(values.max() - values, photometric="miniswhite"))
+        assert np.abs(turned - grey(tiff(values))).max() <= 1
+
+
+def test_palettes_in_any_depth() -> None:
+    entries = np.random.default_rng(0).integers(0, 256, (3, 65536))
+    for dtype, size in ((np.uint8, 256), (np.uint16, 65536)):
+        index = ramp(dtype, size - 1)
+        data = tiff(
+            index, photometric="palette", colormap=(entries[:, :size] * 257).astype(np.uint16)
+        )
+        expected = entries[:, :size].T[index]
+        assert (np.asarray(open_rgb(data)) == expected).all()
+
+
+def test_signed_bytes() -> None:
+    values = np.linspace(-128, 127, 16 * 24).reshape(16, 24).astype(np.int8)
+    found = grey(tiff(values))
+    assert (np.diff(found.ravel()) >= 0).all() and found[0, 0] == 0 and found[-1, -1] == 255
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_orientation_in_any_depth(turn: int) -> None:
+    values = np.arange(6 * 9).reshape(6, 9)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    expected = grey(encoded(Image.fromarray(values.astype(np.uint8)), "PNG", exif=exif))
+    tag = [(274, "H", 1, turn, True)]
+    for dtype in (np.uint8, np.uint16, np.float32):
+        found = grey(tiff(values.astype(dtype), extratags=tag))
+        order = np.argsort(expected.ravel(), kind="stable")
+        assert found.shape == expected.shape and (np.diff(found.ravel()[order]) >= 0).all()
+
+
+def test_a_small_copy_before_the_image_is_not_the_image() -> None:
+    values = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    for options in ({"subfiletype": 1}, {}):
+        buffer = io.BytesIO()
+        with tifffile.TiffWriter(buffer) as file:
+            file.write(values[::4, ::4], photometric="rgb", **options)
+            file.write(values, photometric="rgb")
+        assert (np.asarray(open_rgb(buffer.getvalue())) == values).all()
+
+
+@pytest.mark.parametrize("packing", [0, 8])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_float_predictor(packing: int, dtype: type, order: str) -> None:
+    """Written here by the rule of the format: no writer at hand has it without imagecodecs."""
+    values = np.random.default_rng(0).normal(size=(8, 6)).astype(dtype)
+    size = values.itemsize
+    planes = values.astype(values.dtype.newbyteorder(">")).tobytes()
+    planes = np.frombuffer(planes, np.uint8).reshape(8, 6, size).transpose(0, 2, 1).reshape(8, -1)
+    packed = np.diff(planes, axis=1, prepend=np.uint8(0)).astype(np.uint8).tobytes()
+    packed = zlib.compress(packed) if packing else packed
+    entries = [
+        (256, 6),
+        (257, 8),
+        (258, 8 * size),
+        (259, packing or 1),
+        (262, 1),
+        (273, 0),
+        (277, 1),
+        (278, 8),
+        (279, len(packed)),
+        (317, 3),
+        (339, 3),
+    ]
+    start = 8 + 2 + 12 * len(entries) + 4
+    mark = b"II" if order == "<" else b"MM"
+    data = mark + struct.pack(f"{order}HIH", 42, 8, len(entries))
+    for tag, value in entries:
+        data += struct.pack(f"{order}HHII", tag, 4, 1, start if tag == 273 else value)
+    data += bytes(4) + packed
+    assert (grey(data) == stretch(values[..., None])[..., 0]).all()
+
+
+def test_a_band_of_infrared_marked_as_alpha_is_not_multiplied_in() -> None:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    infrared = rng.integers(20, 230, (16, 16, 1), dtype=np.uint8)
+    four = np.concatenate([rgb, infrared], axis=2)
+    marked = tiff(four, photometric="rgb", extrasamples=["unassalpha"])
+    for data in (marked, encoded(Image.fromarray(four), "PNG")):
+        found = decode(data)
+        assert (np.asarray(found.image) == rgb).all()
+        assert any("alpha" in note for note in found.notes)
+        shown = np.asarray(open_rgb(data, bands=("nir",)))
+        assert (shown == four[..., [3, 0, 1]]).all()
+    true = np.concatenate([rgb, np.where(infrared > 100, 255, 0).astype(np.uint8)], axis=2)
+    for data in (
+        tiff(true, photometric="rgb", extrasamples=["unassalpha"]),
+        encoded(Image.fromarray(true), "PNG"),
+    ):
+        found = decode(data)
+        assert (np.asarray(found.image) == rgb * (true[..., 3:] > 0)).all() and not found.notes
+
+
+def test_grey_with_alpha_of_16_bits() -> None:
+    values = np.stack([ramp(), np.full((16, 24), 65535, np.uint16)], axis=-1)
+    header = struct.pack(">IIBBBBB", 24, 16, 16, 4, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        data += struct.pack(">I", len(content)) + kind + content
+        data += struct.pack(">I", zlib.crc32(kind + content))
+    assert (grey(data) == stretch(values[..., :1])[..., 0]).all()
+
+
+def test_deep_portable_pixmaps_keep_their_low_byte() -> None:
+    values = np.stack([ramp(top=200)] * 3, axis=-1)
+    data = b"P6\n# made here\n24 16\n65535\n" + values.astype(">u2").tobytes()
+    assert (np.asarray(open_rgb(data)) == stretch(values)).all()
+
+
+@pytest.mark.parametrize(
+    ("fill", "tag"),
+    [
+        (-9999.0, "-9999"),
+        (-9999.0, None),
+        (float(np.finfo(np.float32).min), "-3.40282e+38"),
+        (float(np.finfo(np.float32).min), None),
+        (1e20, None),
+        (np.nan, "nan"),
+        (-32768.0, None),
+    ],
+)
+def test_missing_data_leaves_the_rest_as_it_is(fill: float, tag: str | None) -> None:
+    values = ramp(np.float32, 30) - 25
+    holes = values.copy()
+    holes[:4] = fill
+    extra = [(42113, "s", 0, tag, True)] if tag else []
+    found = decode(tiff(holes, extratags=extra))
+    shown = np.asarray(found.image)[..., 0]
+    assert (shown[4:] == stretch(values[4:, :, None])[..., 0]).all() and (shown[:4] == 0).all()
+    said = any("untagged" in note for note in found.notes)
+    assert said == (tag is None and abs(fill) < 1e30)
+
+
+def test_deep_integers_with_an_untagged_fill() -> None:
+    values = ramp() + 1
+    holes = values.copy()
+    holes[:4] = 65535
+    found = decode(tiff(holes))
+    assert (np.asarray(found.image)[4:, :, 0] == stretch(values[4:, :, None])[..., 0]).all()
+
+
+def test_an_image_of_one_grey_level_is_told() -> None:
+    for values in (np.full((8, 8), 7, np.float32), np.full((8, 8), 9, np.uint8)):
+        assert "the whole image is one grey level." in decode(tiff(values)).notes
+    outlier = ramp(np.float32, 1)
+    outlier[0, :10] = 1e12  # no value that commonly means no data
+    assert any("few grey levels" in note for note in decode(tiff(outlier)).notes)
+
+
+def test_bands_have_names() -> None:
+    names = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+    mixed = names[::-1]
+    items = "".join(
+        f'<Item name="DESCRIPTION" sample="{k}" role="description">{name}</Item>'
+        for k, name in enumerate(mixed)
+    )
+    text = f"<GDALMetadata>{items}</GDALMetadata>"
+    values = bands(12)
+    data = tiff(values, planarconfig="separate", extratags=[(42112, "s", 0, text, True)])
+    at = {name: mixed.index(name) + 1 for name in names}
+    true = (at["B04"], at["B03"], at["B02"])
+    assert (np.asarray(open_rgb(data)) == shown(values, true)).all()
+    swir = (at["B12"], at["B08"], at["B04"])
+    for wanted in (("swir",), ("swir2", "nir", "red"), ("B12", "B08", "b4")):
+        assert (np.asarray(open_rgb(data, bands=wanted)) == shown(values, swir)).all()
+    with pytest.raises(ImageRefused, match="no band thermal"):
+        open_rgb(data, bands=("thermal", "red", "green"))
+
+
+def test_an_index_is_grey() -> None:
+    values = bands(13) + 1
+    found = decode(LAYOUTS["planes"](values), wanted=("ndvi",))
+    red, infrared = (values[k].astype(float) for k in (3, 7))
+    expected = ((infrared - red) / (infrared + red) * 127.5 + 127.5).round()
+    assert (np.asarray(found.image)[..., 1] == expected).all() and "NDVI" in found.bands
+
+
+def test_limits_count_values_and_only_the_wanted_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = bands(13)
+    monkeypatch.setattr(tiff_module, "MAX_SAMPLES", 32 * 32 * 4)
+    with pytest.raises(ImageRefused, match="million values"):
+        open_rgb(LAYOUTS["samples"](values))
+    # planes that are not shown are not decoded, nor counted
+    assert (np.asarray(open_rgb(LAYOUTS["planes"](values))) == shown(values, (4, 3, 2))).all()
+    damaged = bytearray(LAYOUTS["planes"](values))
+    plane = values[9].astype("<u2").tobytes()
+    place = bytes(damaged).find(plane)
+    assert place > 0
+    damaged[place : place + len(plane)] = bytes(len(plane))
+    assert (np.asarray(open_rgb(bytes(damaged))) == shown(values, (4, 3, 2))).all()
+
+
+def test_a_strip_unpacks_to_no_more_than_its_place() -> None:
+    """A few bytes that unpack to a gigabyte are cut off where the image ends."""
+    bomb = zlib.compress(bytes(64 << 20), 9)
+    small = tiff(np.zeros((8, 8), np.uint16), compression="zlib")
+    with tifffile.TiffFile(io.BytesIO(small)) as file:
+        page = file.pages[0]
+        place, tag = page.tags[273].valueoffset, page.tags[279].valueoffset
+    data = bytearray(small) + bomb
+    data[place : place + 4] = struct.pack("<I", len(small))
+    data[tag : tag + 4] = struct.pack("<I", len(bomb))
+    tracemalloc.start()
+    assert (grey(bytes(data)) == 0).all()
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("compression", [34887, 50001])
+def test_compressions_that_need_a_package_name_it(compression: int) -> None:
+    if importlib.util.find_spec("imagecodecs"):
+        pytest.skip("imagecodecs is installed")
+    small = bytearray(tiff(np.zeros((8, 8), np.uint16), compression="zlib"))
+    with tifffile.TiffFile(io.BytesIO(bytes(small))) as file:
+        place = file.pages[0].tags[259].valueoffset
+    small[place : place + 2] = struct.pack("<H", compression)
+    with pytest.raises(ImageRefused, match="compression") as refused:
+        open_rgb(bytes(small))
+    assert "imagecodecs" in str(refused.value.fix)
+
+
+def test_readers_stay_quiet() -> None:
+    code = (
+        "import io, sys, numpy as np, tifffile;"
+        "from dpd_core.dataset.images import open_rgb;"
+        "b = io.BytesIO(); tifffile.imwrite(b, np.zeros((8, 8, 13), np.uint16),"
+        " photometric='minisblack', planarconfig='contig');"
+        "print(open_rgb(b.getvalue()).size)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(8, 8)" and not done.stderr

@@ -33,6 +33,8 @@ def test_a_folder_becomes_an_index(project: Project, folder: Path) -> None:
         "layout": "top",
         "understood": "a folder a class; the split is ours",
         "alternatives": {},
+        "bands": "true colour, bands 1, 2, 3 (by the file)",
+        "notes": {},
         "content": "",
     }
     assert events[-1] == Progress(
@@ -304,6 +306,8 @@ def test_uc_merced(project: Project, shared_data: Path) -> None:
         "layout": "top",
         "understood": "a folder a class; the split is ours",
         "alternatives": {},
+        "bands": "true colour, bands 1, 2, 3 (by the file)",
+        "notes": {},
         "content": "",
     }
     index = load_index(project)
