@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from dpd_core.config import DatasetConfig
 from dpd_core.dataset import images
@@ -231,15 +230,15 @@ def test_a_stopped_run_goes_on_where_it_was(
     project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    decode = images.open_rgb
+    decode = images.decode
 
-    def counted(source: bytes, **options: object) -> Image.Image:
+    def counted(source: bytes, **options: object) -> images.Decoded:
         decoded.append(1)
         if len(decoded) == 6:
             raise JobStopped("stopped.")
         return decode(source, **options)
 
-    monkeypatch.setattr(images, "open_rgb", counted)
+    monkeypatch.setattr(images, "decode", counted)
     with pytest.raises(JobStopped):
         run(project, DatasetConfig(data=str(folder)))
     with pytest.raises(StageMissing):
