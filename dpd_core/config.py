@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import field_validator
+
 from dpd_core.errors import ConfigError
 from dpd_core.settings import StageConfig, setting, suggestion
 
@@ -96,6 +98,14 @@ class DatasetConfig(StageConfig):
         "ndmi, nbr, ndsi). Empty: true colour where the bands are known.",
         advanced=True,
     )
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _bands_as_text(cls, value: Any) -> Any:
+        """Bands may be given as numbers too."""
+        if isinstance(value, list | tuple):
+            return tuple(str(part) if isinstance(part, int) else part for part in value)
+        return value
 
 
 class PrototypesConfig(StageConfig):
