@@ -8,7 +8,8 @@ would have drawn. Nothing is pickled.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,11 @@ from torch import Tensor, nn
 
 from dpd_core import storage
 from dpd_core.errors import ModelError
+
+
+def finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no tensor holds a value that is infinite or not a number."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def save_checkpoint(
@@ -99,10 +105,14 @@ def resume_checkpoint(
     """Like :func:`load_checkpoint`, where a damaged file is the user's to decide on.
 
     Raises:
-        ModelError: the file is damaged or holds another adapter's parameters.
+        ModelError: the file is damaged, holds another adapter's parameters, or values that are
+            no numbers.
     """
     try:
-        return load_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
+        found = load_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
+        if not finite(parameters.values()):
+            raise ValueError("it holds values that are no numbers")
+        return found
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"the checkpoint is damaged ({error}).",
@@ -134,17 +144,22 @@ def run_steps(
         on_step: Called with the number of finished steps and the loss; may raise to stop.
 
     Raises:
-        ModelError: the checkpoint is damaged.
+        ModelError: the checkpoint is damaged, or the loss or a parameter is no number any more;
+            the last checkpoint stays then.
     """
     done, _ = resume_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
 
     def save() -> None:
+        if not finite(parameters.values()):
+            raise _diverged(f"a parameter is no number after step {done}", path)
         save_checkpoint(
             path, step=done, parameters=parameters, optimizer=optimizer, history=[], others=others
         )
 
     while done < steps:
         loss = step(done)
+        if not math.isfinite(loss):
+            raise _diverged(f"the loss became {loss} in step {done + 1}", path)
         done += 1
         if done % every == 0 and done < steps:
             save()
@@ -155,3 +170,12 @@ def run_steps(
             # A stop request comes as an exception between two steps.
             save()
             raise
+
+
+def _diverged(what: str, path: Path) -> ModelError:
+    return ModelError(
+        f"the optimisation diverged: {what}.",
+        where=path.parent,
+        fix="Go on from the last checkpoint, which is whole; if it happens again, use another "
+        "seed, or float32 (--dtype float32).",
+    )

@@ -6,14 +6,15 @@ prototype and the diffusion model; only what the latents are decoded to becomes 
 
     L = 4‖x̂ − x‖² + ½|x̂ − x| + 0.3 Σ_l ‖φ_l(x̂) − φ_l(x)‖² / Var φ_l(x) − 0.03 D(x̂)
 
-with x̂ the decoded posterior sample of a training image x, φ_l the layers of the networks of
-:mod:`dpd_core.students.ridge` (a perceptual loss: Johnson et al., ECCV 2016) and D a discriminator
-of patches (hinge loss; VQGAN: Esser et al., CVPR 2021), which learns to tell x̂ from x meanwhile.
+with x̂ the decoded posterior sample of a training image x, φ_l the maps of the pretrained feature
+network (:mod:`dpd_core.students.features`; a perceptual loss: Johnson et al., ECCV 2016) and D a
+discriminator of patches (hinge loss; VQGAN: Esser et al., CVPR 2021), which learns to tell x̂ from
+x meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,28 @@ from dpd_core.models.checkpoint import run_steps
 from dpd_core.models.latents import Latents
 from dpd_core.project import Project
 from dpd_core.seeding import derive_seed, generator
-from dpd_core.students.networks import Student, resized
-from dpd_core.students.ridge import SIDE, real_images, trained_networks
+from dpd_core.students.features import EfficientNetLite0, load_network, resized
 
 PERCEPTUAL_WEIGHT, ADVERSARIAL_WEIGHT = 0.3, 0.03
 LEARNING_RATE, DISCRIMINATOR_RATE, WARMUP = 3e-4, 4e-4, 20
 CLIP = 1.0
+MAPS, MAPS_SIDE = 5, 128
+"""Maps of the feature network that are compared, and the largest side at which it looks."""
 _BATCH, _BATCH_PIXELS = 12, 12 * 64 * 64
 """Images a step, and pixels where the images are larger."""
 _MEASURED = 64
 """Images, evenly spread, whose PSNR is told before and after."""
+
+RECIPE: dict[str, Any] = {
+    "version": 2,
+    "perceptual": [PERCEPTUAL_WEIGHT, MAPS, MAPS_SIDE],
+    "adversarial": ADVERSARIAL_WEIGHT,
+    "rates": [LEARNING_RATE, DISCRIMINATOR_RATE],
+    "warmup": WARMUP,
+    "clip": CLIP,
+    "batch": [_BATCH, _BATCH_PIXELS],
+}
+"""What decides a tuned decoder beside the settings and the images; part of an adapter's id."""
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -68,9 +81,6 @@ class DecoderTuner:
         backbone: Model whose VAE's decoder is trained, in place.
         posterior: The training images' latents, (N, C, h, w).
         images: The training images at the model's size, uint8 (N, H, W, 3).
-        networks: What the perceptual loss looks through; see
-            :func:`dpd_core.students.ridge.matching_networks`.
-        side: Side in pixels at which they look.
         steps: Optimizer steps.
         seed: Project seed; determines every draw, with the step's number.
     """
@@ -80,14 +90,13 @@ class DecoderTuner:
         backbone: Backbone,
         posterior: Posterior,
         images: np.ndarray,
-        networks: Sequence[Student],
         *,
-        side: int,
         steps: int,
         seed: int,
     ):
         self.backbone, self.posterior, self.images = backbone, posterior, images
-        self.networks, self.side, self.steps, self.seed = list(networks), side, steps, seed
+        self.steps, self.seed = steps, seed
+        self.network = load_network(backbone.device)
         decoder = adapter_weights.decoder_parts(backbone.vae)
         decoder.requires_grad_(True)
         with torch.random.fork_rng(devices=[]):
@@ -175,54 +184,26 @@ class DecoderTuner:
     def _loss(self, decoded: Tensor, real: Tensor) -> Tensor:
         difference = decoded - real
         loss = 4 * difference.square().mean() + 0.5 * difference.abs().mean()
-        seen, truth = (self._small(images) for images in (decoded, real))
-        far = sum(
-            (perceptual_distance(network, seen, truth) for network in self.networks),
-            torch.zeros((), device=real.device),
-        )
-        loss = loss + PERCEPTUAL_WEIGHT * far / max(len(self.networks), 1)
+        loss = loss + PERCEPTUAL_WEIGHT * perceptual_distance(self.network, decoded, real)
         return loss - ADVERSARIAL_WEIGHT * self.discriminator(decoded).mean()
 
-    def _small(self, images: Tensor) -> Tensor:
-        """The images as the networks see them: in [0, 1], and of their size."""
-        return (resized(images, self.side) + 1) / 2
 
-
-def perceptual_distance(network: Student, images: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared difference of a network's layers, each divided by its variance; a scalar.
+def perceptual_distance(network: EfficientNetLite0, images: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared difference of the network's maps, each divided by its variance; a scalar.
 
     Args:
-        network: A frozen convnet student, in evaluation mode.
-        images: (B, 3, S, S) in [0, 1]; gradients reach them.
+        network: Frozen, in evaluation mode.
+        images: (B, 3, S, S) in [-1, 1]; gradients reach them.
         truth: What they should look like, the same shape.
     """
+    images, truth = (resized(one, min(MAPS_SIDE, one.shape[-1])) for one in (images, truth))
     with torch.no_grad():
-        wanted = _layers(network, truth)
+        wanted = network.maps(truth, MAPS)
     distances = [
-        (one - other).square().mean() / other.var().clamp(min=1e-4)
-        for one, other in zip(_layers(network, images), wanted, strict=True)
+        (seen - real).square().mean() / real.var().clamp(min=1e-4)
+        for seen, real in zip(network.maps(images, MAPS), wanted, strict=True)
     ]
     return torch.stack(distances).mean()
-
-
-def _layers(network: Student, images: Tensor) -> list[Tensor]:
-    """What the stem and each residual block of a convnet make of images."""
-    seen: list[Tensor] = []
-    kept = [
-        module
-        for module in network.network.children()
-        if isinstance(module, nn.ReLU) or list(module.children())
-    ]
-    hooks = [
-        module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-        for module in kept
-    ]
-    try:
-        network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
 
 
 def tune_project_decoder(
@@ -239,7 +220,7 @@ def tune_project_decoder(
     """Give a backbone a decoder tuned to the project's training images; found again if made before.
 
     Args:
-        project: Where the networks of the perceptual loss are kept.
+        project: Where the images' pixels are kept.
         index: Its data set.
         backbone: Its decoder is replaced.
         latents: Of the training images.
@@ -251,22 +232,21 @@ def tune_project_decoder(
     if path.exists():
         adapter_weights.load_decoder(backbone.vae, path)
         return
-    side = min(SIDE, backbone.image_size)
-    real = real_images(project, index, side=side, emit=emit, stage=stage)
-    networks = trained_networks(project, real, hardware=backbone.hardware, emit=emit, stage=stage)
     records = {record.id: record for record in index.images}
     images = pixels(
-        project, [records[one] for one in latents.ids], backbone.image_size, emit=emit, stage=stage
+        project,
+        [records[identity] for identity in latents.ids],
+        backbone.image_size,
+        emit=emit,
+        stage=stage,
     )
     posterior = Posterior(latents.mean, latents.std)
-    shown = images[:: -(-len(images) // _MEASURED)]
-    before = psnr_per_image(backbone.vae, shown, batch_size=1).mean()
+    measured = images[:: -(-len(images) // _MEASURED)]
+    before = psnr_per_image(backbone.vae, measured, batch_size=1).mean()
     tuner = DecoderTuner(
         backbone,
         posterior,
         images,
-        networks,
-        side=side,
         steps=config.decoder_steps,
         seed=project.config.seed,
     )
@@ -278,7 +258,7 @@ def tune_project_decoder(
     )
     adapter_weights.save_decoder(backbone.vae, path)
     checkpoint.unlink(missing_ok=True)
-    after = psnr_per_image(backbone.vae, shown, batch_size=1).mean()
+    after = psnr_per_image(backbone.vae, measured, batch_size=1).mean()
     emit(
         Log(
             stage,

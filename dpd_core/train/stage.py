@@ -17,10 +17,9 @@ from dpd_core.models import weights as adapter_weights
 from dpd_core.models.backbone import Backbone, Posterior, load_backbone, model_identity
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.project import Project
-from dpd_core.train import adapters
+from dpd_core.train import adapters, decoder
 from dpd_core.train.classifier import LatentClassifier
 from dpd_core.train.classifier_training import project_classifier
-from dpd_core.train.decoder import tune_project_decoder
 from dpd_core.train.previews import previewer
 from dpd_core.train.trainer import STAGE, Examples, Trainer
 
@@ -51,6 +50,8 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
         "settings": config.to_dict(),
         "classifier": report["key"],
     }
+    if config.decoder_steps:
+        recipe["decoder"] = decoder.RECIPE
     identity = storage.digest(recipe)
     folder = project.path("adapters", identity)
     emit(Making(STAGE, project.relative(folder)))
@@ -60,7 +61,7 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
         if config.decoder_steps:
             # One of several processes; the others find it.
             with PartialState(cpu=backbone.device.type == "cpu").main_process_first():
-                tune_project_decoder(
+                decoder.tune_project_decoder(
                     project, index, backbone, latents, config, folder=folder, emit=emit, stage=STAGE
                 )
         examples = _examples(backbone, latents, captions, classes, classifier)

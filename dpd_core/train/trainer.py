@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from dpd_core import controls
 from dpd_core.config import TrainConfig
+from dpd_core.errors import ModelError
 from dpd_core.events import Emit, Log, Meter, Metric, ignore
 from dpd_core.models import weights as adapter_weights
 from dpd_core.models.backbone import Backbone, Posterior, Prompts
-from dpd_core.models.checkpoint import resume_checkpoint, save_checkpoint
+from dpd_core.models.checkpoint import finite, resume_checkpoint, save_checkpoint
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.train import adapters, minimax
 from dpd_core.train.classifier import LatentClassifier
@@ -145,6 +146,9 @@ class Trainer:
 
         Returns:
             Means of the measured values over the last tenth of the steps.
+
+        Raises:
+            ModelError: the training diverged; the last checkpoint, which is finite, stays.
         """
         config = self.config
         step, history = resume_checkpoint(
@@ -162,11 +166,14 @@ class Trainer:
                 between = False
                 values = self.step(step)
                 step += 1
+                if not math.isfinite(values["loss"]):
+                    raise self._diverged(f"the loss became {values['loss']}", step)
                 history = [*history[1 - tail :], values]
                 between = True
                 if step % 10 == 0 or step == config.steps:
                     self._measured(step, _mean(history[-10:]), emit)
                 if step % config.checkpoint_steps == 0 and step < config.steps:
+                    self._check_finite(step)
                     self._save(step, history)
                 if preview and self._preview_due(step):
                     preview(self.backbone, step)
@@ -175,9 +182,10 @@ class Trainer:
             # A stop request comes between two steps. A fault or a second Ctrl-C may come in the
             # middle of one, when some weights are updated and others not: the last checkpoint
             # stays then.
-            if between:
+            if between and self._finite():
                 self._save(step, history)
             raise
+        self._check_finite(step)
         if self.accelerator.is_main_process:
             adapter_weights.save(self.unwrapped_unet, self.folder)
         self.accelerator.wait_for_everyone()
@@ -323,6 +331,22 @@ class Trainer:
             self._order = torch.randperm(len(self.examples), generator=draw).tolist()
             self._epoch = epoch
         return self._order
+
+    def _finite(self) -> bool:
+        return finite(self.parameters.values())
+
+    def _check_finite(self, step: int) -> None:
+        if not self._finite():
+            raise self._diverged("a weight is no number any more", step)
+
+    def _diverged(self, what: str, step: int) -> ModelError:
+        kept = "The last checkpoint is kept. " if self.checkpoint.exists() else ""
+        return ModelError(
+            f"the training diverged: {what} in step {step}.",
+            where="train.learning_rate",
+            fix=f"{kept}Use a learning rate below {self.config.learning_rate:g}, or a longer "
+            "warm-up (--warmup-steps).",
+        )
 
     def _save(self, step: int, history: list[dict[str, float]]) -> None:
         if step and self.accelerator.is_main_process:

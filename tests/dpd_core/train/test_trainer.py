@@ -60,6 +60,41 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(
     assert caught.value.fix and caught.value.where == str(one.checkpoint)
 
 
+def test_a_learning_rate_that_diverges_is_named_and_the_checkpoint_stays_finite(
+    v_model: Path, tmp_path: Path
+) -> None:
+    config = QUICK.replace(
+        steps=60, checkpoint_steps=1, learning_rate=1.0, targets="whole", warmup_steps=30, clip=0.0
+    )
+    wild = trainer(v_model, tmp_path, config)
+    with pytest.raises(ModelError, match=r"learning_rate: the training diverged") as caught:
+        wild.fit()
+    assert "learning rate below 1" in str(caught.value.fix)
+    assert not find(tmp_path).exists(), "nothing is handed out as finished"
+    kept = load_file(wild.checkpoint)
+    assert all(torch.isfinite(value).all() for value in kept.values())
+
+
+def test_a_training_goes_on_after_a_loss_that_was_no_number(
+    v_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = QUICK.replace(checkpoint_steps=1)
+    expected = trainer(v_model, tmp_path / "whole", config).fit()
+    ill = trainer(v_model, tmp_path / "ill", config)
+    losses = ill.losses
+
+    def broken(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, values = losses(batch)
+        if ill.checkpoint.exists():  # from the second step on, as a card that overflows would do
+            return loss * torch.nan, {**values, "loss": float("nan")}
+        return loss, values
+
+    monkeypatch.setattr(ill, "losses", broken)
+    with pytest.raises(ModelError, match="the loss became nan in step 2"):
+        ill.fit()
+    assert trainer(v_model, tmp_path / "ill", config).fit() == expected
+
+
 def test_without_weight_it_is_plain_diffusion_training(v_model: Path, tmp_path: Path) -> None:
     plain = trainer(v_model, tmp_path / "plain", QUICK.replace(consistency_weight=0.0))
     plain.classifier = SimpleNamespace()  # must not be called
