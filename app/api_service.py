@@ -169,7 +169,7 @@ def evaluation_report(project: Project, set_name: str) -> dict[str, Any]:
     Raises:
         ProjectError: it has not been evaluated.
     """
-    return evaluate.reports(project, [set_name])[0]
+    return evaluate.reports(project, [set_name])[0].to_dict()
 
 
 def export_link(project: Project, images: ImageServer, set_name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dpd_core.settings import StageConfig, setting, suggestion
 BUNDLED = ("bundled",)
 """The word for the models that come with the program."""
 
-STUDENTS = ("convnet", "resnet18")
+STUDENTS = ("convnet", "resnet18", "pretrained")
 """Student networks of our own."""
 
 PUBLIC_DATA = ("eurosat", "ucmerced", "aid", "nwpu-resisc45")
@@ -385,7 +385,8 @@ class EvaluateConfig(StageConfig):
     )
     student: str = setting(
         "convnet",
-        "Student network: 'convnet', 'resnet18' or a Hub id.",
+        "Student network: 'convnet', 'resnet18', 'pretrained' (ridge regression on pretrained "
+        "features, which is always reported beside the others) or a Hub id.",
         path="model",
         hub=True,
         words=STUDENTS,
@@ -400,12 +401,16 @@ class EvaluateConfig(StageConfig):
         False,
         "Also train students on a teacher's probabilities in place of the classes; reported apart.",
     )
-    distribution: bool = setting(True, "Also measure FID, KID, coverage and NN-SSIM.")
-    feature_steps: int = setting(
-        600,
-        "Training steps of the network whose features FID, KID and coverage use.",
-        low=1,
-        high=10_000_000,
+    distribution: bool = setting(
+        True, "Also measure FID, KID, coverage, grain, and how near the set comes to real images."
+    )
+    features: str = setting(
+        "bundled",
+        "Network of FID, KID, coverage and the pretrained student: 'bundled' (EfficientNet-lite0), "
+        "or the Hub id or folder of a vision model such as DINOv2 or CLIP.",
+        path="model",
+        hub=True,
+        words=BUNDLED,
         advanced=True,
     )
 
@@ -481,7 +486,7 @@ class BenchmarkConfig(StageConfig):
     )
     students: tuple[str, ...] = setting(
         ("convnet",),
-        "Student networks: 'convnet', 'resnet18' or Hub ids.",
+        "Student networks: 'convnet', 'resnet18', 'pretrained' or Hub ids.",
         path="model",
         hub=True,
         words=STUDENTS,
@@ -550,7 +555,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "preview_steps": 100,
         },
         "synthesize": _SYNTHESIZE,
-        "evaluate": {"student_steps": 200, "feature_steps": 200, "seeds": 3},
+        "evaluate": {"student_steps": 200, "seeds": 3},
     },
     "standard": {
         "prototypes": _PROTOTYPES,
@@ -566,7 +571,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "preview_steps": 300,
         },
         "synthesize": _SYNTHESIZE,
-        "evaluate": {"student_steps": 600, "feature_steps": 600, "seeds": 3},
+        "evaluate": {"student_steps": 600, "seeds": 3},
     },
     "published": {},
 }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-Report = Mapping[str, Any]
+from dpd_core.evaluate.report import ORDINARY_SHARE, Report
+
 PER_PAGE = 12
-ORDINARY_SHARE = 0.05
-"""Share of real images above the 95th percentile of the real-to-real similarity, by definition."""
 
 SUMMARY_TEMPLATE = """{{#if value.lead}}<div class='privacy-summary {{value.tone}}'>
 <p><b>{{value.lead}}</b> {{value.text}}</p><p class='small'>{{value.small}}</p></div>{{else}}
@@ -19,7 +18,8 @@ PAIRS_TEMPLATE = """<ol class='pairs'>{{#each value.pairs}}<li class='{{this.kin
 <figcaption>distilled</figcaption></figure>
 <figure><img src='{{this.nearest}}' alt='{{this.nearest_alt}}' loading='lazy'>
 <figcaption>{{this.nearest_label}}</figcaption></figure></div>
-<p><b>{{this.similarity}}</b> {{this.name}} <small>{{this.note}}</small></p>
+<p><b title='features / layout / SSIM'>{{this.similarity}}</b> {{this.name}}
+<small>{{this.note}}</small></p>
 </li>{{/each}}</ol>"""
 
 
@@ -27,42 +27,44 @@ def summary(report: Report | None) -> dict[str, str]:
     """What the similarities mean, in plain words."""
     if report is None:
         return {"empty": "There is no report yet."}
-    found = report.get("privacy")
-    if not found:
+    found = report.privacy
+    if found is None:
         return {
             "empty": "This report has no similarities: evaluate again with the distribution "
             "metrics turned on."
         }
-    count = found["nn_ssim"]["images"]
-    above = round(found["share_above_p95"] * count)
-    ours, real = found["nn_ssim"]["mean_highest"], found["real_to_real"]["mean_highest"]
-    numbers = (
-        f"The nearest training image is {ours:.3f} alike (SSIM; 1 is identical) on average; "
-        f"for {found['real_to_real']['images']} real test images, which copy nothing, it is "
-        f"{real:.3f}. {above} of the {count} distilled images ({above / count:.0%}) are "
-        f"nearer than 95 % of the real ones; of images that copy nothing, 5 % would be."
+    shares = " and ".join(
+        f"{kind.share:.0%} {how}"
+        for kind, how in ((found.features, "by what they show"), (found.layout, "by their layout"))
     )
-    if found["share_above_p95"] > ORDINARY_SHARE and above > 1:
+    text = (
+        f"{shares} of the {found.images} distilled images are nearer to a training image than "
+        f"95 % of {found.real_images} real test images are; of new images it would be 5 %. "
+        f"Guessing from the set which real images were in the training split succeeds with an "
+        f"area under the curve of {found.attack.features:.2f} (by layout "
+        f"{found.attack.layout:.2f}); 0.5 is chance."
+    )
+    if found.copied:
         tone, lead = "bad", "Some distilled images are unusually near to training images."
-        text = numbers + " Look at the first pairs below before you publish the set."
-    elif ours > real:
-        tone, lead = "even", "A little nearer to the training images than real images are."
-        text = numbers
+        text += " Look at the first pairs below before you publish the set."
+    elif found.share > ORDINARY_SHARE:
+        tone, lead = "even", "No more of them are near to training images than chance explains."
     else:
         tone, lead = "good", "No nearer to the training images than other real images are."
-        text = numbers
     small = (
-        "Structural similarity compares images of one class pixel by pixel at the students' "
-        f"size ({report['protocol']['size']} px). A copy that is shifted or mirrored can "
-        "escape it: the pairs are for your eyes."
+        "Each image is compared in all eight orientations: by pretrained features of the slightly "
+        f"blurred image (nearest on average {found.features.ours:.2f}, of real test images "
+        f"{found.features.real:.2f}), by its layout at 16 × 16 pixels ({found.layout.ours:.2f}, "
+        f"{found.layout.real:.2f}), and pixel by pixel (SSIM; {found.ssim.ours:.2f}, "
+        f"{found.ssim.real:.2f}). A part of an image, cut out and enlarged, can escape all three: "
+        "the pairs are for your eyes."
     )
     return {"tone": tone, "lead": lead, "text": text, "small": small}
 
 
 def pages(report: Report | None) -> int:
     """Number of pages of pairs, at least 1."""
-    found = report.get("privacy") if report else None
-    count = len(found["nearest"]) if found else 0
+    count = len(report.privacy.nearest) if report and report.privacy else 0
     return max(1, -(-count // PER_PAGE))
 
 
@@ -84,24 +86,22 @@ def pairs(
         thumbnail: Image id → link to the training image.
         prototype: (class name, slot) → image id of the prototype it was made from.
     """
-    if report is None or not report.get("privacy"):
+    if report is None or report.privacy is None:
         return {"pairs": []}
-    found = report["privacy"]
     start = min(max(page, 0), pages(report) - 1) * PER_PAGE
     shown = []
-    for record in found["nearest"][start : start + PER_PAGE]:
-        near = record["ssim"] > found["real_to_real_p95"]
-        own = record["image_id"] == prototype(record["class"], record["slot"])
+    for pair in report.privacy.nearest[start : start + PER_PAGE]:
+        own = pair.image_id == prototype(pair.class_name, pair.slot)
         shown.append(
             {
-                "image": image(record["class"], record["slot"]),
-                "nearest": thumbnail(record["image_id"]),
-                "nearest_alt": f"training image {record['image_id']}",
+                "image": image(pair.class_name, pair.slot),
+                "nearest": thumbnail(pair.image_id),
+                "nearest_alt": f"training image {pair.image_id}",
                 "nearest_label": "its own prototype" if own else "nearest real",
-                "name": f"{readable(record['class'])}, image {record['slot'] + 1}",
-                "similarity": f"{record['ssim']:.3f}",
-                "kind": "near" if near else "",
-                "note": "nearer than 95 % of real images" if near else "",
+                "name": f"{readable(pair.class_name)}, image {pair.slot + 1}",
+                "similarity": f"{pair.features:.2f} / {pair.layout:.2f} / {pair.ssim:.2f}",
+                "kind": "near" if pair.near else "",
+                "note": "nearer than 95 % of real images" if pair.near else "",
             }
         )
     return {"pairs": shown}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from app.ui.sets import set_choices
 from dpd_core import storage
 from dpd_core.config import EvaluateConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError, ProjectError
-from dpd_core.evaluate.report import load_report
+from dpd_core.evaluate.baselines import get_baseline
+from dpd_core.evaluate.report import Report, load_report, reported_sets
 from dpd_core.project import Project
 from dpd_core.synthesize.sets import DistilledSet
 
@@ -22,8 +22,7 @@ NEWEST = "latest"
 
 def evaluated_sets(project: Project) -> list[str]:
     """Names of the sets that have a report, the one measured last first."""
-    paths = sorted(project.path("reports").glob("*.json"), key=_age)
-    names = [str(storage.read_json(path)["set"]) for path in paths]
+    names = reported_sets(project)
     record = project.record("evaluate")
     if record is not None and (last := record["result"]["set"]) in names:
         names.remove(last)
@@ -31,7 +30,7 @@ def evaluated_sets(project: Project) -> list[str]:
     return names
 
 
-def reports(project: Project, names: Sequence[str]) -> list[dict[str, Any]]:
+def reports(project: Project, names: Sequence[str]) -> list[Report]:
     """The reports of some sets.
 
     Args:
@@ -53,14 +52,13 @@ def reports(project: Project, names: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def changed_since(project: Project, report: dict[str, Any]) -> bool:
+def changed_since(project: Project, report: Report) -> bool:
     """Whether the set is not any more the one that the report measured."""
     try:
-        distilled = DistilledSet.load(project, report["set"])
+        distilled = DistilledSet.load(project, report.set)
     except DPDError:
         return True
-    known = report.get("manifest")
-    return known is not None and known != storage.file_digest(distilled.root / "manifest.json")
+    return report.manifest != storage.file_digest(distilled.root / "manifest.json")
 
 
 def config_for(
@@ -77,8 +75,6 @@ def config_for(
             "there is no distilled set to measure.",
             fix="Make one in the tab Synthesize, or choose another.",
         )
-    from dpd_core.evaluate.baselines import get_baseline
-
     for name in baselines:
         get_baseline(name)
     return config.replace(set_name=set_name, baselines=tuple(baselines))
@@ -111,7 +107,3 @@ def slots(project: Project, set_name: str) -> Slots:
         {(slot.class_name, slot.slot): slot.path for slot in found},
         {(slot.class_name, slot.slot): slot.prototype_id for slot in found},
     )
-
-
-def _age(path: Path) -> float:
-    return -path.stat().st_mtime

@@ -15,6 +15,7 @@ from app.ui.html import HTML
 from app.ui.sets import set_choices
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import DPDError
+from dpd_core.evaluate.report import Report
 from dpd_core.project import Project
 
 
@@ -225,11 +226,11 @@ class EvaluateTab:
 
         return turned
 
-    def _pairs(self, project: Project, report: dict[str, Any] | None, page: int) -> list[Any]:
+    def _pairs(self, project: Project, report: Report | None, page: int) -> list[Any]:
         """One page of the privacy view (from 1) and the state of its buttons."""
         last = privacy.pages(report)
         page = min(max(page, 1), last)
-        slots = service.slots(project, report["set"] if report else "")
+        slots = service.slots(project, report.set if report else "")
         readable = service.readable_names(project)
 
         def image(class_name: str, slot: int) -> str:

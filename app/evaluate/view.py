@@ -1,21 +1,23 @@
 """Views of evaluation reports: what the numbers say, in the order a reader asks.
 
-Pure functions of the reports that :mod:`dpd_core.evaluate.stage` writes. All accuracies are shown
+Pure functions of a :class:`dpd_core.evaluate.report.Report`. All accuracies are shown
 in percent.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from app.evaluate.bar_chart import Bar, chart
 from dpd_core.evaluate.baselines import BASELINES
+from dpd_core.evaluate.report import SIGNIFICANT, Accuracy, Measured, Report
 
-Report = Mapping[str, Any]
-SIGNIFICANT = 0.05
-"""Differences with a smaller p-value are called clear."""
+PRETRAINED = "pretrained"
+"""The student that is always reported beside the one chosen."""
+REALISM_POINTS = 3
+"""Points that the pretrained student may lose against random real images."""
 PAIRS_PER_PAGE = 12
 _MARKS = {"good": "▲", "bad": "▼", "even": "≈", "note": "·"}
 
@@ -29,33 +31,37 @@ def accuracy_chart(reports: Sequence[Report]) -> dict[str, Any]:
     if not reports:
         return {}
     bars: list[Bar] = []
-    soft: list[Bar] = []
+    others: list[Bar] = []
     baselines: dict[tuple[str, tuple[float, ...]], Bar] = {}
     for report in reports:
-        for name, entry in report["accuracy"].items():
-            if name == report["set"]:
+        for name, entry in report.accuracy.items():
+            if name == report.set:
                 bars.append(_bar(f"{name} (distilled)", entry, "ours"))
                 continue
-            key = (name, tuple(entry["runs"]))
+            key = (name, tuple(entry.runs))
             known = sum(one == name for one, _ in baselines)
             label = baseline_label(name)
             if known and key not in baselines:
-                label += f", beside {report['set']}"
+                label += f", beside {report.set}"
             baselines.setdefault(key, _bar(label, entry, "real" if _sized(name) else "full"))
     for report in reports:
-        for name, entry in (report.get("accuracy_soft") or {}).items():
-            own = name == report["set"]
-            label = f"{name} (distilled)" if own else baseline_label(name)
-            kind = "ours" if own else "real" if _sized(name) else "full"
-            beside = f", beside {report['set']}" if len(reports) > 1 and not own else ""
-            soft.append(_bar(f"{label}, soft labels{beside}", entry, kind))
+        kinds = {"soft labels": report.accuracy_soft or {}}
+        if report.protocol.student != PRETRAINED:
+            kinds["pretrained student"] = report.accuracy_pretrained
+        for what, entries in kinds.items():
+            for name, entry in entries.items():
+                own = name == report.set
+                label = f"{name} (distilled)" if own else baseline_label(name)
+                kind = "ours" if own else "real" if _sized(name) else "full"
+                beside = f", beside {report.set}" if len(reports) > 1 and not own else ""
+                others.append(_bar(f"{label}, {what}{beside}", entry, kind))
     first = reports[0]
-    n_classes, seeds = len(first["confusion"]["classes"]), _seeds(reports)
+    n_classes, seeds = len(first.confusion.classes), _seeds(reports)
     chance = 100 / n_classes
     return chart(
-        [*bars, *baselines.values(), *soft],
+        [*bars, *baselines.values(), *others],
         title="Accuracy of students trained on each set, tested on "
-        f"{first['protocol']['test_images']} real images",
+        f"{first.protocol.test_images} real images",
         legend=f"Bar: mean of {seeds}. Dots: one student each. Whisker: ± one standard deviation. "
         f"Dashed line: guessing among {n_classes} classes, {chance:.1f} %.",
         high=100,
@@ -103,7 +109,7 @@ def verdicts(report: Report | None, *, changed: bool = False) -> dict[str, Any]:
             "are trained on it and on real images, and tested on real images that none of "
             "them has seen.",
         }
-    ours = report["accuracy"][report["set"]]
+    ours = report.accuracy[report.set]
     rows = []
     if changed:
         rows.append(
@@ -113,10 +119,10 @@ def verdicts(report: Report | None, *, changed: bool = False) -> dict[str, Any]:
                 "is about its earlier images. Evaluate it again.",
             )
         )
-    for name, entry in report["accuracy"].items():
-        if name != report["set"]:
+    for name, entry in report.accuracy.items():
+        if name != report.set:
             rows.append(_compared(report, ours, name, entry))
-    if ours["std"] is None:
+    if ours.std is None:
         rows.append(
             _row(
                 "note",
@@ -124,10 +130,9 @@ def verdicts(report: Report | None, *, changed: bool = False) -> dict[str, Any]:
                 "or more before you believe them.",
             )
         )
+    rows += _pretrained(report)
     rows += [
-        _row("note", note)
-        for note in report.get("notes", [])
-        if not note.startswith(("One seed", "FID", "real_to_real"))
+        _row("note", note) for note in report.notes if not note.startswith(("One seed", "FID"))
     ]
     return {"rows": rows, "empty": "The report compares with no baseline."}
 
@@ -138,7 +143,7 @@ def differing_protocols(reports: Sequence[Report]) -> str:
     different = [
         f"{key.replace('_', ' ')} ({', '.join(dict.fromkeys(values))})"
         for key in keys
-        if len(set(values := [str(report["protocol"].get(key)) for report in reports])) > 1
+        if len(set(values := [str(getattr(report.protocol, key)) for report in reports])) > 1
     ]
     if not different:
         return ""
@@ -149,68 +154,68 @@ def differing_protocols(reports: Sequence[Report]) -> str:
     )
 
 
-def p_value(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p-value of Welch's t-test; ``None`` where there are fewer than two values."""
-    from scipy.special import stdtr
-
-    n, m = len(first), len(second)
-    if min(n, m) < 2:
-        return None
-    mean_n, mean_m = sum(first) / n, sum(second) / m
-    a = sum((value - mean_n) ** 2 for value in first) / (n - 1) / n
-    b = sum((value - mean_m) ** 2 for value in second) / (m - 1) / m
-    if a + b == 0:
-        return 1.0 if mean_n == mean_m else 0.0
-    freedom = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1))
-    return float(2 * stdtr(freedom, -abs(mean_n - mean_m) / math.sqrt(a + b)))
-
-
-def _compared(
-    report: Report, ours: Mapping[str, Any], name: str, entry: Mapping[str, Any]
-) -> dict[str, str]:
+def _compared(report: Report, ours: Accuracy, name: str, entry: Accuracy) -> dict[str, str]:
     """One sentence: the set beside a baseline."""
-    mean, other = 100 * ours["mean"], 100 * entry["mean"]
-    if not _sized(name) or entry["images"] > ours["images"]:
+    mean, other = 100 * ours.mean, 100 * entry.mean
+    if not _sized(name) or entry.images > ours.images:
         share = f", {mean / other:.0%} of that" if other else ""
         return _row(
             "note",
-            f"All {entry['images']} real images reach {other:.1f} %; the "
-            f"{ours['images']} distilled ones {mean:.1f} %{share}.",
+            f"All {entry.images} real images reach {other:.1f} %; the "
+            f"{ours.images} distilled ones {mean:.1f} %{share}.",
         )
-    what = f"{entry['images']} {baseline_label(name)} ({mean:.1f} % against {other:.1f} %)"
-    p = p_value(ours["runs"], entry["runs"])
+    what = f"{entry.images} {baseline_label(name)} ({mean:.1f} % against {other:.1f} %)"
+    p = entry.p_value
     points = abs(mean - other)
     if points < 0.05:
-        return _row("even", f"{report['set']} equals {what}.")
+        return _row("even", f"{report.set} equals {what}.")
     if p is None or p < SIGNIFICANT:
         sure = "" if p is None else ", more than the seeds' spread explains"
         if mean > other:
-            return _row("good", f"{report['set']} beats {what} by {points:.1f} points{sure}.")
+            return _row("good", f"{report.set} beats {what} by {points:.1f} points{sure}.")
         return _row(
             "bad",
-            f"{report['set']} loses to {what} by {points:.1f} points{sure}: real "
+            f"{report.set} loses to {what} by {points:.1f} points{sure}: real "
             "images, chosen this way, would serve better.",
         )
     lead = "ahead of" if mean > other else "behind"
     return _row(
         "even",
-        f"{report['set']} is {points:.1f} points {lead} {what}, which may be "
+        f"{report.set} is {points:.1f} points {lead} {what}, which may be "
         f"chance: the seeds differ as much (p = {p:.2f}).",
     )
+
+
+def _pretrained(report: Report) -> list[dict[str, str]]:
+    """One sentence about the pretrained student, which shows first whether images look real."""
+    entries = report.accuracy_pretrained
+    mean = 100 * entries[report.set].mean
+    others = [
+        f"{100 * entry.mean:.1f} % from {entry.images} {baseline_label(name)}"
+        for name, entry in entries.items()
+        if name != report.set
+    ]
+    beside = f", beside {', '.join(others)}" if others else ""
+    random = entries.get("random")
+    tone = "note"
+    if random is not None:
+        tone = "bad" if mean < 100 * random.mean - REALISM_POINTS else "good"
+    text = f"A pretrained student reaches {mean:.1f} % from {report.set}{beside}."
+    return [_row(tone, text)]
 
 
 def _row(tone: str, text: str) -> dict[str, str]:
     return {"tone": tone, "mark": _MARKS[tone], "text": text}
 
 
-def _bar(label: str, entry: Mapping[str, Any], kind: str) -> Bar:
-    std = entry["std"]
+def _bar(label: str, entry: Accuracy, kind: str) -> Bar:
+    std = entry.std
     return Bar(
         label,
-        f"{entry['images']} images",
-        100 * entry["mean"],
+        f"{entry.images} images",
+        100 * entry.mean,
         None if std is None else 100 * std,
-        [100 * run for run in entry["runs"]],
+        [100 * run for run in entry.runs],
         kind,
     )
 
@@ -220,7 +225,7 @@ def _sized(name: str) -> bool:
 
 
 def _seeds(reports: Sequence[Report]) -> str:
-    counts = sorted({len(report["accuracy"][report["set"]]["runs"]) for report in reports})
+    counts = sorted({len(report.accuracy[report.set].runs) for report in reports})
     text = " or ".join(map(str, counts))
     return f"{text} seed{'' if counts == [1] else 's'}"
 
@@ -243,9 +248,9 @@ def confusion(report: Report | None, readable: Callable[[str], str]) -> dict[str
     """
     if report is None:
         return {}
-    names = [readable(name) for name in report["confusion"]["classes"]]
+    names = [readable(name) for name in report.confusion.classes]
     rows = []
-    for true, counts in enumerate(report["confusion"]["matrix"]):
+    for true, counts in enumerate(report.confusion.matrix):
         total = sum(counts)
         cells = []
         for predicted, count in enumerate(counts):
@@ -269,7 +274,7 @@ def confusion(report: Report | None, readable: Callable[[str], str]) -> dict[str
     return {
         "names": names,
         "rows": rows,
-        "caption": f"What students of {report['set']} take the "
+        "caption": f"What students of {report.set} take the "
         f"test images for: percent of each true class (row) by predicted class (column), over "
         f"{seeds}. Point at a cell for the counts.",
     }
@@ -290,10 +295,10 @@ def per_class(reports: Sequence[Report], readable: Callable[[str], str]) -> dict
     if not reports:
         return {}
     columns = _columns(reports)
-    own = columns[0][1]["per_class"]
+    own = columns[0][1].per_class
     rows = []
     for name in sorted(own, key=lambda name: (own[name], name)):
-        values = [entry["per_class"].get(name) for _, entry in columns]
+        values = [entry.per_class.get(name) for _, entry in columns]
         rows.append({"name": readable(name), "cells": _cells(values, "{:.1f}", 100, best=max)})
     return {
         "name": "Accuracy by class",
@@ -304,94 +309,114 @@ def per_class(reports: Sequence[Report], readable: Callable[[str], str]) -> dict
     }
 
 
+@dataclass(frozen=True)
+class MetricRow:
+    """A row of the metrics' table: what it is, what is better, and how it is read and written."""
+
+    name: str
+    mark: str
+    note: str
+    form: str
+    value: Callable[[Measured], float]
+    best: Callable[[list[float]], float] | None
+    any_size: bool = False
+
+
+def _nearest_to_one(values: list[float]) -> float:
+    return min(values, key=lambda value: abs(value - 1))
+
+
 METRICS = (
-    (
-        "fid",
+    MetricRow(
         "FID",
         "↓ lower is better",
-        "Distance between the features of the set and of the test "
-        "images, as two Gaussians. Biased for few images: compare sets of one size only.",
-        "{:.2f}",
+        "Distance between the pretrained features of the set and of the test images, as two "
+        "Gaussians. Biased for few images: compare sets of one size only.",
+        "{:.1f}",
+        lambda measured: measured.fid.value,
+        min,
     ),
-    (
-        "kid",
+    MetricRow(
         "KID",
         "↓ lower is better",
-        "The same question without that bias: a kernel distance "
-        "between the features; near 0 means alike.",
+        "The same question without that bias: a kernel distance between the features; near 0 "
+        "means alike.",
         "{:.4f}",
+        lambda measured: measured.kid.value,
+        min,
+        any_size=True,
     ),
-    (
-        "coverage",
+    MetricRow(
         "Coverage",
         "↑ higher is better",
-        "How near, on average, a test image finds an "
-        "image of its class in the set (cosine of the features).",
+        "How near, on average, a test image finds an image of its class in the set (cosine of the "
+        "features).",
         "{:.3f}",
+        lambda measured: measured.coverage,
+        max,
+    ),
+    MetricRow(
+        "Grain",
+        "nearest 1 is best",
+        "Energy above half the Nyquist frequency relative to the real test images: less is blur, "
+        "more is noise.",
+        "{:.2f}",
+        lambda measured: measured.grain,
+        _nearest_to_one,
+        any_size=True,
     ),
 )
 
 
 def metrics(reports: Sequence[Report]) -> dict[str, Any]:
     """The table of distribution metrics, each with one line that explains it."""
-    measured = [report for report in reports if report.get("distribution")]
+    measured = [report for report in reports if report.distribution is not None]
     if not measured:
         return {}
-    columns: list[tuple[str, dict[str, Any]]] = []
+    columns: list[tuple[str, Measured, bool]] = []
     for report, name, label in _named(measured):
-        entry = dict(report["distribution"]["sets"][name])
-        own = name == report["set"]
-        entry["nn_ssim"] = report["privacy"]["nn_ssim"]["mean"] if own else None
-        entry["sized"] = own or _sized(name)
-        columns.append((f"{label} ({entry['images']})", entry))
-    rows = []
-    for key, title, mark, note, form in METRICS:
-        values = [entry[key]["value"] for _, entry in columns]
-        fair = [entry["sized"] or key == "kid" for _, entry in columns]
-        best = max if mark.startswith("↑") else min
-        rows.append(
-            {
-                "name": title,
-                "mark": mark,
-                "note": note,
-                "cells": _cells(values, form, 1, best=best, among=fair),
-            }
-        )
-    rows.append(
+        assert report.distribution is not None
+        entry = report.distribution.sets[name]
+        columns.append((f"{label} ({entry.images})", entry, name == report.set or _sized(name)))
+    rows = [
         {
-            "name": "NN-SSIM",
-            "mark": "↓ lower: less copied",
-            "note": "Structural similarity of a "
-            "distilled image to its five nearest training images. Real test images reach "
-            f"{measured[0]['privacy']['real_to_real']['mean']:.3f}.",
-            "cells": _cells([entry["nn_ssim"] for _, entry in columns], "{:.3f}", 1, best=None),
+            "name": row.name,
+            "mark": row.mark,
+            "note": row.note,
+            "cells": _cells(
+                [row.value(entry) for _, entry, _ in columns],
+                row.form,
+                1,
+                best=row.best,
+                among=[sized or row.any_size for _, _, sized in columns],
+            ),
         }
-    )
-    network = measured[0]["distribution"]["network"]
+        for row in METRICS
+    ]
     return {
         "name": "Distribution metrics",
         "rows": rows,
-        "columns": ["metric", *(label for label, _ in columns)],
-        "caption": "Measured against the real test split, in the features of a network trained "
-        f"on the real training split (test accuracy {network['accuracy']:.1%}). In "
-        "brackets the number of images; the best of each row is in bold.",
+        "columns": ["metric", *(label for label, _, _ in columns)],
+        "caption": "Measured against the real test split, in the features of a pretrained network "
+        f"({measured[0].protocol.features}). In brackets the number of images; the best of each "
+        "row is in bold.",
     }
 
 
 def _named(reports: Sequence[Report]) -> list[tuple[Report, str, str]]:
     """(report, set name, label) of the columns: the sets first, then baselines once each."""
-    ours = [(report, report["set"], report["set"]) for report in reports]
+    ours = [(report, report.set, report.set) for report in reports]
     seen: dict[tuple[str, tuple[float, ...]], tuple[Report, str, str]] = {}
     for report in reports:
-        for name, entry in report["accuracy"].items():
-            if name != report["set"]:
-                label = name if not any(name == k for k, _ in seen) else f"{name} ({report['set']})"
-                seen.setdefault((name, tuple(entry["runs"])), (report, name, label))
+        for name, entry in report.accuracy.items():
+            if name != report.set:
+                label = name if not any(name == k for k, _ in seen) else f"{name} ({report.set})"
+                seen.setdefault((name, tuple(entry.runs)), (report, name, label))
     return [*ours, *seen.values()]
 
 
-def _columns(reports: Sequence[Report]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(label, report["accuracy"][name]) for report, name, label in _named(reports)]
+def _columns(reports: Sequence[Report]) -> list[tuple[str, Accuracy]]:
+    return [(label, report.accuracy[name]) for report, name, label in _named(reports)]
 
 
 def _cells(

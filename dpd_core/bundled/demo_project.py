@@ -48,7 +48,6 @@ RECIPE = (
     "--set",
     "evaluate.student_steps=100",
     "--set",
-    "evaluate.feature_steps=100",
 )
 """What is given to ``python -m dpd_core run``: a few minutes on an idle laptop."""
 

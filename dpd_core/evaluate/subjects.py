@@ -16,9 +16,8 @@ from dpd_core.dataset.images import open_rgb, to_square
 from dpd_core.dataset.index import DatasetIndex, load_index
 from dpd_core.dataset.pixels import pixels
 from dpd_core.errors import ConfigError, DatasetError, ProjectError
-from dpd_core.evaluate import baselines
-from dpd_core.evaluate.baselines import Pool
-from dpd_core.evaluate.real_crops import best_crops
+from dpd_core.evaluate import baselines, subsets
+from dpd_core.evaluate.subsets import Pool
 from dpd_core.events import Emit
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.models.latents import latents_for
@@ -31,7 +30,9 @@ from dpd_core.students import ridge
 from dpd_core.students import training as students
 from dpd_core.synthesize.sets import DistilledSet
 
-_VERSION = 1
+CONTROL_IMAGES = 200
+"""Least number of real test images, over all classes, that the limit is read off from."""
+_VERSION = 2
 """Raise it when a change here or in the students changes results: stored parts are keyed by it."""
 
 
@@ -93,7 +94,8 @@ class Bench:
         classes: Sorted class names; a label is a place in it.
         train, test: The real splits.
         subjects: The distilled set, then the baselines in the order of the settings.
-        control: Real test images, of each class as many as distilled ones (or all there are).
+        control: Rows of real test images that are compared as the distilled ones are: of each class
+            at least as many (or all there are).
     """
 
     project: Project
@@ -104,7 +106,7 @@ class Bench:
     test: LabelledImages
     distilled: DistilledSet
     subjects: list[Subject]
-    control: LabelledImages
+    control: list[int]
 
     def key(self, kind: str, *parts: Any) -> str:
         """Name of a stored part: a digest of all that determines it."""
@@ -134,9 +136,12 @@ def load_bench(project: Project, config: EvaluateConfig, emit: Emit) -> Bench:
     distilled = DistilledSet.load(project, config.set_name)
     _check(index, distilled, config)
     classes = sorted(index.classes)
-    train, test = (_split(project, config, index, split, emit) for split in ("train", "test"))
+    train, test = (
+        split_images(project, index, split, config.student_size, emit)
+        for split in ("train", "test")
+    )
     counts = {name: sum(slot.class_name == name for slot in distilled.slots) for name in classes}
-    ours = Subject(distilled.name, [_distilled_images(distilled, classes, config.student_size)])
+    ours = Subject(distilled.name, [distilled_images(distilled, classes, config.student_size)])
     subjects = [ours, *_baselines(project, config, index, train, counts, emit)]
     control = _control(project, index, test, counts)
     return Bench(
@@ -176,17 +181,23 @@ def _check(index: DatasetIndex, distilled: DistilledSet, config: EvaluateConfig)
         )
 
 
-def _split(
-    project: Project, config: EvaluateConfig, index: DatasetIndex, split: str, emit: Emit
+def split_images(
+    project: Project, index: DatasetIndex, split: str, size: int, emit: Emit
 ) -> LabelledImages:
+    """The real images of a split at a side of ``size`` pixels."""
     records = index.select(split=split)
     number = {name: place for place, name in enumerate(sorted(index.classes))}
     labels = np.array([number[record.class_name] for record in records], dtype=np.int64)
-    images = pixels(project, records, config.student_size, emit=emit, stage="evaluate")
+    images = pixels(project, records, size, emit=emit, stage="evaluate")
     return LabelledImages(images, labels, [record.id for record in records])
 
 
-def _distilled_images(distilled: DistilledSet, classes: list[str], size: int) -> LabelledImages:
+def distilled_images(distilled: DistilledSet, classes: list[str], size: int) -> LabelledImages:
+    """The images of a distilled set at a side of ``size`` pixels.
+
+    Raises:
+        ProjectError: one is missing.
+    """
     images = []
     slots = sorted(distilled.slots, key=lambda slot: (slot.class_name, slot.slot))
     for slot in slots:
@@ -219,16 +230,16 @@ def _baselines(
     pools = _pools(index, "train", members, vectors)
     subjects = []
     for name, kind in zip(names, kinds, strict=True):
-        if kind.elsewhere == "crops":
+        if name == "rded":
             subjects.append(Subject(name, [_crops(project, index, train, counts, emit)]))
             continue
-        if kind.elsewhere == "exchange":
+        if name == "exchanged":
             subjects.append(Subject(name, [_exchanged(project, train, members, emit)]))
             continue
         repeats = config.seeds if kind.seeded else 1
         variants = []
         for repeat in range(repeats):
-            chosen = baselines.select(name, pools, counts, seed=project.config.seed, repeat=repeat)
+            chosen = subsets.select(name, pools, counts, seed=project.config.seed, repeat=repeat)
             wanted = {image for ids in chosen.values() for image in ids}
             # In the order of the index, like the split itself.
             variants.append(train.rows([source for source in train.sources if source in wanted]))
@@ -238,12 +249,14 @@ def _baselines(
 
 def _control(
     project: Project, index: DatasetIndex, test: LabelledImages, counts: dict[str, int]
-) -> LabelledImages:
+) -> list[int]:
     chosen: list[str] = []
+    least = -(-CONTROL_IMAGES // len(counts))
     for name, pool in _pools(index, "test", {}).items():
         seed = derive_seed(project.config.seed, "real to real", name)
-        chosen += baselines.random_subset(pool, counts[name], seed)
-    return test.rows(chosen)
+        chosen += subsets.random_subset(pool, max(counts[name], least), seed)
+    place = {source: row for row, source in enumerate(test.sources)}
+    return [place[source] for source in chosen]
 
 
 def _vectors(project: Project, emit: Emit) -> dict[str, np.ndarray]:
@@ -274,7 +287,7 @@ def _crops(
         emit=emit,
         stage="evaluate",
     )[-1]
-    pixels, labels, rows = best_crops(
+    pixels, labels, rows = subsets.best_crops(
         teacher,
         train.pixels,
         train.labels,

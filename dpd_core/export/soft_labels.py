@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpd_core.config import EvaluateConfig
-from dpd_core.evaluate.stage import feature_network
+from dpd_core.evaluate.stage import teacher_network
 from dpd_core.evaluate.subjects import load_bench
 from dpd_core.events import Emit, Meter
 from dpd_core.project import Project
@@ -24,8 +24,8 @@ def soft_labels(
 ) -> dict[str, Any]:
     """What goes into ``soft_labels.json``.
 
-    The teacher is the network of the feature space of the last evaluation (or of one with default
-    settings), a student of the whole real training split; it is trained here if it is not there.
+    The teacher is that of the last evaluation's settings (or of the default ones), a student of the
+    whole real training split; it is trained here if it is not there.
 
     Args:
         project: With its real images.
@@ -43,8 +43,8 @@ def soft_labels(
     record = project.record("evaluate")
     config = EvaluateConfig.from_dict(record["settings"]) if record else EvaluateConfig()
     bench = load_bench(project, config.replace(set_name=set_name, baselines=()), emit)
-    meter = Meter(emit, stage, config.feature_steps, message="training the teacher")
-    teacher = feature_network(bench, meter)
+    meter = Meter(emit, stage, config.student_steps, message="training the teacher")
+    teacher = teacher_network(bench, meter)
     images = bench.subjects[0].variant(0)
     found = students.predict_proba(teacher, images.pixels, hardware=bench.hardware)
     accuracy = students.accuracy(
@@ -54,7 +54,7 @@ def soft_labels(
         "classes": bench.classes,
         "teacher": {
             "network": config.student,
-            "steps": config.feature_steps,
+            "steps": config.student_steps,
             "trained_on": "all real training images",
             "images": len(bench.train),
             "test_accuracy": round(accuracy, 4),

@@ -98,7 +98,7 @@ def run(
         if config.soft_labels:
             _write_soft_labels(project, distilled, rows, temporary, emit)
         facts = card_facts(project, config, distilled, adapter=adapter)
-        (temporary / "README.md").write_text(_card(project, facts), encoding="utf-8")
+        (temporary / "README.md").write_text(dataset_card(facts), encoding="utf-8")
         _write_manifest(temporary, distilled, facts)
     archive = folder.with_name(folder.name + ".zip")
     write_zip(folder, archive)
@@ -379,21 +379,6 @@ def _detailed(manifest: dict[str, Any]) -> bool:
     # A set of another version may name a strategy that there is no more.
     strategy = STRATEGIES.get(str(manifest.get("strategy")), Strategy("", ""))
     return strategy.detail_share(manifest.get("settings", {}).get("detail", -1.0)) > 0
-
-
-def _card(project: Project, facts: CardFacts) -> str:
-    from dpd_core.evaluate.report import report_path
-
-    try:
-        return dataset_card(facts)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if facts.report is None:
-            raise
-        raise ProjectError(
-            f"the report is damaged ({error!r}).",
-            where=report_path(project, str(facts.report.get("set"))),
-            fix="Run the stage 'evaluate' again, or delete the report.",
-        ) from error
 
 
 def _commands(project: Project, synthesis: dict[str, Any]) -> list[str]:

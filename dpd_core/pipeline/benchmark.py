@@ -277,7 +277,7 @@ class Benchmark:
             description=method.strategy.source,
         )
         benchmark_report.write(self.out)
-        mean = report["accuracy"][name]["mean"]
+        mean = report.accuracy[name].mean
         self.emit(Log("benchmark", f"{method.label}, {ipc} a class, {student}: {mean:.1%}"))
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from dpd_core import storage
+from dpd_core.evaluate.report import Report
 from dpd_core.hardware import peak_resident_memory
 from dpd_core.models.files import resolve_model
+from dpd_core.students import pretrained
 
 LRS_WEIGHT = 0.5
 """Weight of the improvement over random in the label-robust score; DD-Ranking's default."""
@@ -27,7 +30,7 @@ def add(
     ipc: int,
     label: str,
     set_name: str,
-    report: dict[str, Any],
+    report: Report,
     seconds_per_image: float | None,
     description: str,
 ) -> None:
@@ -42,9 +45,13 @@ def add(
         seconds_per_image: Sampling time; ``None`` if unknown.
         description: Where the method is from.
     """
-    student = report["protocol"]["student"]
-    for labels in ("hard", "soft"):
-        accuracy = report["accuracy"] if labels == "hard" else report.get("accuracy_soft") or {}
+    protocol = asdict(report.protocol)
+    kinds = {
+        (report.protocol.student, "hard"): report.accuracy,
+        (pretrained.NAME, "hard"): report.accuracy_pretrained,
+        (report.protocol.student, "soft"): report.accuracy_soft or {},
+    }
+    for (student, labels), accuracy in kinds.items():
         for name, entry in accuracy.items():
             ours = name == set_name
             row = {
@@ -53,13 +60,13 @@ def add(
                 "ipc": ipc,
                 "student": student,
                 "labels": labels,
-                "mean": entry["mean"],
-                "std": entry["std"],
-                "runs": entry["runs"],
-                "images": entry["images"],
+                "mean": entry.mean,
+                "std": entry.std,
+                "runs": entry.runs,
+                "images": entry.images,
                 "seconds_per_image": seconds_per_image if ours else None,
                 "source": description if ours else "",
-                "protocol": report["protocol"],
+                "protocol": {**protocol, "student": student},
             }
             parts = (f"ipc-{ipc}", student, labels, row["kind"], row["label"])
             file = "--".join(storage.safe_name(str(part)) for part in parts)

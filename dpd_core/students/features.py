@@ -1,14 +1,17 @@
-"""A pretrained feature network that needs no download: EfficientNet-lite0, trained on ImageNet.
+"""Pretrained features: of EfficientNet-lite0, which needs no download, or of a model of the Hub.
 
-The architecture follows Tan and Le (2019) in its "lite" form: no squeeze-and-excitation, ReLU6 for
-swish, pixels from -1 to 1. Batch normalisation is folded into the convolutions, and the classifier
-is left out: 3.4 million weights. Where they come from stands beside them, in ``assets/features``.
+The architecture of EfficientNet-lite0 follows Tan and Le (2019) in its "lite" form: no
+squeeze-and-excitation, ReLU6 for swish, pixels from -1 to 1. Batch normalisation is folded into the
+convolutions, and the classifier is left out: 3.4 million weights. Where they come from stands
+beside them, in ``assets/features``.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import hashlib
+from functools import cache as remembered
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dpd_core
+from dpd_core import storage
 from dpd_core.errors import ModelError
 
 WEIGHTS = Path(dpd_core.__file__).parents[1] / "assets" / "features" / "model.safetensors"
+
+BUNDLED = "bundled"
+"""Name of the network that is always there."""
 
 SIDE = 128
 """Pixels a side that images are resized to: 64 px enlarged to 128 serve better than as they are."""
@@ -134,7 +141,7 @@ def load_network(device: torch.device | str = "cpu") -> EfficientNetLite0:
     return _loaded(str(device))
 
 
-@cache
+@remembered
 def _loaded(device: str) -> EfficientNetLite0:
     network = EfficientNetLite0()
     try:
@@ -181,3 +188,121 @@ def features(
         batch = torch.from_numpy(part).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
         found.append(network(resized(batch, side)).cpu().numpy())
     return np.concatenate(found)
+
+
+def features_by(
+    network: str,
+    images: np.ndarray,
+    *,
+    side: int = SIDE,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """The feature vectors of images by a network of one's choice.
+
+    Args:
+        network: ``"bundled"``, or the Hub id or folder of a transformers vision model, for example
+            DINOv2 or CLIP.
+        images: uint8 (n, h, w, 3).
+        side: Pixels a side that the bundled network looks at; others have their own.
+        batch_size: Images at a time.
+        device: Where it is computed.
+
+    Returns:
+        float32 (n, d).
+
+    Raises:
+        ModelError: the model cannot be loaded, or gives no features of images.
+    """
+    if network == BUNDLED:
+        return features(images, side=side, batch_size=batch_size, device=device)
+    model, processor = _hub_model(network, str(device))
+    found = []
+    for start in range(0, len(images), batch_size):
+        inputs = processor(images=list(images[start : start + batch_size]), return_tensors="pt")
+        found.append(_pooled(model, inputs["pixel_values"].to(device), network))
+    return np.concatenate(found)
+
+
+def cached_features(
+    images: np.ndarray,
+    cache: Path | None,
+    *,
+    network: str = BUNDLED,
+    side: int = SIDE,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """:func:`features_by`, kept in a folder by the images' content.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        cache: The folder; ``None`` keeps nothing.
+        network, side, device: As there.
+    """
+    if cache is None:
+        return features_by(network, images, side=side, device=device)
+    content = hashlib.sha256(str(images.shape).encode())
+    for start in range(0, len(images), 1024):
+        content.update(np.ascontiguousarray(images[start : start + 1024]).tobytes())
+    key = storage.digest("features", side, network_identity(network), content.hexdigest())
+    path = cache / f"{key}.npy"
+    if path.exists():
+        try:
+            found = np.load(path, allow_pickle=False)
+        except (OSError, ValueError):
+            found = np.empty(0)
+        if found.ndim == 2 and len(found) == len(images) and np.isfinite(found).all():
+            return found
+    found = features_by(network, images, side=side, device=device)
+    with storage.atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, found, allow_pickle=False)
+    return found
+
+
+@remembered
+def network_identity(network: str) -> str:
+    """What determines a network's features, for cache keys: of the bundled one and of a folder the
+    files' content; a Hub id is taken at its word."""
+    if network == BUNDLED:
+        return storage.file_digest(WEIGHTS)
+    folder = Path(network).expanduser()
+    if not folder.is_dir():
+        return network
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+    return storage.digest([[path.name, storage.file_digest(path)] for path in files])
+
+
+@remembered
+def _hub_model(source: str, device: str) -> tuple[Any, Any]:
+    from transformers import AutoImageProcessor, AutoModel  # only for models of the Hub
+
+    try:
+        # Only safetensors: the pickled formats could run code.
+        model: Any = AutoModel.from_pretrained(source, use_safetensors=True)
+        processor: Any = AutoImageProcessor.from_pretrained(source, use_fast=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"the feature network cannot be loaded ({error}).",
+            where=source,
+            fix="Use 'bundled', or the id or folder of a transformers vision model (DINOv2, CLIP) "
+            "with safetensors weights and a preprocessor_config.json.",
+        ) from error
+    return model.requires_grad_(False).eval().to(device), processor
+
+
+@torch.no_grad()
+def _pooled(model: Any, pixels: Tensor, source: str) -> np.ndarray:
+    """One vector an image: of CLIP its image embedding, else the pooled or the first token."""
+    try:
+        if hasattr(model, "get_image_features"):
+            output = model.get_image_features(pixel_values=pixels)
+        else:
+            output = model(pixel_values=pixels)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"the model takes no images ({error}).", where=source, fix="Use a vision model."
+        ) from error
+    if not isinstance(output, Tensor):
+        pooled = getattr(output, "pooler_output", None)
+        output = pooled if pooled is not None else output.last_hidden_state[:, 0]
+    return output.flatten(1).float().cpu().numpy()

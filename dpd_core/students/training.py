@@ -3,9 +3,6 @@
 All sets are compared with the same network, the same augmentation and the same number of
 optimizer *steps*, whatever their size, so that a larger set does not also buy more training.
 Every student is determined by its seed: initial weights, order of the images, crops, flips.
-
-The same networks, trained on the real training split, give the feature space in which the
-distribution metrics are measured (:func:`train_feature_network`, :func:`features`).
 """
 
 from __future__ import annotations
@@ -37,7 +34,6 @@ __all__ = [
     "predict_proba",
     "student_identity",
     "to_float",
-    "train_feature_network",
     "train_student",
 ]
 
@@ -145,40 +141,6 @@ def train_student(
             on_step(step, value)
     # In the order in which stored weights are loaded, so that both say the same to the last bit.
     return model.to(memory_format=torch.contiguous_format).eval()
-
-
-def train_feature_network(
-    images: Images,
-    labels: np.ndarray,
-    n_classes: int,
-    *,
-    student: str = "convnet",
-    steps: int,
-    batch_size: int,
-    seed: int,
-    hardware: Hardware,
-    on_step: Callable[[int, float], None] | None = None,
-) -> Student:
-    """The network whose penultimate features the distribution metrics use.
-
-    It is a student of the whole real training split: a feature space tuned to the data set,
-    because features of everyday photographs say little about scenes seen from above. Its own
-    seed path keeps it apart from the students that are scored. Report its accuracy on the test
-    split beside what is measured with it.
-
-    Arguments and errors as in :func:`train_student`.
-    """
-    return train_student(
-        images,
-        labels,
-        n_classes,
-        student=student,
-        steps=steps,
-        batch_size=batch_size,
-        seed=derive_seed(seed, "feature network"),
-        hardware=hardware,
-        on_step=on_step,
-    )
 
 
 def predict_proba(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.api import ENDPOINTS, Api
-from dpd_core import STAGES, storage
+from dpd_core import STAGES
+from dpd_core.evaluate.report import save_report
 from tests.support.distilled_project import make_project
 from tests.support.evaluation_report import make_report
 from tests.support.studio_app import ROOT, App, free_port
@@ -34,9 +35,7 @@ def app(tmp_path_factory):
     """A server on one's own machine, with a project that has a set and a report."""
     folder = tmp_path_factory.mktemp("api")
     project = make_project(folder)
-    storage.write_json(
-        project.path("reports", "dpd-1.json"), make_report(classes=("desert", "forest", "river"))
-    )
+    save_report(project, make_report(classes=("desert", "forest", "river")))
     running = serve(folder / "home")
     shutil.copytree(project.root, running.project("small"))
     running.start(300)

@@ -10,7 +10,6 @@ from pathlib import Path
 from tests.benchmarks.harness import DATA, Options, machine, record, table
 
 BENCHMARKS = {
-    "nn_ssim": "nearest-image similarity, against pair by pair from disk",
     "projection": "the UMAP map in a cold process, against umap-learn as is",
     "startup": "--help, and app.py to a usable page",
     "synthesis": "images a second, against the published loop and a diffusers pipeline",

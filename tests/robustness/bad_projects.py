@@ -37,6 +37,7 @@ from dpd_core.train.classifier import LatentClassifier, load_classifier, read_cl
 from tests.robustness.cases import Case
 from tests.robustness.mutations import spoilt_bytes, spoilt_json
 from tests.support.distilled_project import make_project
+from tests.support.evaluation_report import make_report
 from tests.support.finished_stage import finish
 
 Reader = Callable[[Project], Any]
@@ -154,33 +155,7 @@ FILES: dict[str, tuple[str, Reader, int]] = {
 }
 """Kind, what reads the file, and how many versions of it are tried, by file."""
 
-REPORT: dict[str, Any] = {
-    "set": "dpd-1",
-    "strategy": "dpd",
-    "ipc": 2,
-    "protocol": {
-        "student": "convnet",
-        "size": 16,
-        "steps": 3,
-        "batch_size": 8,
-        "test_images": 12,
-        "seeds": [1],
-    },
-    "accuracy": {
-        "dpd-1": {
-            "mean": 0.5,
-            "std": None,
-            "runs": [0.5],
-            "images": 6,
-            "per_class": {"forest": 0.5},
-        }
-    },
-    "confusion": {"classes": ["forest"], "matrix": [[1]]},
-    "distribution": None,
-    "privacy": None,
-    "notes": [],
-    "seconds": 1.0,
-}
+REPORT = make_report(classes=("desert", "forest", "river")).to_dict()
 
 
 def project_cases(root: Path) -> Iterator[Case]:

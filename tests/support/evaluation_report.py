@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+
+from scipy.stats import binom
+
+from dpd_core.evaluate.metrics import welch
+from dpd_core.evaluate.report import (
+    Accuracy,
+    Attack,
+    Confusion,
+    Distance,
+    Distribution,
+    Measured,
+    Pair,
+    Privacy,
+    Protocol,
+    Report,
+    Similarity,
+)
 
 CLASSES = ("beach", "forest", "harbor")
 
@@ -13,6 +29,7 @@ def make_report(
     set_name: str = "dpd-1",
     runs: Mapping[str, Sequence[float]] | None = None,
     *,
+    pretrained: Mapping[str, float] | None = None,
     classes: Sequence[str] = CLASSES,
     ipc: int = 2,
     train: int = 30,
@@ -20,13 +37,15 @@ def make_report(
     steps: int = 300,
     similarities: Sequence[float] | None = None,
     limit: float = 0.5,
-) -> dict[str, Any]:
+) -> Report:
     """A report.
 
     Args:
         runs: Accuracies in [0, 1] by set, one for each seed; the distilled set under its name.
+        pretrained: Accuracies of the pretrained student by set; 0.7 if not given.
         train, test: Real images of each class.
-        similarities: SSIM of each distilled image to its nearest; falls from 0.6 if not given.
+        similarities: Of each distilled image to its nearest, by features; falls from 0.6 if not
+            given. By layout and SSIM it is a little less.
         limit: 95th percentile of the real-to-real similarity.
     """
     if runs is None:
@@ -36,89 +55,100 @@ def make_report(
     if similarities is None:
         similarities = [0.6 - 0.02 * k for k in range(images)]
     accuracy = {
-        name: {
-            "mean": mean(values),
-            "std": stdev(values) if len(values) > 1 else None,
-            "runs": list(values),
-            "images": n * train if name == "full" else images,
-            "per_class": {
-                one: min(1.0, mean(values) + 0.05 * (k - 1)) for k, one in enumerate(classes)
-            },
-        }
+        name: _accuracy(values, n * train if name == "full" else images, classes)
         for name, values in runs.items()
     }
+    for name, values in runs.items():
+        if name != set_name:
+            object.__setattr__(accuracy[name], "p_value", welch(values, runs[set_name]))
+    chosen = dict.fromkeys(runs, 0.7) | dict(pretrained or {})
     total = test * seeds
-    right = round(accuracy[set_name]["mean"] * total)
+    right = round(accuracy[set_name].mean * total)
     matrix = [[right if a == b else 0 for b in range(n)] for a in range(n)]
     for k in range(n):
         matrix[k][(k + 1) % n] += total - right
-    measured = {
-        name: {
-            "images": entry["images"],
-            "fid": _distance(10 - 5 * entry["mean"]),
-            "kid": _distance(0.2 - 0.1 * entry["mean"]),
-            "coverage": {"value": entry["mean"], "per_class": entry["per_class"]},
-        }
-        for name, entry in accuracy.items()
-    }
-    nearest = [
-        {
-            "class": classes[k % n],
-            "slot": k // n,
-            "image_id": f"{classes[k % n]}/{k // n:02d}.png",
-            "ssim": value,
-            "top5": value - 0.05,
-        }
+    return Report(
+        set=set_name,
+        manifest="0" * 64,
+        strategy="dpd",
+        ipc=ipc,
+        protocol=Protocol(
+            student="convnet",
+            size=64,
+            steps=steps,
+            batch_size=32,
+            augmentation="none",
+            seed=0,
+            seeds=list(range(seeds)),
+            train_images=n * train,
+            test_images=n * test,
+            features="bundled",
+            device="cpu",
+        ),
+        accuracy=accuracy,
+        accuracy_pretrained={
+            name: _accuracy((chosen[name],), entry.images, classes)
+            for name, entry in accuracy.items()
+        },
+        confusion=Confusion(list(classes), matrix),
+        distribution=Distribution(
+            n * test,
+            {
+                name: Measured(
+                    entry.images,
+                    Distance(10 - 5 * entry.mean),
+                    Distance(0.2 - 0.1 * entry.mean),
+                    entry.mean,
+                    entry.per_class,
+                    2 * entry.mean,
+                )
+                for name, entry in accuracy.items()
+            },
+        ),
+        privacy=_privacy(classes, similarities, limit),
+        seconds=1.0,
+    )
+
+
+def _accuracy(values: Sequence[float], images: int, classes: Sequence[str]) -> Accuracy:
+    return Accuracy(
+        mean(values),
+        stdev(values) if len(values) > 1 else None,
+        list(values),
+        images,
+        {one: min(1.0, mean(values) + 0.05 * (k - 1)) for k, one in enumerate(classes)},
+    )
+
+
+def _privacy(classes: Sequence[str], similarities: Sequence[float], limit: float) -> Privacy:
+    def similarity(less: float) -> Similarity:
+        above = sum(value - less > limit for value in similarities)
+        return Similarity(
+            mean(similarities) - less,
+            0.35,
+            limit,
+            above / len(similarities),
+            float(binom.sf(above - 1, len(similarities), 0.05)),
+        )
+
+    pairs = [
+        Pair(
+            class_name=classes[k % len(classes)],
+            slot=k // len(classes),
+            features=value,
+            layout=value - 0.05,
+            ssim=value - 0.1,
+            image_id=f"{classes[k % len(classes)]}/{k // len(classes):02d}.png",
+            near=value > limit,
+        )
         for k, value in enumerate(similarities)
     ]
-    above = sum(value > limit for value in similarities) / images
-    return {
-        "set": set_name,
-        "strategy": "dpd",
-        "ipc": ipc,
-        "protocol": {
-            "student": "convnet",
-            "size": 64,
-            "steps": steps,
-            "batch_size": 32,
-            "seed": 0,
-            "seeds": list(range(seeds)),
-            "train_images": n * train,
-            "test_images": n * test,
-            "augmentation": "none",
-            "device": "cpu",
-            "std": "sample standard deviation over the seeds",
-        },
-        "accuracy": accuracy,
-        "confusion": {"classes": list(classes), "matrix": matrix},
-        "distribution": {
-            "reference": "test",
-            "reference_images": n * test,
-            "sets": measured,
-            "network": {
-                "student": "convnet",
-                "steps": steps,
-                "trained_on": n * train,
-                "accuracy": 0.8,
-                "per_class": {},
-            },
-        },
-        "privacy": {
-            "nn_ssim": {
-                "mean": mean(similarities) - 0.05,
-                "mean_highest": mean(similarities),
-                "max": max(similarities),
-                "images": images,
-            },
-            "real_to_real": {"mean": 0.30, "mean_highest": 0.35, "max": 0.6, "images": images},
-            "real_to_real_p95": limit,
-            "share_above_p95": above,
-            "nearest": sorted(nearest, key=lambda record: -record["ssim"]),
-        },
-        "notes": [],
-        "seconds": 1.0,
-    }
-
-
-def _distance(value: float) -> dict[str, Any]:
-    return {"value": value, "std": None, "note": ""}
+    return Privacy(
+        images=len(similarities),
+        real_images=len(similarities),
+        features=similarity(0.0),
+        layout=similarity(0.05),
+        ssim=similarity(0.1),
+        attack=Attack(0.62, 0.58, 90, 30),
+        nearest=sorted(pairs, key=lambda pair: -pair.features),
+    )

@@ -56,7 +56,6 @@ TINY = [
     "--set",
     "evaluate.student_steps=4",
     "--set",
-    "evaluate.feature_steps=4",
     "--set",
     "evaluate.seeds=2",
 ]

@@ -85,7 +85,7 @@ def test_from_a_new_project_to_a_data_set_that_loads(
 
     go(page, "Evaluate")
     unfold(page, "evaluate-more")
-    fill(page, "evaluate", seeds=2, student_steps=4, feature_steps=4)
+    fill(page, "evaluate", seeds=2, student_steps=4)
     run(page, "evaluate")
     page.locator("#evaluate-chart tr.ours .point").first.wait_for()
     assert page.locator("#evaluate-verdicts li").count() >= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from dpd_core import storage
 from dpd_core.dataset.index import rename_class
+from dpd_core.evaluate.report import save_report
 from dpd_core.project import Project
 from dpd_core.synthesize.sets import DistilledSet
 from tests.support.evaluation_report import make_report
@@ -41,10 +43,14 @@ def write_report(app: App, runs: dict[str, tuple[float, ...]] | None = None) -> 
         },
     )
     prototypes = {(slot.class_name, slot.slot): slot.prototype_id for slot in distilled.slots}
-    for record in report["privacy"]["nearest"]:
-        record["image_id"] = prototypes[record["class"], record["slot"]]
-    report["manifest"] = storage.file_digest(distilled.root / "manifest.json")
-    storage.write_json(project.path("reports", f"{distilled.name}.json"), report)
+    assert report.privacy is not None
+    nearest = [
+        replace(pair, image_id=prototypes[pair.class_name, pair.slot])
+        for pair in report.privacy.nearest
+    ]
+    digest = storage.file_digest(distilled.root / "manifest.json")
+    privacy = replace(report.privacy, nearest=nearest)
+    save_report(project, replace(report, privacy=privacy, manifest=digest))
     return project
 
 

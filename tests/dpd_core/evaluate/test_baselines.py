@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dpd_core.errors import ConfigError, StageMissing
-from dpd_core.evaluate import baselines
-from dpd_core.evaluate.baselines import Pool
+from dpd_core.evaluate import baselines, subsets
+from dpd_core.evaluate.subsets import Pool
 from dpd_core.prototypes.files import Member
 
 
@@ -24,16 +24,16 @@ def numbers(ids):
 
 
 def test_random_draws_without_replacement_and_by_seed():
-    chosen = [baselines.random_subset(pool(count=40), 10, seed) for seed in range(3)]
+    chosen = [subsets.random_subset(pool(count=40), 10, seed) for seed in range(3)]
     assert all(len(set(ids)) == 10 for ids in chosen)
-    assert chosen[0] == baselines.random_subset(pool(count=40), 10, 0)
+    assert chosen[0] == subsets.random_subset(pool(count=40), 10, 0)
     assert len({tuple(ids) for ids in chosen}) == 3
 
 
 def test_random_is_uniform():
     hits = [0] * 8
     for seed in range(800):
-        for number in numbers(baselines.random_subset(pool(), 2, seed)):
+        for number in numbers(subsets.random_subset(pool(), 2, seed)):
             hits[number] += 1
     assert min(hits) > 150
     assert max(hits) < 250
@@ -41,44 +41,44 @@ def test_random_is_uniform():
 
 def test_medoids_are_nearest_each_centre():
     # Clusters are the even and the odd numbers.
-    assert numbers(baselines.medoids(pool(), 2, 0)) == [0, 1]
-    assert numbers(baselines.medoids(pool(), 4, 0)) == [0, 1, 2, 3]
-    assert sorted(numbers(baselines.medoids(pool(clusters=3), 3, 0))) == [0, 1, 2]
+    assert numbers(subsets.medoids(pool(), 2, 0)) == [0, 1]
+    assert numbers(subsets.medoids(pool(), 4, 0)) == [0, 1, 2, 3]
+    assert sorted(numbers(subsets.medoids(pool(clusters=3), 3, 0))) == [0, 1, 2]
 
 
 def test_fewer_images_than_clusters_serve_the_largest_clusters():
     # 9 images in 2 clusters: the even ones are five.
-    assert numbers(baselines.medoids(pool(count=9), 1, 0)) == [0]
+    assert numbers(subsets.medoids(pool(count=9), 1, 0)) == [0]
 
 
 def test_medoids_take_outliers_last():
-    assert numbers(baselines.medoids(pool(outliers=(0, 1)), 2, 0)) == [2, 3]
-    assert set(numbers(baselines.medoids(pool(outliers=(0, 1)), 8, 0))[-2:]) == {0, 1}
+    assert numbers(subsets.medoids(pool(outliers=(0, 1)), 2, 0)) == [2, 3]
+    assert set(numbers(subsets.medoids(pool(outliers=(0, 1)), 8, 0))[-2:]) == {0, 1}
 
 
 def test_medoids_leave_out_what_was_excluded_by_hand():
     whole = pool()
     rest = {image: member for image, member in whole.members.items() if image != whole.ids[0]}
-    chosen = numbers(baselines.medoids(Pool("forest", whole.ids, rest), 8, 0))
+    chosen = numbers(subsets.medoids(Pool("forest", whole.ids, rest), 8, 0))
     assert sorted(chosen) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_medoids_need_clusters():
     with pytest.raises(StageMissing, match="prototypes"):
-        baselines.medoids(Pool("forest", ("forest/1.png",), {}), 1, 0)
+        subsets.medoids(Pool("forest", ("forest/1.png",), {}), 1, 0)
 
 
 def test_full_takes_everything():
-    assert len(baselines.everything(pool(), 2, 0)) == 8
+    assert len(subsets.everything(pool(), 2, 0)) == 8
 
 
 def test_a_class_gets_the_same_images_whatever_else_there_is():
     pools = {name: pool(name, count=30) for name in ("forest", "river", "desert")}
-    everyone = baselines.select("random", pools, dict.fromkeys(pools, 5), seed=3, repeat=1)
-    alone = baselines.select("random", pools, {"river": 5}, seed=3, repeat=1)
+    everyone = subsets.select("random", pools, dict.fromkeys(pools, 5), seed=3, repeat=1)
+    alone = subsets.select("random", pools, {"river": 5}, seed=3, repeat=1)
     assert alone["river"] == everyone["river"]
     assert numbers(everyone["river"]) != numbers(everyone["forest"])
-    again = baselines.select("random", pools, {"river": 5}, seed=3, repeat=2)
+    again = subsets.select("random", pools, {"river": 5}, seed=3, repeat=2)
     assert again["river"] != alone["river"]
 
 
@@ -94,7 +94,7 @@ def measured_pool(vectors):
 
 def test_herding_keeps_the_mean_of_the_chosen_at_that_of_the_class():
     draw = np.random.default_rng(0).normal(size=(60, 4))
-    chosen = numbers(baselines.herding(measured_pool(draw), 6, 0))
+    chosen = numbers(subsets.herding(measured_pool(draw), 6, 0))
     assert len(set(chosen)) == 6
     ours = np.linalg.norm(draw[chosen].mean(0) - draw.mean(0))
     by_chance = [
@@ -109,10 +109,10 @@ def test_k_centre_leaves_no_group_without_a_chosen_image():
     draw = np.concatenate(
         [centre + np.random.default_rng(1).normal(size=(9, 2)) * 0.1 for centre in centres]
     )
-    chosen = numbers(baselines.k_center(measured_pool(draw), 4, 0))
+    chosen = numbers(subsets.k_center(measured_pool(draw), 4, 0))
     assert sorted(number // 9 for number in chosen) == [0, 1, 2, 3]
 
 
 def test_no_more_are_chosen_than_there_are():
-    for choose in (baselines.herding, baselines.k_center):
+    for choose in (subsets.herding, subsets.k_center):
         assert sorted(numbers(choose(measured_pool([[0.0], [1.0], [5.0]]), 9, 0))) == [0, 1, 2]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from dpd_core.errors import DatasetError
 from dpd_core.evaluate import metrics
@@ -102,50 +103,51 @@ def test_coverage_needs_every_class():
         metrics.intra_class_coverage(np.eye(2), np.array([0, 1]), np.eye(2), np.array([0, 0]))
 
 
-def test_ssim_is_that_of_torchmetrics():
-    from torchmetrics.functional.image import structural_similarity_index_measure
+@pytest.mark.parametrize(("count", "width"), [(30, 8), (6, 16)])
+def test_fid_is_that_of_torchmetrics(count, width):
+    class Same(torch.nn.Module):
+        num_features = width
 
-    first = scenes(5)
-    second = (0.7 * first + 0.3 * scenes(5, seed=1)).astype(np.uint8)
-    as_tensor = lambda x: torch.from_numpy(x).permute(0, 3, 1, 2).double() / 255  # noqa: E731
-    expected = structural_similarity_index_measure(
-        as_tensor(first), as_tensor(second), data_range=1.0, reduction="none"
+        def forward(self, features):
+            return features
+
+    real, made = gaussian(40, width=width), gaussian(count, mean=0.5, width=width, seed=1)
+    metric = FrechetInceptionDistance(feature=Same())
+    metric.set_dtype(torch.float64)
+    metric.update(torch.from_numpy(real).double(), real=True)
+    metric.update(torch.from_numpy(made).double(), real=False)
+    assert metrics.fid(real, made).value == pytest.approx(float(metric.compute()), rel=1e-4)
+
+
+def test_fine_energy_is_that_of_a_wave_known_otherwise():
+    column = np.arange(32)
+    fine, coarse = (
+        np.round(128 + 100 * np.sin(2 * np.pi * frequency * column)) for frequency in (3 / 8, 1 / 8)
     )
-    np.testing.assert_allclose(metrics.ssim(first, second), expected.numpy(), atol=2e-5)
+    images = np.stack(
+        [np.broadcast_to(one[None, :, None], (32, 32, 3)) for one in (fine, coarse)]
+    ).astype(np.uint8)
+    found = metrics.fine_energy(images)
+    assert found[0] == pytest.approx((100 / 255) ** 2 / 2, rel=0.01), "its whole variance"
+    assert found[1] < 1e-4
 
 
-def test_nearest_images_are_found_within_the_class():
-    references = scenes(160)
-    labels = np.arange(160) % 2
-    # Image 0 is nearly reference 150 (class 0), image 1 equals reference 3 (class 1); image 2
-    # equals reference 4, but is of class 1.
-    images = references[[150, 3, 4]].copy()
-    images[0, :4] = 0
-    found = metrics.collect_nearest(
-        metrics.nn_ssim(images, np.array([0, 1, 1]), references, labels)
-    )
-    assert found.nearest[:2].tolist() == [150, 3]
-    assert found.highest[1] == pytest.approx(1, abs=1e-4)
-    assert 0.5 < found.highest[0] < 0.99
-    assert found.highest[2] < 0.3
-    every = np.sort(metrics.ssim(images[:1], references[labels == 0]))
-    assert found.top_mean[0] == pytest.approx(every[-5:].mean(), abs=1e-5)
+def test_grain_tells_blur_and_noise_from_photographs():
+    real, labels = scenes(12, size=32), np.arange(12) % 3
+    noisy = np.clip(real + np.random.default_rng(2).normal(0, 60, real.shape), 0, 255)
+    blurred = np.repeat(np.repeat(real[:, ::4, ::4], 4, 1), 4, 2)
+    assert metrics.grain(real, labels, real, labels) == pytest.approx(1)
+    assert metrics.grain(noisy.astype(np.uint8), labels, real, labels) > 1.1
+    assert metrics.grain(blurred, labels, real, labels) < 0.7
+    # Each class counts alike, however many images it has.
+    many = np.r_[np.arange(12), [0] * 20]
+    assert metrics.grain(real[many], labels[many], real, labels) < 1.2
 
 
-def test_few_references_are_all_averaged():
-    images = scenes(1)
-    found = metrics.collect_nearest(metrics.nn_ssim(images, np.array([0]), images, np.array([0])))
-    assert found.top_mean[0] == pytest.approx(1, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("images", "references", "labels"),
-    [
-        (scenes(1, 8), scenes(2, 8), [0, 0]),
-        (scenes(1), scenes(2, 30), [0, 0]),
-        (scenes(1), scenes(2), [1, 1]),
-    ],
-)
-def test_nn_ssim_refuses_what_it_cannot_compare(images, references, labels):
-    with pytest.raises(DatasetError):
-        list(metrics.nn_ssim(images, np.array([0]), references, np.array(labels)))
+def test_welch_compares_a_few_runs():
+    assert metrics.welch((0.5,), (0.4, 0.5)) is None
+    assert metrics.welch((0.5, 0.5), (0.5, 0.5)) == 1.0
+    assert metrics.welch((0.5, 0.5), (0.4, 0.4)) == 0.0
+    # Degrees of freedom and p-value of a case from a textbook's table: t = 2.0, 4 degrees.
+    assert metrics.welch((1, 2, 3), (1, 2, 3)) == pytest.approx(1.0)
+    assert metrics.welch((3.0, 4.0, 5.0), (1.0, 2.0, 3.0)) == pytest.approx(0.0705, abs=1e-3)

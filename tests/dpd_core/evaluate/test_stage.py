@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from PIL import ImageOps
 
 from dpd_core import storage
 from dpd_core.config import EvaluateConfig
+from dpd_core.dataset.index import load_index
+from dpd_core.dataset.pixels import open_record
 from dpd_core.errors import ConfigError, DatasetError, JobStopped, ProjectError, StageMissing
 from dpd_core.evaluate import stage as evaluation
-from dpd_core.evaluate.report import load_report
+from dpd_core.evaluate.report import Report, load_report
 from dpd_core.events import Metric, Progress
 from dpd_core.project import Project
 from tests.support.distilled_project import CLASSES, make_project
@@ -16,7 +19,6 @@ from tests.support.distilled_project import CLASSES, make_project
 CONFIG = EvaluateConfig(
     student_steps=12,
     student_batch=8,
-    feature_steps=12,
     seeds=2,
     student_size=16,
     baselines=("random", "medoid", "full"),
@@ -60,34 +62,65 @@ def test_the_confusion_matrix_sums_over_the_seeds(evaluated):
     assert [sum(row) for row in report["confusion"]["matrix"]] == [8, 8, 8]
 
 
+def test_the_pretrained_student_is_always_reported(evaluated):
+    report = Report.from_dict(evaluated[3])
+    assert list(report.accuracy_pretrained) == list(report.accuracy)
+    assert report.accuracy_pretrained["dpd-1"].mean > 0.9, "the colours are easy to tell"
+    # Nothing but the random choice of images is drawn.
+    counts = {name: len(entry.runs) for name, entry in report.accuracy_pretrained.items()}
+    assert counts == {"dpd-1": 1, "random": 2, "medoid": 1, "full": 1}
+
+
 def test_distribution_is_measured_for_the_baselines_too(evaluated):
-    report = evaluated[3]
-    sets = report["distribution"]["sets"]
-    assert list(sets) == ["dpd-1", "random", "medoid", "full"]
-    for entry in sets.values():
-        assert entry["fid"]["value"] >= 0
-        assert "Biased" in entry["fid"]["note"]
-        assert entry["coverage"]["value"] <= 1 + 1e-6
-        assert set(entry["coverage"]["per_class"]) == set(CLASSES)
-    assert set(report["distribution"]["network"]["per_class"]) == set(CLASSES)
+    found = Report.from_dict(evaluated[3]).distribution
+    assert list(found.sets) == ["dpd-1", "random", "medoid", "full"]
+    for entry in found.sets.values():
+        assert entry.fid.value >= 0
+        assert "Biased" in entry.fid.note
+        assert entry.coverage <= 1 + 1e-6
+        assert set(entry.coverage_per_class) == set(CLASSES)
+        assert entry.grain >= 0
 
 
-def test_privacy_has_the_real_baseline_beside_it(evaluated):
-    privacy = evaluated[3]["privacy"]
-    assert privacy["nn_ssim"]["images"] == privacy["real_to_real"]["images"] == 6
-    assert len(privacy["nearest"]) == 6
-    for record in privacy["nearest"]:
-        assert record["image_id"].startswith(record["class"] + "/")
-        assert record["top5"] <= record["ssim"] <= 1 + 1e-6
-    similarities = [record["ssim"] for record in privacy["nearest"]]
-    assert similarities == sorted(similarities, reverse=True)
+def test_privacy_has_real_test_images_beside_it(evaluated):
+    privacy = Report.from_dict(evaluated[3]).privacy
+    assert (privacy.images, privacy.real_images) == (6, 12)
+    assert (privacy.attack.members, privacy.attack.others) == (18, 12)
+    assert 0 <= privacy.attack.features <= 1
+    assert len(privacy.nearest) == 6
+    for kind in (privacy.features, privacy.layout, privacy.ssim):
+        assert 0 <= kind.share <= 1
+        assert kind.limit <= 1 + 1e-5
+    train = {image.id for image in load_index(evaluated[0]).select(split="train")}
+    assert all(pair.image_id in train for pair in privacy.nearest)
+
+
+def test_copies_of_training_images_are_called_copies(tmp_path):
+    """A set of real training images, each mirrored, is found out; the limit is not moved by it."""
+    project = make_project(tmp_path)
+    index = load_index(project)
+    for class_name in index.classes:
+        images = [one for one in index.select(split="train") if one.class_name == class_name]
+        for number, image in enumerate(images[:2]):
+            target = project.path("distilled", "dpd-1", class_name, f"{number:03d}.png")
+            ImageOps.mirror(open_record(image)).save(target)
+    evaluation.run(project, CONFIG.replace(baselines=(), seeds=1, student_steps=1))
+    privacy = load_report(project, "dpd-1").privacy
+    assert privacy.copied
+    assert privacy.layout.share == 1
+
+
+def test_a_pretrained_student_can_be_the_one_that_is_scored(evaluated):
+    config = CONFIG.replace(student="pretrained", distribution=False, baselines=("random",))
+    summary = evaluation.run(evaluated[0], config)
+    assert summary["accuracy"] == summary["accuracy_pretrained"]
 
 
 def test_progress_reaches_its_total_and_metrics_name_the_set(evaluated):
     events = evaluated[1]
     progress = [event for event in events if isinstance(event, Progress)]
-    # 4 sets × 2 seeds × 12 steps, 12 feature steps, 6 distilled and 6 real images compared.
-    assert progress[-1].done == progress[-1].total == 4 * 2 * 12 + 12 + 12
+    # 4 sets × 2 seeds × 12 steps, 6 distilled and 12 real images compared.
+    assert progress[-1].done == progress[-1].total == 4 * 2 * 12 + 18
     assert [a.done for a in progress] == sorted(a.done for a in progress)
     named = [name for event in events if isinstance(event, Metric) for name in event.values]
     assert named.count("accuracy/random") == 2
@@ -101,7 +134,7 @@ def test_a_second_run_trains_nothing_and_says_the_same(evaluated):
     assert parts(project) == before
     again = storage.read_json(project.path("reports", "dpd-1.json"))
     assert {**again, "seconds": 0} == {**report, "seconds": 0}
-    assert next(e for e in events if isinstance(e, Progress)).done == 4 * 2 * 12 + 12
+    assert next(e for e in events if isinstance(e, Progress)).done == 4 * 2 * 12
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, evaluated):
@@ -111,7 +144,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, evaluated):
     def stop(event):
         if isinstance(event, Metric):
             finished.append(event)
-            if len(finished) == 3:
+            if len([e for e in finished if "pretrained" not in next(iter(e.values))]) == 3:
                 raise JobStopped("stop")
 
     with pytest.raises(JobStopped):
@@ -146,7 +179,7 @@ def test_another_set_shares_the_baselines(evaluated):
     assert summary["set"] == "other"
     assert len(set(parts(project)) - before) == 2, "one for each seed of the new set only"
     report = load_report(project, "other")
-    assert report["privacy"] is None
+    assert report.privacy is None
 
 
 def test_test_images_choose_nothing(tmp_path):
@@ -166,7 +199,7 @@ def test_test_images_choose_nothing(tmp_path):
 def test_the_test_split_is_disjoint_from_all_that_trains(evaluated):
     bench = evaluation.load_bench(evaluated[0], CONFIG, lambda event: None)
     tested = set(bench.test.sources)
-    assert set(bench.control.sources) <= tested
+    assert len(set(bench.control)) == len(bench.control)
     for subject in bench.subjects[1:]:
         for variant in subject.variants:
             assert tested.isdisjoint(variant.sources)

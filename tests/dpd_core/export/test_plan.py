@@ -2,9 +2,9 @@
 
 import pytest
 
-from dpd_core import storage
 from dpd_core.config import EvaluateConfig, ExportConfig
 from dpd_core.errors import ModelError, StageMissing
+from dpd_core.evaluate.report import save_report
 from dpd_core.export import stage as export
 from dpd_core.export.plan import plan_export
 from dpd_core.project import Project
@@ -18,8 +18,8 @@ from tests.support.evaluation_report import make_report
 def test_the_plan_is_what_the_export_writes(tmp_path, parquet, adapter, soft):
     project = make_project(tmp_path, adapter=True)
     report = make_report(classes=("desert", "forest", "river"))
-    storage.write_json(project.path("reports", "dpd-1.json"), report)
-    project.finish("evaluate", EvaluateConfig(feature_steps=4), {}, inputs={})
+    save_report(project, report)
+    project.finish("evaluate", EvaluateConfig(student_steps=4), {}, inputs={})
     config = ExportConfig(
         parquet=parquet, adapter=adapter, soft_labels=soft, licence="cc-by-4.0", title="A <b>"
     )

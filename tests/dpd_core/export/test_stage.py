@@ -161,7 +161,6 @@ def test_numbers_of_the_report_are_in_the_card(tmp_path):
     config = EvaluateConfig(
         student_steps=3,
         student_batch=8,
-        feature_steps=3,
         seeds=2,
         student_size=16,
         baselines=("random",),
@@ -314,7 +313,7 @@ def test_a_host_that_does_not_answer_is_told(tmp_path, monkeypatch):
 
 def test_soft_labels_lie_beside_the_images_and_not_in_the_data_set(tmp_path):
     project = make_project(tmp_path)
-    project.finish("evaluate", EvaluateConfig(feature_steps=100), {}, inputs={})
+    project.finish("evaluate", EvaluateConfig(student_steps=100), {}, inputs={})
     summary = export.run(project, ExportConfig(soft_labels=True))
     folder = project.path(summary["folder"])
     content = storage.read_json(folder / "soft_labels.json")

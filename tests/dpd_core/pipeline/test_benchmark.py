@@ -24,7 +24,6 @@ SETTINGS = {
     "synthesize.batch_size": 6,
     "synthesize.cfg": 1.0,
     "synthesize.refine_steps": 2,
-    "evaluate.feature_steps": 4,
 }
 
 

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from dpd_core.errors import ModelError
 from dpd_core.students import features as module
@@ -84,3 +85,43 @@ def test_missing_weights_are_said_to_be_missing(tmp_path, monkeypatch):
         load_network()
     monkeypatch.undo()
     module._loaded.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "clip"])
+def test_features_by_takes_a_vision_model_of_transformers(tmp_path, kind):
+    if kind == "dinov2":
+        settings = transformers.Dinov2Config(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+        )
+        model, width = transformers.Dinov2Model(settings), 16
+    else:
+        settings = transformers.CLIPConfig(
+            text_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2},
+            vision_config={
+                "hidden_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 28,
+                "patch_size": 14,
+            },
+            projection_dim=12,
+        )
+        model, width = transformers.CLIPModel(settings), 12
+    model.save_pretrained(tmp_path)
+    processor = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}
+    )
+    processor.save_pretrained(tmp_path)
+    found = module.features_by(str(tmp_path), patterns(0), batch_size=5)
+    assert found.shape == (12, width)
+    assert np.isfinite(found).all()
+    assert len(np.unique(found.round(4), axis=0)) == 12
+    alone = module.features_by(str(tmp_path), patterns(0)[3:4])
+    np.testing.assert_allclose(alone[0], found[3], atol=1e-4)
+
+
+def test_features_by_names_a_model_that_is_none(tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        module.features_by(str(tmp_path), patterns(0))
+    assert "bundled" in str(caught.value.fix)

@@ -71,14 +71,6 @@ def test_the_seed_alone_determines_a_student():
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-def test_the_feature_network_is_no_scored_student():
-    images, labels = stripes(24)
-    network = students.train_feature_network(
-        images, labels, 2, steps=3, batch_size=16, seed=1, hardware=HARDWARE
-    )
-    assert not torch.equal(network.head.weight, fit(steps=3).head.weight)
-
-
 def test_a_set_smaller_than_the_batch_still_trains_the_same_number_of_steps():
     images, labels = stripes(2)
     seen = []
