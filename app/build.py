@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -22,7 +23,7 @@ from app.shell.sidebar import KEEP_THEME, Sidebar
 from app.synthesize.tab import SynthesizeTab
 from app.train.tab import TrainTab
 from app.ui import revisions
-from app.ui.context import Context, address
+from app.ui.context import COVER, Context, address
 from app.ui.gradio_patches import keep_ids
 from dpd_core import STAGES
 from dpd_core.errors import DPDError
@@ -36,9 +37,12 @@ TABS: dict[str, Any] = dict(
 )
 """The tab of each stage."""
 
-LOOKED_AT = {stage: (stage,) for stage in STAGES} | {"prototypes": ("prototypes", "captions")}
-"""Whose changes a tab shows. The other tabs hear of a change when they are opened: half of what a
+LOOKED_AT = {stage: (stage,) for stage in STAGES} | {"prototypes": ("prototypes", "map")}
+"""Whose changes a tab shows. The other tabs hear of a change when they are opened: most of what a
 page asks for would otherwise be for tabs that nobody sees."""
+
+LIVE = ("captions", "train", "synthesize")
+"""Tabs that follow the job at work."""
 
 
 def build(settings: Settings) -> tuple[gr.Blocks, Context]:
@@ -62,11 +66,9 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
             limits,
         )
         # Hidden text boxes and not states: a state set outside the queue announces no change.
-        ctx.revision = {
-            stage: gr.Textbox(visible="hidden", elem_id=f"revision-{stage}")
-            for stage in ("project", "all", *STAGES)
-        }
-        ctx.pulse = gr.Textbox(visible="hidden", elem_id="pulse")
+        ctx.revision = _hidden("revision", ("project", "all", "job", "map", *STAGES))
+        ctx.pulse = _hidden("pulse", LIVE)
+        ctx.filled = _hidden("filled", STAGES)
         sidebar = Sidebar(ctx)
         sidebar.build()
         tabs: dict[str, Any] = {}
@@ -79,17 +81,21 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         sidebar.wire()
         for tab in tabs.values():
             tab.wire()
+        ctx.wire_changes()
         _wire_clock(page, ctx, sidebar, tab_bar)
         add_api(ctx)
     return page, ctx
 
 
+def _hidden(prefix: str, names: Sequence[str]) -> dict[str, gr.Textbox]:
+    return {name: gr.Textbox(visible="hidden", elem_id=f"{prefix}-{name}") for name in names}
+
+
 def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tabs) -> None:
     """Load, tick and switch of project all end in the same question: what is new on disk?"""
-    assert ctx.pulse is not None
     clock = gr.Timer(ctx.settings.tick_seconds)
-    states = {**ctx.revision, "pulse": ctx.pulse}
-    shown = sidebar.shown
+    states = {**ctx.revision, **{f"pulse-{tab}": box for tab, box in ctx.pulse.items()}}
+    of_project, of_job = sidebar.shown, sidebar.job_outputs
     silent: dict[str, Any] = {
         "queue": False,
         "show_progress": "hidden",
@@ -98,35 +104,35 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
 
     def look(session: dict[str, Any] | None, *known: str) -> list[Any]:
         if not isinstance(session, dict) or not session.get("project"):  # not loaded yet
-            return [gr.skip()] * (len(known) + len(shown))
+            return [gr.skip()] * (len(known) + len(of_project) + len(of_job))
         found = _now_on_disk(ctx, session)
-        # All tabs of a project just opened are filled, so that nothing comes over what is typed in.
-        opened = found.get("project") != known[0]
-        tabs = STAGES if opened else LOOKED_AT.get(str(session.get("tab")), STAGES)
-        looked_at = {"project", "all", "pulse", *tabs}
+        tab = str(session.get("tab"))
+        looked_at = {"project", "all", "job", f"pulse-{tab}", *LOOKED_AT.get(tab, ())}
         # "gone" where there is no project any more, which is told once.
         new = {
             key: now
             for key, old in zip(states, known, strict=True)
             if key in looked_at and (now := found.get(key, "gone")) != old
         }
-        changed = "project" in new or "all" in new
-        return [
-            *(new.get(key, gr.skip()) for key in states),
-            *(sidebar.show_project(session) if changed else [gr.skip()] * len(shown)),
-        ]
+        project, job = [gr.skip()] * len(of_project), [gr.skip()] * len(of_job)
+        if "project" in new or "all" in new:
+            project = sidebar.show_project(session)
+        if "job" in new and found:
+            job = sidebar.show_job(ctx.project(session))
+        return [*(new.get(key, gr.skip()) for key in states), *project, *job]
 
     def load(session: dict[str, Any] | None) -> list[Any]:
         session = ctx.begin(session)
         return [session, gr.Tabs(selected=session["tab"])]
 
     page.load(None, js=KEEP_THEME, api_visibility="private")
+    ctx.session.change(None, inputs=[ctx.session], js=COVER, api_visibility="private")
     page.load(load, inputs=[ctx.session], outputs=[ctx.session, tab_bar], **silent)
     gr.on(
         [clock.tick, ctx.session.change],
         look,
         inputs=[ctx.session, *states.values()],
-        outputs=[*states.values(), *shown],
+        outputs=[*states.values(), *of_project, *of_job],
         trigger_mode="once",
         **silent,
     )
@@ -143,12 +149,15 @@ def _now_on_disk(ctx: Context, session: dict[str, Any]) -> dict[str, str]:
         project = ctx.project(session)
         names = ctx.workspace(session).names()
         stages = revisions.revisions(project)
-        # The last stage's token carries all earlier ones and the manifest.
+        job = revisions.pulse(project, ctx.jobs)
         return {
             "project": projects.token(project, names),
+            # The last stage's token carries all earlier ones and the manifest.
             "all": stages[STAGES[-1]],
             **stages,
-            "pulse": revisions.pulse(project, ctx.jobs),
+            "map": stages["captions"],  # it tells the captions of the prototypes
+            "job": job,
+            **{f"pulse-{tab}": job for tab in LIVE},
         }
     except DPDError:
         return {}

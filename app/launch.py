@@ -42,13 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Settings]:
     """The options, and the settings that they and the environment make."""
     settings = Settings.from_environment()
-    parser = argparse.ArgumentParser(prog="python app.py", description="DPD Studio in the browser.")
+    parser = argparse.ArgumentParser(
+        prog="python app.py", description="DPD Studio in the browser.", allow_abbrev=False
+    )
     parser.add_argument(
         "--host",
         default=settings.host,
         help="address to listen on; anything but this machine's own turns hosted mode on",
     )
-    parser.add_argument("--port", type=int, default=settings.port)
+    parser.add_argument(
+        "--port", type=int, default=settings.port, help="port to listen on (%(default)s)"
+    )
     parser.add_argument("--home", type=Path, default=settings.home, help="where all state is kept")
     parser.add_argument("--open", action="store_true", help="open a browser")
     parser.add_argument(
@@ -105,6 +109,7 @@ def serve(settings: Settings, *, open_browser: bool = False) -> None:
         app_kwargs=app_arguments(settings, ctx, token=token),
         state_session_capacity=settings.sessions,
         footer_links=["api"],
+        favicon_path=ASSETS / "favicon.svg",
         ssr_mode=False,
         theme=theme(),
         **LAUNCH,

@@ -137,15 +137,14 @@ class CaptionsTab:
         self.form.wire()
         view = [self.state, self.search, self.class_name, self.kind, self.scope]
         show = [self.state, *self._shown]
-        # One after the other: what is shown must not come before the state it is shown from.
-        known = ctx.on_change(
+        ctx.on_change(
             "captions",
             self.reset_state,
             inputs=[self.state, self.class_name],
             outputs=[self.state, self.class_name],
         )
-        ctx.on(known.then, self.refresh, inputs=view, outputs=self._shown, quiet=True)
-        ctx.on_pulse(self.show_trial, inputs=[self.state], outputs=[self.trial])
+        ctx.on_change("captions", self.refresh, inputs=view, outputs=self._shown)
+        ctx.on_pulse("captions", self.show_trial, inputs=[self.state], outputs=[self.trial])
         # A text box's "input" leaves out what is pasted; nothing but the person changes this one.
         for trigger in (self.search.change, self.class_name.input, self.kind.input):
             ctx.on(

@@ -85,7 +85,7 @@ class PrototypesTab:
         self.form.wire()
         shown = [self.map, self.status, self.undo, self.strip, self.changes, self.download]
         ctx.on_change("prototypes", self.show, outputs=shown)
-        ctx.on_change("captions", self.show_map, outputs=[self.map])  # it tells the captions
+        ctx.on_change("map", self.show_map, outputs=[self.map])
         ctx.on(self.run.click, self.start, inputs=self.form.components)
         ctx.on(self.upload.upload, self.take_file, inputs=[self.upload, *self.form.components])
         # decided shows at once what the next tick would show.

@@ -136,10 +136,10 @@ class Sidebar:
             ctx.on(button.click, self._steer(act), outputs=self.job_outputs)
         self.theme.click(None, js=_THEME, api_visibility="private")
         # Apart from the rest, because the first question imports torch.
-        ctx.on_change("project", projects.hardware, outputs=self.hardware)
-        ctx.on_change("project", self.settings.values, outputs=self.settings.components)
+        changed = ctx.revision["project"].change
+        ctx.on(changed, projects.hardware, outputs=self.hardware, quiet=True)
+        ctx.on(changed, self.settings.values, outputs=self.settings.components, quiet=True)
         ctx.on(self.apply.click, self._configure, inputs=self.settings.components)
-        ctx.on_pulse(self.show_job, outputs=self.job_outputs)
         self._wire_projects()
         self.project.input(
             lambda session, name: {**(session or {}), "project": name},

@@ -147,7 +147,7 @@ class SynthesizeTab:
         ctx.on(self.stop.click, self.stop_job)
         live = [self.token, self.grid, self.page, self.status, self.run, self.stop]
         inputs = [self.token, *self._viewed]
-        ctx.on_pulse(self.show, inputs=inputs, outputs=live)
+        ctx.on_pulse("synthesize", self.show, inputs=inputs, outputs=live)
         ctx.on_change("synthesize", self.show, inputs=inputs, outputs=live)
         for one in (self.shown, self.beside, self.class_name, self.order):
             ctx.on(one.change, self.first_page, inputs=inputs, outputs=live, quiet=True)

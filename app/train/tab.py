@@ -96,7 +96,7 @@ class TrainTab:
             self.runs,
         ]
         inputs = [self.live_token, self.compared]
-        ctx.on_pulse(self.show, inputs=inputs, outputs=live)
+        ctx.on_pulse("train", self.show, inputs=inputs, outputs=live)
         ctx.on_change("train", self.show, inputs=inputs, outputs=live)
         ctx.on(
             self.runs.compare_run,

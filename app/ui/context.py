@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import html
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,30 @@ from dpd_core.project import Project
 log = logging.getLogger(__name__)
 
 
+COVER = """(session) => {
+  if (session?.project === window.dpdProject) return;
+  window.dpdProject = session?.project;
+  const covers = STAGES.map((stage) => `cover-${stage}`);
+  document.body.classList.add(...covers);
+  setTimeout(() => document.body.classList.remove(...covers), 30000);
+}""".replace("STAGES", json.dumps(STAGES))
+"""Nothing of another project: as soon as the session has another one, all tabs are covered (see
+``assets/app/head.html``), each until its own data are there."""
+
+UNCOVER = """(filled, session) => {
+  if (filled === session?.project) document.body.classList.remove('cover-STAGE');
+}"""
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """A function that fills ``outputs`` from ``(project, *inputs)``."""
+
+    function: Callable[..., Any]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
 @dataclass
 class Context:
     """Made once by :func:`app.build.build`; components are added while it builds.
@@ -46,7 +71,9 @@ class Context:
             changed: another project, a finished stage, edited captions, a new distilled set. Attach
             ``ctx.on_change(stage, refresh, outputs=…)``. ``project`` tells of the project itself,
             ``all`` of any stage.
-        pulse: Changes with every event of the project's current job; for live views.
+        pulse: By tab, a hidden token that changes with every event of the project's current job as
+            long as somebody looks at the tab; for live views.
+        filled: By stage, the name of the project that its tab shows.
     """
 
     settings: Settings
@@ -55,7 +82,9 @@ class Context:
     session: gr.BrowserState
     limits: Limits
     revision: dict[str, gr.Textbox] = field(default_factory=dict)
-    pulse: gr.Textbox | None = None
+    pulse: dict[str, gr.Textbox] = field(default_factory=dict)
+    filled: dict[str, gr.Textbox] = field(default_factory=dict)
+    refreshes: dict[str, list[Refresh]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.settings)
@@ -136,28 +165,42 @@ class Context:
         *,
         inputs: Sequence[Any] = (),
         outputs: Sequence[Any] | Any = (),
-    ) -> Any:
-        """Refresh a stage's views whenever its revision changes (and when the page loads)."""
-        return self.on(
-            self.revision[stage].change,
-            function,
-            inputs=inputs,
-            outputs=outputs,
-            quiet=True,
-            trigger_mode="always_last",
-        )
+    ) -> None:
+        """Refresh a stage's views whenever its revision changes and somebody looks.
+
+        All refreshes of a stage are one request (:meth:`wire_changes`), in the order they are given
+        here; one that cannot be shown yet leaves its outputs as they are.
+        """
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        self.refreshes.setdefault(stage, []).append(Refresh(function, list(inputs), list(outputs)))
+
+    def wire_changes(self) -> None:
+        """Attach what :meth:`on_change` has gathered, when all tabs are wired."""
+        for stage, refreshes in self.refreshes.items():
+            shown = [self.filled[stage]] if stage in self.filled else []
+            done = self.on(
+                self.revision[stage].change,
+                together(refreshes, tell=bool(shown)),
+                inputs=[component for refresh in refreshes for component in refresh.inputs],
+                outputs=[out for refresh in refreshes for out in refresh.outputs] + shown,
+                quiet=True,
+                trigger_mode="always_last",
+            )
+            if shown:
+                uncover = UNCOVER.replace("STAGE", stage)
+                done.then(None, inputs=[*shown, self.session], js=uncover, api_visibility="private")
 
     def on_pulse(
         self,
+        tab: str,
         function: Callable[..., Any],
         *,
         inputs: Sequence[Any] = (),
         outputs: Sequence[Any] | Any = (),
     ) -> Any:
-        """Refresh a live view with every sign of life of the current job."""
-        assert self.pulse is not None, "the pulse is made before the tabs are wired"
+        """Refresh a tab's live view with every sign of life of the current job."""
         return self.on(
-            self.pulse.change,
+            self.pulse[tab].change,
             function,
             inputs=inputs,
             outputs=outputs,
@@ -197,6 +240,26 @@ def address() -> str:
 def notice(text: str, **options: Any) -> None:
     """A message on the page; it may quote names that a visitor chose."""
     gr.Info(html.escape(paths.hidden(text), quote=False), **options)
+
+
+def together(refreshes: Sequence[Refresh], *, tell: bool) -> Callable[..., list[Any]]:
+    """One handler for several; with ``tell`` its last output is the project's name."""
+
+    def refresh_all(project: Project, *values: Any) -> list[Any]:
+        answers: list[Any] = []
+        rest = list(values)
+        for refresh in refreshes:
+            taken, rest = rest[: len(refresh.inputs)], rest[len(refresh.inputs) :]
+            count = len(refresh.outputs)
+            try:
+                answer = refresh.function(project, *taken)
+            except DPDError as error:
+                log.debug("not shown: %s", error)
+                answer = [gr.skip()] * count if count > 1 else gr.skip()
+            answers += answer if count > 1 else [answer]
+        return [*answers, project.name] if tell else answers
+
+    return refresh_all
 
 
 def message(error: DPDError) -> gr.Error:
