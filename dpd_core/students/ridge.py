@@ -34,7 +34,7 @@ from dpd_core.hardware import Hardware
 from dpd_core.project import Project
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.students.networks import Student, build_student
-from dpd_core.students.training import FROM_SCRATCH, augmented, to_float
+from dpd_core.students.training import Training, augmented, to_float
 
 NETWORKS, NETWORK_STEPS = 2, 200
 """Networks that a project trains on its real images, and the training steps of each."""
@@ -276,14 +276,7 @@ def _train(
 ) -> list[dict[str, Tensor]]:
     """States of one network at the moments, each with statistics fitted to its weights."""
     network = build_student("convnet", n_classes, seed=derive_seed(seed, "weights"))
-    network.to(hardware.device).train()
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        FROM_SCRATCH.learning_rate,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=FROM_SCRATCH.weight_decay,
-    )
+    training = Training(network, hardware)
     draws = generator(seed, "draws")
     moments = {round(share * steps) for share in MOMENTS}
     states = []
@@ -292,14 +285,7 @@ def _train(
             states.append(_calibrated(network, images, draws))
         if step == steps:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = FROM_SCRATCH.learning_rate * min(1.0, (step + 1) / 10)
-        batch, target = draw(images, labels, _BATCH, draws, hardware.device)
-        loss = functional.cross_entropy(network(batch), target)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), FROM_SCRATCH.clip)
-        optimizer.step()
+        training.step(*draw(images, labels, _BATCH, draws, hardware.device))
         if on_step is not None:
             on_step()
     return states

@@ -20,12 +20,14 @@ from torch.nn import functional as F
 from dpd_core.errors import ConfigError, DatasetError, ModelError
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.students.networks import Student, build_student, student_identity
+from dpd_core.students.schedules import warmup_cosine
 
 if TYPE_CHECKING:
     from dpd_core.hardware import Hardware
 
 __all__ = [
     "Student",
+    "Training",
     "accuracy",
     "augmented",
     "build_student",
@@ -40,6 +42,8 @@ __all__ = [
 Images = np.ndarray
 """uint8 array (N, S, S, 3); a memory map is read batch by batch."""
 
+WARMUP_STEPS = 10
+"""First steps, with smaller learning rates, of a training without an end."""
 CROP_AREA = (0.67, 1.0)
 """Share of the image that a random crop keeps, as in the published protocol."""
 CROP_RATIO = (3 / 4, 4 / 3)
@@ -60,6 +64,88 @@ FROM_SCRATCH = Recipe(learning_rate=0.1, weight_decay=5e-4, clip=5.0)
 """Nesterov SGD for the networks trained from nothing."""
 FINE_TUNING = Recipe(learning_rate=1e-2, weight_decay=5e-4)
 """The published protocol's SGD settings for pretrained students."""
+
+
+class Training:
+    """A student while it is trained: the one optimisation of all students, a step at a time.
+
+    Nesterov SGD with the student's recipe; the gradient's norm is clipped. Who trains draws the
+    batches.
+
+    Args:
+        student: Trained in place, on ``hardware``.
+        hardware: Where to compute.
+        steps: Steps in all, over which the learning rate rises and falls again; ``None``: it rises
+            over :data:`WARMUP_STEPS` and stays, for a training without an end.
+    """
+
+    def __init__(self, student: Student, hardware: Hardware, *, steps: int | None = None):
+        # Channels last: less time a step on a CPU.
+        self.student = student.to(hardware.device, memory_format=torch.channels_last).train()
+        self.hardware, self.steps = hardware, steps
+        self.recipe = FINE_TUNING if student.pretrained else FROM_SCRATCH
+        self.warmup = WARMUP_STEPS if steps is None else max(1, round(steps * self.recipe.warmup))
+        self.optimizer = torch.optim.SGD(
+            student.parameters(),
+            self.recipe.learning_rate,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=self.recipe.weight_decay,
+        )
+        self._age = torch.zeros((), dtype=torch.int64)
+        for parameter in student.parameters():
+            # From the start, so that a checkpoint finds where to put them.
+            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+    @property
+    def age(self) -> int:
+        """Steps so far."""
+        return int(self._age)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All that training changes, by name; to be written to in place."""
+        momentum = {
+            f"momentum/{name}": self.optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self.student.named_parameters()
+        }
+        return {"age": self._age, **momentum, **self.student.state_dict()}
+
+    @torch.no_grad()
+    def restart(self, student: Student) -> None:
+        """Begin anew from another student's weights."""
+        fresh = student.state_dict()
+        for name, value in self.state.items():
+            value.copy_(fresh[name]) if name in fresh else value.zero_()
+
+    def step(self, images: Tensor, targets: Tensor) -> float:
+        """One step; returns its loss, the cross-entropy.
+
+        Args:
+            images: Float (B, 3, S, S) in [0, 1].
+            targets: Class numbers, int (B,), or probabilities, float (B, n_classes).
+
+        Raises:
+            ModelError: the loss is no longer finite.
+        """
+        for group in self.optimizer.param_groups:
+            share = warmup_cosine(self.age, warmup=self.warmup, steps=self.steps)
+            group["lr"] = self.recipe.learning_rate * share
+        with self.hardware.autocast():
+            logits = self.student(images.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), targets.to(logits.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self._age += 1
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise ModelError(
+                f"the student's loss became {value} at step {self.age}.",
+                fix="Try another seed or student.",
+            )
+        return value
 
 
 def train_student(
@@ -102,43 +188,16 @@ def train_student(
     """
     labels = _checked(images, labels, n_classes)
     model = build_student(student, n_classes, seed=derive_seed(seed, "weights"))
-    # Channels last: less time a step on a CPU.
-    layout = torch.channels_last
-    model.to(hardware.device, memory_format=layout).train()
-    recipe = FINE_TUNING if model.pretrained else FROM_SCRATCH
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        recipe.learning_rate,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _warmup_cosine(step, steps, recipe.warmup)
-    )
+    training = Training(model, hardware, steps=steps)
     draws = generator(seed, "augmentation")
     targets = torch.from_numpy(labels if probabilities is None else np.array(probabilities))
-    for step, picked in enumerate(_batches(len(images), batch_size, steps, seed), start=1):
+    for picked in _batches(len(images), batch_size, steps, seed):
         batch = to_float(images[picked], hardware.device)
         if augment:
             batch = augmented(batch, draws)
-        with hardware.autocast():
-            logits = model(batch.contiguous(memory_format=layout))
-        loss = F.cross_entropy(logits.float(), targets[picked].to(hardware.device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-        schedule.step()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ModelError(
-                f"the student's loss became {value} at step {step}.",
-                where=student,
-                fix="Try another seed or student.",
-            )
+        value = training.step(batch, targets[picked])
         if on_step is not None:
-            on_step(step, value)
+            on_step(training.age, value)
     # In the order in which stored weights are loaded, so that both say the same to the last bit.
     return model.to(memory_format=torch.contiguous_format).eval()
 
@@ -234,13 +293,6 @@ def _batches(n: int, batch_size: int, steps: int, seed: int) -> Iterator[np.ndar
             queue = np.concatenate([queue, torch.randperm(n, generator=draws).numpy()])
         picked, queue = queue[:batch_size], queue[batch_size:]
         yield picked
-
-
-def _warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    rise = max(1, round(steps * warmup))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
 def to_float(images: np.ndarray, device: torch.device) -> Tensor:

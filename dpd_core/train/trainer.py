@@ -27,6 +27,7 @@ from dpd_core.models import weights as adapter_weights
 from dpd_core.models.backbone import Backbone, Posterior, Prompts
 from dpd_core.models.checkpoint import finite, resume_checkpoint, save_checkpoint
 from dpd_core.seeding import derive_seed, generator
+from dpd_core.students.schedules import warmup_cosine
 from dpd_core.train import adapters, minimax
 from dpd_core.train.classifier import LatentClassifier
 
@@ -361,12 +362,8 @@ class Trainer:
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Learning rate of a step: linear warm-up, then constant or cosine to zero."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    share = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    steps = None if config.schedule == "constant" else config.steps
+    return config.learning_rate * warmup_cosine(step, warmup=config.warmup_steps, steps=steps)
 
 
 def min_snr_weights(alphas_cumprod: Tensor, *, gamma: float, prediction_type: str) -> Tensor:
