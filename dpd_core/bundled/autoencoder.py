@@ -91,8 +91,8 @@ def jittered(images: Tensor, generator: torch.Generator, *, strength: float) -> 
     """
 
     def draw(*shape: int) -> Tensor:
-        drawn = torch.randn(len(images), *shape, generator=generator) * strength
-        return drawn.to(images.device)
+        shape = (len(images), *shape)
+        return torch.randn(shape, generator=generator, device=images.device) * strength
 
     grey = images.mean(1, keepdim=True)
     centre = grey.mean((2, 3), keepdim=True)
@@ -127,7 +127,7 @@ def reconstruction_loss(
     """The loss of one batch (n, 3, h, w) in [-1, 1], and its parts for the log."""
     with hardware.autocast():
         posterior = vae.encode(images).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(images.device)
+        noise = torch.randn(posterior.mean.shape, generator=generator, device=images.device)
         decoded = vae.decode(posterior.mean + posterior.std * noise).sample
     decoded = decoded.float()
     difference = decoded - images

@@ -6,7 +6,9 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from transformers import (
 
 from dpd_core.bundled import descriptions
 from dpd_core.bundled.autoencoder import jittered, to_tensor
-from dpd_core.bundled.crops import Crops, CropSampler
+from dpd_core.bundled.crops import CropSampler
 from dpd_core.bundled.folders import replace_folder, save_half_precision
 from dpd_core.bundled.training_loop import LoopRecipe, Trainer
 from dpd_core.bundled.vocabulary import LAND_USE_NAMES, general_phrases
@@ -133,22 +135,39 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     Nothing is moved: the captions say where things are.
     """
     images = jittered(images, generator, strength=0.04)
-    noise = 0.04 * torch.rand(len(images), 1, 1, 1, generator=generator)
-    noise = noise * torch.randn(images.shape, generator=generator)
-    return images + noise.to(images.device)
+    device = images.device
+    noise = torch.randn(images.shape, generator=generator, device=device)
+    strength = torch.rand(len(images), 1, 1, 1, generator=generator, device=device)
+    return images + 0.04 * strength * noise
+
+
+@dataclass(frozen=True)
+class Described:
+    """Images with their captions.
+
+    Attributes:
+        images: uint8 (n, 3, size, size).
+        labels: int64 (n,), -1 where there is no class.
+        ids: Tokens of the captions, (n, length).
+        learnt: Which of them are learnt, (n, length).
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    learnt: Tensor
 
 
 def told(
-    crops: Crops, class_names: Sequence[str], rng: np.random.Generator
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], seed: int
 ) -> list[tuple[str, str]]:
-    """For each image how its caption begins and how it goes on.
+    """For each image, uint8 (n, h, w, 3), how its caption begins and how it goes on.
 
     A class is told, not guessed: half of the images without one are said to be of some class from
     the general vocabulary, so that what follows is read from the image and not from the word.
     """
-    pairs = []
-    images = crops.images.permute(0, 2, 3, 1).cpu().numpy()
-    for image, label in zip(images, crops.labels, strict=True):
+    rng, pairs = np.random.default_rng(seed), []
+    for image, label in zip(images, labels, strict=True):
         name = class_names[label] if label >= 0 else ""
         text = descriptions.caption(image, name)
         start = descriptions.opening(name)
@@ -157,9 +176,42 @@ def told(
     return pairs
 
 
-def train_captioner(
+def describe(
     sampler: CropSampler,
     class_names: Sequence[str],
+    tokenizer: BertTokenizer,
+    count: int,
+    *,
+    seed: int,
+    workers: int = 0,
+) -> Described:
+    """Draw ``count`` images and caption them, by ``workers`` processes or here."""
+    rng = np.random.default_rng((seed, 2))
+    crops = sampler.draw(count, rng)
+    images = crops.images.permute(0, 2, 3, 1).cpu().numpy()
+    parts = [slice(start, start + 256) for start in range(0, count, 256)]
+    given = (
+        [images[part] for part in parts],
+        [crops.labels[part] for part in parts],
+        [tuple(class_names)] * len(parts),
+        [int(drawn) for drawn in rng.integers(2**62, size=len(parts))],
+    )
+    if workers:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            found = list(pool.map(told, *given))
+    else:
+        found = list(map(told, *given))
+    ids, learnt = caption_targets(
+        tokenizer, [pair for part in found for pair in part], crops.labels >= 0
+    )
+    device = crops.images.device
+    labels = torch.from_numpy(crops.labels)
+    return Described(crops.images, labels.to(device), ids.to(device), learnt.to(device))
+
+
+def train_captioner(
+    described: Described,
+    n_classes: int,
     recipe: LoopRecipe,
     folder: Path,
     hardware: Hardware,
@@ -175,7 +227,7 @@ def train_captioner(
     """
     torch.manual_seed(recipe.seed)
     model.to(hardware.device)
-    head = nn.Linear(model.config.vision_config.hidden_size, len(class_names)).to(hardware.device)
+    head = nn.Linear(model.config.vision_config.hidden_size, n_classes).to(hardware.device)
     trainer = Trainer(
         {"blip": model, "head": head}, recipe, folder, name="captioner", hardware=hardware
     )
@@ -183,13 +235,11 @@ def train_captioner(
     def loss_of(
         rng: np.random.Generator, generator: torch.Generator, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        crops = sampler.draw(recipe.batch_size, rng)
-        pairs = told(crops, class_names, rng)
-        ids, learnt = caption_targets(tokenizer, pairs, crops.labels >= 0)
-        ids, learnt = ids.to(hardware.device), learnt.to(hardware.device)
-        labels = torch.from_numpy(crops.labels).to(hardware.device)
+        drawn = torch.from_numpy(rng.integers(len(described.images), size=recipe.batch_size))
+        rows = drawn.to(hardware.device)
+        ids, learnt, labels = described.ids[rows], described.learnt[rows], described.labels[rows]
         with hardware.autocast():
-            images = augment(to_tensor(crops.images), generator)
+            images = augment(to_tensor(described.images[rows]), generator)
             seen = model.vision_model(pixel_values=images).last_hidden_state
             said = model.text_decoder(
                 input_ids=ids,
@@ -201,7 +251,7 @@ def train_captioner(
             logits = head(seen[:, 1:].mean(1))
         # Images without a class have the label -1.
         known = F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum")
-        known = known / max(int((crops.labels >= 0).sum()), 1)
+        known = known / (labels >= 0).sum().clamp(min=1)
         loss = said.loss.float()
         return loss + CLASS_WEIGHT * known, {"caption": loss.detach(), "class": known.detach()}
 

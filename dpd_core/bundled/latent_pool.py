@@ -50,7 +50,8 @@ class LatentPool:
         class_names: What their labels mean.
         vae, tokenizer: Encode images and prompts.
         capacity: Images in the pool.
-        fresh: How many are made anew at each draw.
+        fresh: How many are made anew at each draw, on the average.
+        every: Draws from one renewal to the next: each makes the device wait.
         seed: Of the first filling.
         network: Gives the maps to align with, or ``None``.
         workers: Processes that describe images; 0 does it here.
@@ -67,6 +68,7 @@ class LatentPool:
         capacity: int,
         fresh: int,
         seed: int,
+        every: int = 1,
         network: EfficientNetLite0 | None = None,
         workers: int = 0,
     ):
@@ -76,7 +78,7 @@ class LatentPool:
         self._workers: Executor | None = (
             ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else None
         )
-        self._fresh, self._oldest = fresh, 0
+        self._fresh, self._every, self._oldest, self._draws = fresh * every, every, 0, 0
         self._coming: tuple[Crops, list[Future[list[str]]]] | None = None
         rng, size = np.random.default_rng((seed, 1)), 1024
         parts = []
@@ -93,7 +95,8 @@ class LatentPool:
 
     def draw(self, count: int, rng: np.random.Generator) -> Drawn:
         """``count`` of the pool, after some of its oldest were replaced."""
-        if self._fresh:
+        self._draws += 1
+        if self._fresh and self._draws % self._every == 0:
             if self._coming is not None:
                 self._replace(self._made(*self._coming))
             self._coming = self._order(self._fresh, rng)

@@ -2,9 +2,11 @@
 
 There, with the packed corpus beside the program and nothing else::
 
-    python -m dpd_core.bundled.pieces --pack pack.safetensors --minutes 12 --out "$OUT"
+    python -m dpd_core.bundled.pieces --pack pack.safetensors --minutes 7 --work build --out "$OUT"
 
-Here, to put the models together again from where the pieces were fetched to::
+``--minutes`` are of training; reading, measuring and writing take some three more. The same command
+with more minutes goes on from the checkpoints in ``--work``, if that folder is still there. Here,
+to put the models together again from where the pieces were fetched to::
 
     python -m dpd_core.bundled.pieces --join FETCHED --out FOLDER
 
@@ -16,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,10 +28,15 @@ from dpd_core.bundled import pretrain
 PIECE = 15_000_000
 """Bytes of a piece."""
 
+LEFT = ("checkpoint.safetensors", "best.safetensors", "pack.safetensors")
+"""Files that stay there: optimiser states, and what was brought."""
+
 
 def split_folder(folder: Path, out: Path, size: int = PIECE) -> None:
     """Write every file of ``folder`` into ``out``, in its folders, as ``NAME.000`` and so on."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.name in LEFT:
+            continue
         target = out / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes()
@@ -50,9 +55,8 @@ def join_folder(folder: Path, out: Path) -> None:
         target.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
 
 
-def train(pack: Path, minutes: float, out: Path, more: Sequence[str] = ()) -> None:
-    """Train; the models and the log come out in pieces, the optimiser's state does not."""
-    work = Path(tempfile.mkdtemp())
+def train(pack: Path, work: Path, minutes: float, out: Path, more: Sequence[str] = ()) -> None:
+    """Train; the models and the log come out in pieces, the optimisers' states stay in ``work``."""
     log = logging.FileHandler(out / "log.txt")
     log.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.getLogger().addHandler(log)
@@ -71,25 +75,25 @@ def train(pack: Path, minutes: float, out: Path, more: Sequence[str] = ()) -> No
         logging.exception("the training has failed")
         raise
     finally:
-        for checkpoint in work.glob("*/*.safetensors"):
-            checkpoint.unlink()  # three times as large as the weights, which are kept
         split_folder(work, out / "pieces")
-        shutil.rmtree(work)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dpd_core.bundled.pieces")
     parser.add_argument("--pack", type=Path, help="the packed corpus")
-    parser.add_argument("--minutes", type=float, default=12.0, help="of training, in all")
+    parser.add_argument("--work", type=Path, help="where checkpoints are kept")
+    parser.add_argument("--minutes", type=float, default=7.0, help="of training, in all")
     parser.add_argument("--join", type=Path, help="folder of pieces to put together")
     parser.add_argument("--out", type=Path, required=True, help="where results go")
     options, more = parser.parse_known_args(arguments)
+    if options.join is None and None in (options.pack, options.work):
+        parser.error("--pack and --work are needed, or --join")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.join is not None:
         join_folder(options.join, options.out)
         return 0
-    train(options.pack, options.minutes, options.out, more)
+    train(options.pack, options.work, options.minutes, options.out, more)
     return 0
 
 

@@ -109,6 +109,7 @@ class Pretraining:
             self.hardware,
             capacity=self.recipe.pool,
             fresh=self.recipe.fresh,
+            every=self.recipe.every,
             seed=loop.seed,
             network=network,
             workers=self.recipe.workers,
@@ -145,9 +146,17 @@ class Pretraining:
             texts = self._captions(self.collections[0])
             tokenizer = captioner.build_tokenizer(texts, size.vocabulary)
             model = captioner.build_captioner(tokenizer, size)
-        captioner.train_captioner(
+        described = captioner.describe(
             sampler,
             self.class_names,
+            tokenizer,
+            self.recipe.described,
+            seed=self.recipe.captioner.seed,
+            workers=self.recipe.workers,
+        )
+        captioner.train_captioner(
+            described,
+            len(self.class_names),
             self.recipe.captioner,
             folder,
             self.hardware,

@@ -19,9 +19,11 @@ class Recipe:
 
     Attributes:
         autoencoder, text_to_image, captioner: How each is trained.
-        pool, fresh: Size of the pool of encoded images, and how many are made anew a step.
+        pool, fresh, every: Size of the pool of encoded images, how many are made anew a step, and
+            after how many steps.
         aligned: Share of the training of a new text-to-image model with feature alignment.
         workers: Processes that describe images.
+        described: Images that the captioner learns from.
         held_out: Images that the held-out loss is measured on.
     """
 
@@ -30,8 +32,10 @@ class Recipe:
     captioner: LoopRecipe
     pool: int
     fresh: int
+    every: int = 1
     aligned: float = 0.4
     workers: int = 0
+    described: int = 12_000
     held_out: int = 256
 
 
@@ -52,7 +56,7 @@ def recipe_for(hardware: Hardware, minutes: dict[str, float]) -> Recipe:
                 learning_rate=1.5e-3,
                 warmup=400,
                 ema_decay=0.9995,
-                checkpoint_seconds=60,
+                checkpoint_seconds=120,
             ),
             captioner=LoopRecipe(
                 minutes=minutes["captioner"],
@@ -63,7 +67,9 @@ def recipe_for(hardware: Hardware, minutes: dict[str, float]) -> Recipe:
             ),
             pool=120_000,
             fresh=96,
+            every=16,
             workers=max((os.cpu_count() or 2) - 2, 1),
+            described=60_000,
             held_out=1024,
         )
     return Recipe(

@@ -151,9 +151,11 @@ class Denoiser(nn.Module):
         latents = drawn.latents.float()
         count, total = len(latents), len(self.alphas_cumprod)
         # One timestep from each of ``count`` equal slices: less variance than free draws.
-        slices = torch.arange(count) + torch.rand(count, generator=generator)
-        timesteps = (slices * total / count).long().clamp(max=total - 1).to(latents.device)
-        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        device = latents.device
+        slices = torch.arange(count, device=device)
+        slices = slices + torch.rand(count, generator=generator, device=device)
+        timesteps = (slices * total / count).long().clamp(max=total - 1)
+        noise = torch.randn(latents.shape, generator=generator, device=device)
         bar = self.alphas_cumprod[timesteps]
         signal, sigma = bar.sqrt().view(-1, 1, 1, 1), (1 - bar).sqrt().view(-1, 1, 1, 1)
         with hardware.autocast():
@@ -257,7 +259,7 @@ class _HeldOut:
         """Measure the present weights; whether it is time to stop."""
         self._denoiser.eval()
         with torch.no_grad():
-            fixed = torch.Generator().manual_seed(0)
+            fixed = torch.Generator(self._hardware.device).manual_seed(0)
             loss = float(self._denoiser(self._held_out, fixed, self._hardware)[0])
         self._denoiser.train()
         least = min((value for _, value in self._losses), default=float("inf"))

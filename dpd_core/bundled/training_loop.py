@@ -81,12 +81,14 @@ def learning_rate_at(step: int, progress: float, recipe: LoopRecipe) -> float:
     return recipe.learning_rate * rise * max(fall, _FLOOR)
 
 
-def step_generators(seed: int, step: int) -> tuple[np.random.Generator, torch.Generator]:
-    """The NumPy and torch generators of a step; torch's own is seeded too, for dropout."""
+def step_generators(
+    seed: int, step: int, device: torch.device | str = "cpu"
+) -> tuple[np.random.Generator, torch.Generator]:
+    """The NumPy generator of a step and torch's on a device; the global one is seeded too."""
     rng = np.random.default_rng((seed, step))
     torch_seed = int(rng.integers(2**62))
     torch.manual_seed(torch_seed)
-    return rng, torch.Generator().manual_seed(torch_seed ^ 0x5DEECE66D)
+    return rng, torch.Generator(device).manual_seed(torch_seed ^ 0x5DEECE66D)
 
 
 class Trainer:
@@ -215,7 +217,7 @@ class Trainer:
         rate = learning_rate_at(self.step, self.progress, self.recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        rng, generator = step_generators(self.recipe.seed, self.step)
+        rng, generator = step_generators(self.recipe.seed, self.step, self.hardware.device)
         loss, numbers = loss_of(rng, generator, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -7,9 +7,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
-from transformers import CLIPTokenizer
+from transformers import BertTokenizer, CLIPTokenizer
 
-from dpd_core.bundled import autoencoder, corpus, pieces, prompts, text_to_image
+from dpd_core.bundled import autoencoder, captioner, corpus, pieces, prompts, text_to_image
 from dpd_core.bundled.corpus import EUROSAT, Collection, Kind, pack_corpus, place_of, read_pack
 from dpd_core.bundled.crops import CropSampler, oriented
 from dpd_core.bundled.latent_pool import LatentPool
@@ -205,11 +205,29 @@ def test_pieces_come_together_again(tmp_path):
     (tmp_path / "a" / "deep").mkdir(parents=True)
     (tmp_path / "a" / "deep" / "model.safetensors").write_bytes(content)
     (tmp_path / "a" / "empty.txt").write_bytes(b"")
+    (tmp_path / "a" / "deep" / "checkpoint.safetensors").write_bytes(content)
     pieces.split_folder(tmp_path / "a", tmp_path / "b", size=100)
     assert max(path.stat().st_size for path in (tmp_path / "b").rglob("*.0*")) == 100
     pieces.join_folder(tmp_path / "b", tmp_path / "c")
     assert (tmp_path / "c" / "deep" / "model.safetensors").read_bytes() == content
     assert (tmp_path / "c" / "empty.txt").read_bytes() == b""
+    assert not (tmp_path / "c" / "deep" / "checkpoint.safetensors").exists()
+
+
+def test_captions_of_images_without_a_class_are_learnt_without_their_opening():
+    tokenizer = BertTokenizer.from_pretrained(BUNDLED.parent / "captioner")
+    parts = [collection(EUROSAT, 6, 2), collection(NAIP, 2)]
+    sampler = CropSampler(parts, {"eurosat": 1, "naip": 1})
+    described = captioner.describe(sampler, ("forest", "river"), tokenizer, 20, seed=0)
+    texts = tokenizer.batch_decode(described.ids, skip_special_tokens=True)
+    for label, text, ids, learnt in zip(
+        described.labels.tolist(), texts, described.ids, described.learnt, strict=True
+    ):
+        said = tokenizer.decode(ids[learnt], skip_special_tokens=True)
+        assert text.startswith("a satellite image")
+        assert "satellite" in said if label >= 0 else "satellite" not in said
+        assert text.endswith(said) and len(said.split(",")) > 1
+    assert len({text.split(",")[0] for text in texts}) > 3
 
 
 def test_named_class_takes_first_then_longest():
