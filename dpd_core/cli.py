@@ -125,10 +125,7 @@ def _benchmark(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
 
     config = BenchmarkConfig.from_dict(_given(options, BenchmarkConfig))
     shared = ProjectConfig.from_dict(_given(options, ProjectConfig))
-    overrides: dict[str, dict[str, Any]] = {}
-    for assignment in options["set"]:
-        stage, name, value = _parse_assignment(assignment)
-        overrides.setdefault(stage, {})[name] = value
+    overrides = _overrides(options, {"dataset": _RUN_FLAGS["dataset"]})
     asked: list[int] = []
 
     def stop(signum: int, frame: Any) -> None:
@@ -162,12 +159,7 @@ def _run_all(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     """All seven stages; those that are finished with the same settings are skipped."""
     from dpd_core.pipeline.jobs import skip_current
 
-    given: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
-    for stage, names in _RUN_FLAGS.items():
-        given[stage] = {name: options[name] for name in names}
-    for assignment in options["set"]:
-        stage, name, value = _parse_assignment(assignment)
-        given[stage][name] = value
+    given = _overrides(options, _RUN_FLAGS)
     configs = {stage: resolve(stage, options["preset"], **given[stage]) for stage in STAGES}
     project = _project(options, create=True)
     results = {}
@@ -236,6 +228,19 @@ def _project(options: dict[str, Any], *, create: bool) -> Any:
     return project
 
 
+def _overrides(
+    options: dict[str, Any], flags: dict[str, tuple[str, ...]]
+) -> dict[str, dict[str, Any]]:
+    """Settings by stage that a command for several stages gives, by flags and by ``--set``."""
+    given: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+    for stage, names in flags.items():
+        given[stage] = {name: options[name] for name in names if options.get(name) is not None}
+    for assignment in options["set"]:
+        stage, name, value = _parse_assignment(assignment)
+        given[stage][name] = value
+    return given
+
+
 def _parse_assignment(text: str) -> tuple[str, str, str]:
     path, separator, value = text.partition("=")
     stage, dot, name = path.partition(".")
@@ -301,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_own(command: argparse.ArgumentParser) -> None:
     """The flags of a command that makes the projects it works on."""
     _add_flags(command, ProjectConfig)
+    _add_flags(command, CONFIGS["dataset"], _RUN_FLAGS["dataset"])
     command.add_argument("--json", action="store_true", help="Print one line of JSON at the end.")
     command.add_argument("--quiet", action="store_true", help="Show no progress.")
     command.add_argument(

@@ -129,7 +129,6 @@ class PrototypesConfig(StageConfig):
     pool: int = setting(
         8, "Latents are average-pooled to pool × pool before clustering.", low=1, high=128
     )
-    n_init: int = setting(10, "KMeans restarts.", low=1, high=100, advanced=True)
     file: str = setting(
         "",
         "Take the prototypes from this file in the published format instead of clustering.",
@@ -137,12 +136,8 @@ class PrototypesConfig(StageConfig):
         advanced=True,
     )
     remove_outliers: bool = setting(False, "Leave out local outliers (LOF) before clustering.")
-    outlier_fraction: float = setting(
-        0.05, "Share of each class taken for outliers.", low=0.001, high=0.5, advanced=True
-    )
     project_map: bool = setting(True, "Also compute the UMAP map of the latents.", advanced=True)
     neighbors: int = setting(15, "UMAP neighbours.", low=2, high=200, advanced=True)
-    min_dist: float = setting(0.1, "UMAP minimal distance.", low=0.0, high=1.0, advanced=True)
 
 
 class CaptionsConfig(StageConfig):
@@ -170,13 +165,6 @@ class CaptionsConfig(StageConfig):
         advanced=True,
     )
     nearest: int = setting(5, "Images nearest each centre that are captioned.", low=1, high=100)
-    common: float = setting(
-        0.7,
-        "Words found in this share of the classes say nothing and are dropped.",
-        low=0.05,
-        high=1.0,
-        advanced=True,
-    )
     max_words: int = setting(
         40, "Longest caption asked of the captioner.", low=3, high=300, unit="words", advanced=True
     )
@@ -201,7 +189,6 @@ class TrainConfig(StageConfig):
     batch_size: int = setting(8, "Samples a step, over all processes.", low=1, high=4096)
     learning_rate: float = setting(5e-4, "Peak learning rate of AdamW.", low=0.0, high=1.0)
     rank: int = setting(4, "LoRA rank.", low=1, high=512)
-    lora_alpha: int = setting(0, "LoRA alpha; 0 takes the rank.", low=0, high=1024, advanced=True)
     targets: str = setting(
         "attention",
         "What is trained: LoRA on the attention projections (as published), LoRA on "
@@ -256,21 +243,16 @@ class TrainConfig(StageConfig):
         choices=("constant", "cosine"),
         advanced=True,
     )
-    weight_decay: float = setting(1e-2, "AdamW weight decay.", low=0.0, high=1.0, advanced=True)
     min_snr_gamma: float = setting(
         5.0, "Min-SNR loss weighting; 0 turns it off.", low=0.0, high=100.0, advanced=True
     )
-    clip: float = setting(1.0, "Gradient norm limit.", low=0.0, high=1000.0, advanced=True)
     caption_dropout: float = setting(
         0.0, "Share of samples trained without words.", low=0.0, high=1.0, advanced=True
     )
     flips: bool = setting(False, "Mirror latents at random while training.", advanced=True)
-    classifier_epochs: int = setting(
-        200, "Epochs of the latent classifier.", low=1, high=10_000, advanced=True
-    )
     classifier_steps: int = setting(
         0,
-        "Most optimizer steps of the latent classifier, whatever its epochs; 0: no limit.",
+        "Most optimizer steps of the latent classifier; 0: as many as its 200 epochs take.",
         low=0,
         unit="steps",
         advanced=True,
@@ -353,9 +335,6 @@ class SynthesizeConfig(StageConfig):
     )
     guidance_scale: float = setting(
         1.0, "Strength s of the prototype guidance.", low=0.0, high=100.0
-    )
-    guidance_start: float = setting(
-        0.0, "Share of the steps after which guidance starts.", low=0.0, high=1.0, advanced=True
     )
     guidance_end: float = setting(
         0.8, "Share of the steps after which guidance ends.", low=0.0, high=1.0, advanced=True
@@ -468,13 +447,6 @@ class ResampleConfig(StageConfig):
 class BenchmarkConfig(StageConfig):
     """Strategies and real subsets side by side, with one protocol for all."""
 
-    data: str = setting(
-        "", "Labelled images, as for the stage dataset.", path="folder", hub=True, words=PUBLIC_DATA
-    )
-    demo: bool = setting(False, "Use the demo images (ten classes of EuroSAT) instead of data.")
-    test_data: str = setting("", "A separate folder or archive of test images.", path="folder")
-    classes: tuple[str, ...] = setting((), "Use only these classes; empty: all.")
-    max_per_class: int = setting(0, "Use at most this many images a class; 0: all.", low=0)
     ipc: tuple[int, ...] = setting((5, 10, 20), "Numbers of images per class.")
     strategies: tuple[str, ...] = setting(
         ("dpd+", "dpd", "d4m", "mgd3", "template"),
@@ -532,7 +504,6 @@ _TRAIN = {
     "targets": "all",
     "learning_rate": 1e-3,
     "schedule": "cosine",
-    "classifier_epochs": 60,
     "caption_dropout": 0.1,
     "flips": True,
 }

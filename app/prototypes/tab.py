@@ -18,7 +18,7 @@ from dpd_core.config import PrototypesConfig
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
 
-_SHOWN = ("ipc", "alpha", "pool", "neighbors", "min_dist", "remove_outliers")
+_SHOWN = ("ipc", "alpha", "pool", "neighbors", "remove_outliers")
 _NO_MAP = (
     "There is no map yet: it is drawn from the latents when the prototypes are found. "
     "Press “Re-cluster”."

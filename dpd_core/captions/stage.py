@@ -189,9 +189,7 @@ def _texts(
     # prototypes are sorted by class and cluster, so going through them in order meets each text.
     texts = {
         name: iter(found)
-        for name, found in aggregate(
-            clusters, readable, template=config.template, common=config.common
-        ).items()
+        for name, found in aggregate(clusters, readable, template=config.template).items()
     }
     return [next(texts[prototype.class_name]) for prototype in prototypes]
 

@@ -24,13 +24,12 @@ _SETTINGS = "config.json"
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
-def add_lora(unet: nn.Module, *, rank: int, alpha: int, targets: str) -> list[nn.Parameter]:
+def add_lora(unet: nn.Module, *, rank: int, targets: str) -> list[nn.Parameter]:
     """Put LoRA layers on a UNet and return their parameters, in float32.
 
     Args:
         unet: A diffusers UNet; its own weights are frozen.
-        rank: Rank of each update.
-        alpha: LoRA alpha; 0 takes the rank.
+        rank: Rank of each update, and its alpha.
         targets: ``"attention"`` for the published ``to_q, to_k, to_v, to_out.0``; ``"all"``
             for every linear and convolution layer, which a small model needs to reach images
             unlike those it was pretrained on.
@@ -48,9 +47,7 @@ def add_lora(unet: nn.Module, *, rank: int, alpha: int, targets: str) -> list[nn
             if isinstance(module, nn.Linear | nn.Conv2d)
         ]
     unet.requires_grad_(False)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha or rank, init_lora_weights="gaussian", target_modules=names
-    )
+    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=names)
     unet.add_adapter(config)
     cast_training_params(unet, dtype=torch.float32)
     return [parameter for parameter in unet.parameters() if parameter.requires_grad]

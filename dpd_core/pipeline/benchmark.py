@@ -174,23 +174,15 @@ class Benchmark:
                 # The baselines come with the first set; later sets find them measured.
                 self._evaluated(project, ipc, method, name, student, seconds)
 
-    def _settings(self, stage: str, **given: Any) -> StageConfig:
+    def settings(self, stage: str, **given: Any) -> StageConfig:
+        """The settings of a stage: the preset's, those given for all, then these."""
         return resolve(stage, self.config.preset, **{**self.overrides.get(stage, {}), **given})
 
     def _prepared(self, ipc: int, choice: str) -> Project:
         """A project with everything that comes before sampling."""
         root = self.projects[ipc, choice]
         project = Project.open_or_create(root, config=self.shared)
-        config = self.config
-        self._stage(
-            project,
-            "dataset",
-            data=config.data,
-            demo=config.demo,
-            test_data=config.test_data,
-            classes=config.classes,
-            max_per_class=config.max_per_class,
-        )
+        self._stage(project, "dataset")
         for other in self.projects.values():
             if other != root:
                 _share(other, root)
@@ -203,7 +195,7 @@ class Benchmark:
         return project
 
     def _stage(self, project: Project, stage: str, **given: Any) -> None:
-        settings = self._settings(stage, **given)
+        settings = self.settings(stage, **given)
         if not skip_current(project, stage, settings, self.emit):
             run_stage(project, stage, settings, listen=self.emit)
 
@@ -215,7 +207,7 @@ class Benchmark:
             return common
         from dpd_core.train import stage as training
 
-        settings = self._settings("train", preview_steps=0, **method.strategy.training)
+        settings = self.settings("train", preview_steps=0, **method.strategy.training)
         assert isinstance(settings, TrainConfig)
         with source.lock():
             return str(training.run(source, settings, self.emit)["adapter"])
@@ -226,7 +218,7 @@ class Benchmark:
         source = self.first / "adapters" / adapter
         if not project.path("adapters", adapter).exists():
             shutil.copytree(source, project.path("adapters", adapter))
-        settings = self._settings(
+        settings = self.settings(
             "synthesize", strategy=method.name, adapter=adapter, **method.settings
         )
         assert isinstance(settings, SynthesizeConfig)
@@ -252,7 +244,7 @@ class Benchmark:
         student: str,
         seconds: float | None,
     ) -> None:
-        settings = self._settings(
+        settings = self.settings(
             "evaluate",
             set_name=name,
             student=student,
@@ -285,15 +277,13 @@ def _claim(bench: Benchmark) -> None:
     """Write down what is compared; another data set or protocol needs another folder."""
     config = bench.config
     fixed = {
-        "data": config.data,
-        "demo": config.demo,
-        "classes": list(config.classes),
-        "max_per_class": config.max_per_class,
-        "test_data": config.test_data,
+        "dataset": bench.settings("dataset").to_dict(),
         "preset": config.preset,
         "student_steps": config.student_steps,
         "project": bench.shared.to_dict(),
-        "overrides": bench.overrides,
+        "overrides": {
+            stage: values for stage, values in bench.overrides.items() if stage != "dataset"
+        },
         "adapter": bench.first.name,
     }
     path = bench.out / "benchmark.json"

@@ -73,7 +73,7 @@ def write_map(
     vectors: np.ndarray,
     *,
     neighbors: int,
-    min_dist: float,
+    min_dist: float = 0.1,
     seed: int,
     emit: Emit = ignore,
 ) -> dict[str, Any]:

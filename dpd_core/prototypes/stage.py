@@ -37,6 +37,9 @@ from dpd_core.prototypes.files import (
 from dpd_core.prototypes.map import write_map
 from dpd_core.prototypes.overrides import HandChoice, Overrides, place_choices, read_overrides
 
+OUTLIER_FRACTION = 0.05
+"""Share of each class that is left out where outliers are to be."""
+
 
 def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict[str, Any]:
     """The prototypes stage: ``prototypes/prototypes.json``, ``clusters.json``,
@@ -71,10 +74,9 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
         ipc=config.ipc,
         alpha=config.alpha,
         pool=config.pool,
-        n_init=config.n_init,
         seed=project.config.seed,
         remove_outliers=config.remove_outliers,
-        outlier_fraction=config.outlier_fraction,
+        outlier_fraction=OUTLIER_FRACTION,
     )
     clusterer.fit(
         latents.mean[rows],
@@ -256,7 +258,6 @@ def _write_map(
         ids,
         vectors,
         neighbors=config.neighbors,
-        min_dist=config.min_dist,
         seed=project.config.seed,
         emit=emit,
     )

@@ -129,7 +129,7 @@ def build_guide(
     scale = strategy.scale * config.guidance_scale
     if not strategy.guided or scale == 0:
         return None
-    window = (config.guidance_start, min(config.guidance_end, strategy.end))
+    window = (0.0, min(config.guidance_end, strategy.end))
     if strategy.guide == "prototype":
         return PrototypeGuidance(target, scale, *window)
     if strategy.guide == "mode":

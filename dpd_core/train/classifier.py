@@ -28,6 +28,9 @@ from dpd_core.students.networks import ResidualBlock
 CURRENT = "current.json"
 _FIX = "Delete the folder 'classifier' in the project; the stage 'train' makes it again."
 
+EPOCHS = 200
+"""Published; a limit of steps may make them fewer."""
+
 RECIPE: dict[str, Any] = {
     "version": 1,
     "widths": [64, 128, 256],

@@ -18,7 +18,7 @@ from dpd_core.models.backbone import Backbone, Posterior, load_backbone, model_i
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.project import Project
 from dpd_core.train import adapters, decoder
-from dpd_core.train.classifier import LatentClassifier
+from dpd_core.train.classifier import EPOCHS, LatentClassifier
 from dpd_core.train.classifier_training import project_classifier
 from dpd_core.train.previews import previewer
 from dpd_core.train.trainer import STAGE, Examples, Trainer
@@ -36,7 +36,7 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     classifier, report = project_classifier(
         project,
         latents,
-        epochs=config.classifier_epochs,
+        epochs=EPOCHS,
         max_steps=config.classifier_steps,
         emit=emit,
         stage=STAGE,

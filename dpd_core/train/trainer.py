@@ -33,6 +33,10 @@ from dpd_core.train.classifier import LatentClassifier
 
 STAGE = "train"
 
+_WEIGHT_DECAY = 1e-2
+_CLIP = 1.0
+"""Limit of the gradient's norm."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -107,7 +111,6 @@ class Trainer:
                 adapter_weights.add_lora(
                     backbone.unet,
                     rank=config.rank,
-                    alpha=config.lora_alpha,
                     targets=config.targets,
                 )
         if config.gradient_checkpointing:
@@ -118,7 +121,7 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=config.learning_rate,
-            weight_decay=config.weight_decay,
+            weight_decay=_WEIGHT_DECAY,
             betas=(0.9, 0.999),
         )
         # What a checkpoint holds: the trained weights, and the memory of the minimax losses.
@@ -199,8 +202,7 @@ class Trainer:
         batch = self.draw(number)
         loss, values = self.losses(batch)
         self.accelerator.backward(loss)
-        if self.config.clip:
-            self.accelerator.clip_grad_norm_(self.parameters.values(), self.config.clip)
+        self.accelerator.clip_grad_norm_(self.parameters.values(), _CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return values

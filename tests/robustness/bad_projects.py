@@ -344,7 +344,7 @@ def _adapter_cases() -> Iterator[Case]:
 
 
 def _lora(unet: Any) -> bytes:
-    adapter_weights.add_lora(unet, rank=2, alpha=0, targets="attention")
+    adapter_weights.add_lora(unet, rank=2, targets="attention")
     return _saved(unet)
 
 

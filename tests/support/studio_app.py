@@ -42,7 +42,7 @@ TINY = [
     "--set",
     "train.targets=all",
     "--set",
-    "train.classifier_epochs=2",
+    "train.classifier_steps=2",
     "--set",
     "train.preview_steps=2",
     "--set",

@@ -68,7 +68,7 @@ def test_from_a_new_project_to_a_data_set_that_loads(
 
     go(page, "Train")
     unfold(page, "train-more")
-    fill(page, "train", steps=4, decoder_steps=2, batch_size=4, classifier_epochs=2)
+    fill(page, "train", steps=4, decoder_steps=2, batch_size=4, classifier_steps=2)
     run(page, "train")
 
     go(page, "Synthesize")

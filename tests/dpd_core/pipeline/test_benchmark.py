@@ -13,12 +13,11 @@ from dpd_core.pipeline import benchmark_report
 from dpd_core.pipeline.benchmark import read_method
 
 SETTINGS = {
-    "prototypes.n_init": 2,
     "captions.mode": "template",
     "train.steps": 2,
     "train.batch_size": 4,
     "train.decoder_steps": 2,
-    "train.classifier_epochs": 1,
+    "train.classifier_steps": 1,
     "synthesize.steps": 4,
     "synthesize.candidates": 1,
     "synthesize.batch_size": 6,

@@ -44,7 +44,7 @@ SMALL = [
     "--set",
     "train.targets=all",
     "--set",
-    "train.classifier_epochs=2",
+    "train.classifier_steps=2",
     "--set",
     "train.preview_steps=2",
     "--set",

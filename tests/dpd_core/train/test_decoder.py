@@ -135,7 +135,7 @@ def test_a_stage_tunes_it_and_strategies_use_it(folder: Path, tmp_path: Path) ->
             "steps": 2,
             "batch_size": 2,
             "decoder_steps": 3,
-            "classifier_epochs": 1,
+            "classifier_steps": 1,
             "preview_steps": 0,
         },
         "synthesize": {"strategy": "d4m", "decoder": "tuned", "steps": 3, "candidates": 1},
