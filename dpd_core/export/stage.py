@@ -423,7 +423,7 @@ def _write_manifest(folder: Path, distilled: DistilledSet, facts: CardFacts) -> 
         "licence": facts.licence,
         "files": files,
         "distilled": record,
-        "report": facts.report,
+        "report": facts.report.to_dict() if facts.report else None,
     }
     storage.write_json(folder / "manifest.json", manifest)
 

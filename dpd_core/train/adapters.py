@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from dpd_core.errors import DPDError, ModelError, ProjectError, StageMissing
 from dpd_core.models import weights as adapter_weights
 from dpd_core.project import Project
 
+RECORD = "adapter.json"
+"""The file whose presence says that an adapter is finished."""
 RECIPE = "recipe.json"
 CURVE = "curve.jsonl"
 CHOSEN = "chosen.json"
@@ -22,11 +25,21 @@ _FIX = "Delete the adapter's folder, and train it again if it is needed."
 
 @dataclass(frozen=True)
 class Adapter:
-    """A finished adapter of a project; ``record`` is what ``adapter.json`` says of it."""
+    """A finished adapter of a project, as ``adapter.json`` has it.
+
+    Attributes:
+        id: Derives from everything that decides it.
+        folder: Its folder.
+        finished: When it was finished (ISO 8601).
+        final: Means of the measured values over the last steps.
+        digests: SHA-256 of each of its files, by name.
+    """
 
     id: str
     folder: Path
-    record: dict[str, Any]
+    finished: str
+    final: dict[str, float]
+    digests: dict[str, str]
 
     @property
     def weights(self) -> Path:
@@ -71,7 +84,7 @@ def chosen_adapter(project: Project) -> str | None:
     if not path.exists():
         return None
     name = storage.read_record(path, {"adapter": str}, fix="Delete the file.")["adapter"]
-    there = project.path("adapters", storage.safe_name(name), "adapter.json").exists()
+    there = project.path("adapters", storage.safe_name(name), RECORD).exists()
     return name if there else None
 
 
@@ -91,7 +104,7 @@ def find_adapter(project: Project, name: str = "latest") -> Adapter:
     if name == "latest":
         name = chosen_adapter(project) or project.result("train")["adapter"]
     folder = project.path("adapters", storage.safe_name(name))
-    if not (folder / "adapter.json").exists():
+    if not (folder / RECORD).exists():
         known = [adapter.id for adapter in list_adapters(project)]
         if not known:
             raise StageMissing(
@@ -102,20 +115,49 @@ def find_adapter(project: Project, name: str = "latest") -> Adapter:
             where=project.root,
             fix=f"Known adapters: {', '.join(known)}.",
         )
-    return _read(folder / "adapter.json", name)
+    return _read(folder / RECORD, name)
 
 
 def _read(path: Path, name: str) -> Adapter:
     fix = "Delete the adapter's folder and run the stage 'train' again."
-    return Adapter(name, path.parent, storage.read_record(path, {"finished": str}, fix=fix))
+    record = storage.read_record(path, {"finished": str}, fix=fix)
+    digests = record.get("files")
+    return Adapter(
+        name,
+        path.parent,
+        record["finished"],
+        _numbers(record.get("final")),
+        digests if isinstance(digests, dict) else {},
+    )
+
+
+def finish(
+    folder: Path, recipe: dict[str, Any], classifier: dict[str, Any], final: dict[str, float]
+) -> None:
+    """Note that an adapter is finished, and drop its checkpoint.
+
+    Args:
+        folder: Its folder, named by its id, with its files.
+        recipe: Everything that decided it.
+        classifier: Metadata of the latent classifier.
+        final: Means of the measured values over the last steps.
+    """
+    record = {
+        "id": folder.name,
+        "recipe": recipe,
+        "classifier": classifier,
+        "final": final,
+        "files": {path.name: storage.file_digest(path) for path in adapter_weights.files(folder)},
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(),
+    }
+    storage.write_json(folder / RECORD, record)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
 def list_adapters(project: Project) -> list[Adapter]:
     """All finished adapters of a project, oldest first."""
-    found = [
-        _read(path, path.parent.name) for path in project.path("adapters").glob("*/adapter.json")
-    ]
-    return sorted(found, key=lambda adapter: (adapter.record["finished"], adapter.id))
+    found = [_read(path, path.parent.name) for path in project.path("adapters").glob(f"*/{RECORD}")]
+    return sorted(found, key=lambda adapter: (adapter.finished, adapter.id))
 
 
 @dataclass(frozen=True)
@@ -169,7 +211,7 @@ def list_runs(project: Project) -> list[Run]:
     """
     runs = []
     for folder in project.path("adapters").glob("*"):
-        record, recipe = folder / "adapter.json", folder / RECIPE
+        record, recipe = folder / RECORD, folder / RECIPE
         if record.exists():
             known = storage.read_record(record, {}, fix=_FIX)
             settings, final = _settings(known.get("recipe")), _numbers(known.get("final"))
@@ -218,5 +260,5 @@ def cut_curve(folder: Path, step: int) -> None:
 
 
 def _begun(run: Run) -> tuple[float, str]:
-    first = run.folder / (RECIPE if (run.folder / RECIPE).exists() else "adapter.json")
+    first = run.folder / (RECIPE if (run.folder / RECIPE).exists() else RECORD)
     return (first.stat().st_mtime if first.exists() else 0.0, run.id)

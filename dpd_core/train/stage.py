@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from dpd_core.captions.stage import training_captions
 from dpd_core.config import TrainConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.events import Emit, Log, Making, ignore
-from dpd_core.models import weights as adapter_weights
 from dpd_core.models.backbone import Backbone, Posterior, load_backbone, model_identity
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.project import Project
@@ -55,7 +53,7 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     identity = storage.digest(recipe)
     folder = project.path("adapters", identity)
     emit(Making(STAGE, project.relative(folder)))
-    if not (folder / "adapter.json").exists():
+    if not (folder / adapters.RECORD).exists():
         adapters.begin(folder, recipe)
         backbone = load_backbone(project)
         if config.decoder_steps:
@@ -69,21 +67,10 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
             backbone, classifier, examples, config, folder=folder, seed=project.config.seed
         )
         final = trainer.fit(emit, preview=previewer(project, index, folder, emit))
-        record = {
-            "id": identity,
-            "recipe": recipe,
-            "classifier": report,
-            "final": final,
-            "files": {
-                file.name: storage.file_digest(file) for file in adapter_weights.files(folder)
-            },
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(),
-        }
-        storage.write_json(folder / "adapter.json", record)
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        adapters.finish(folder, recipe, report, final)
     else:
         emit(Log(STAGE, f"adapter {identity} is there already"))
-        final = storage.read_json(folder / "adapter.json")["final"]
+        final = adapters.find_adapter(project, identity).final
     adapters.forget_choice(project)
     return {
         "adapter": identity,

@@ -10,6 +10,7 @@ from dpd_core.export.plan import plan_export
 from dpd_core.project import Project
 from tests.support.distilled_project import make_project
 from tests.support.evaluation_report import make_report
+from tests.support.finished_stage import finish
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ def test_the_plan_is_what_the_export_writes(tmp_path, parquet, adapter, soft):
     project = make_project(tmp_path, adapter=True)
     report = make_report(classes=("desert", "forest", "river"))
     save_report(project, report)
-    project.finish("evaluate", EvaluateConfig(student_steps=4), {}, inputs={})
+    finish(project, "evaluate", EvaluateConfig(student_steps=4), {})
     config = ExportConfig(
         parquet=parquet, adapter=adapter, soft_labels=soft, licence="cc-by-4.0", title="A <b>"
     )

@@ -16,6 +16,7 @@ from dpd_core.export import stage as export
 from dpd_core.export.card import code_block, escape
 from dpd_core.project import Project
 from tests.support.distilled_project import make_project
+from tests.support.finished_stage import finish
 
 # Names that file systems, Markdown, YAML and the loader could stumble over.
 NASTY = {
@@ -313,7 +314,7 @@ def test_a_host_that_does_not_answer_is_told(tmp_path, monkeypatch):
 
 def test_soft_labels_lie_beside_the_images_and_not_in_the_data_set(tmp_path):
     project = make_project(tmp_path)
-    project.finish("evaluate", EvaluateConfig(student_steps=100), {}, inputs={})
+    finish(project, "evaluate", EvaluateConfig(student_steps=100), {})
     summary = export.run(project, ExportConfig(soft_labels=True))
     folder = project.path(summary["folder"])
     content = storage.read_json(folder / "soft_labels.json")

@@ -143,8 +143,8 @@ def test_a_stage_tunes_it_and_strategies_use_it(folder: Path, tmp_path: Path) ->
         jobs.run_stage(project, stage, resolve(stage, **settings))
     adapter = find_adapter(project)
     weights = load_file(adapter.folder / adapter_weights.DECODER)
-    assert set(adapter.record["files"]) == {path.name for path in adapter.files}
-    assert adapter_weights.DECODER in adapter.record["files"]
+    assert set(adapter.digests) == {path.name for path in adapter.files}
+    assert adapter_weights.DECODER in adapter.digests
     assert not list(adapter.folder.glob("*checkpoint*"))
 
     def is_tuned(strategy: str, decoder: str) -> bool:
