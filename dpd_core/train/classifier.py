@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -149,8 +150,19 @@ def _check_fits(metadata: dict[str, Any], weights: dict[str, Tensor]) -> None:
 
 
 def write_classifier(path: Path, classifier: LatentClassifier) -> None:
-    """Write a classifier's folder, the file whose presence says that it is finished last."""
+    """Write a classifier's folder, the file whose presence says that it is finished last.
+
+    Weights are kept in half precision. Those in memory are rounded likewise, so that the
+    classifier at work is the one that will be read back.
+    """
+    state = classifier.state_dict()
+    halves = {
+        name: value.half().contiguous() if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+    with torch.no_grad():
+        for name, value in state.items():
+            value.copy_(halves[name])
     with storage.atomic_path(path / "classifier.safetensors") as temporary:
-        state = {name: value.contiguous() for name, value in classifier.state_dict().items()}
-        save_file(state, temporary)
+        save_file(halves, temporary)
     storage.write_json(path / "classifier.json", classifier.metadata)

@@ -151,11 +151,12 @@ def test_max_steps_shortens_the_training_and_says_so(tmp_path: Path) -> None:
     assert steps == [2]
 
 
-def test_bfloat16_training_still_gives_float32_weights(tmp_path: Path) -> None:
+def test_bfloat16_training_keeps_half_weights_and_computes_in_float32(tmp_path: Path) -> None:
     hardware = Hardware(torch.device("cpu"), torch.bfloat16, "test")
     classifier = fit(tmp_path, epochs=1, hardware=hardware)
     (file,) = tmp_path.rglob("classifier.safetensors")
-    assert {value.dtype for value in load_file(file).values()} == {torch.float32, torch.int64}
+    assert {value.dtype for value in load_file(file).values()} == {torch.float16, torch.int64}
+    assert classifier.head.weight.dtype == torch.float32
     assert classifier(torch.zeros(1, 4, 4, 4)).dtype == torch.float32
 
 
