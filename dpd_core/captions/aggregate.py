@@ -152,7 +152,7 @@ def _common_words(
         return set()
     classes: Counter[str] = Counter()
     for clusters in described.values():
-        texts = [one.text for cluster in clusters for one in cluster]
+        texts = [description.text for cluster in clusters for description in cluster]
         classes.update({word for text in texts for word in words_of(text)})
     # The small allowance keeps 0.7 · 10 classes at 7, which floating point makes 7.000000000000001.
     least = common * len(described) - 1e-9
@@ -169,8 +169,10 @@ def _best(cluster: Sequence[Description], dropped: set[str]) -> str:
     short one by being short. The first of equals wins: it is the nearest to the centre.
     Distrusted captions only count where there is no other.
     """
-    informative = [set(words_of(one.text)) - STOP_WORDS - dropped for one in cluster]
-    usable = [k for k, one in enumerate(cluster) if informative[k] and one.trusted]
+    informative = [
+        set(words_of(description.text)) - STOP_WORDS - dropped for description in cluster
+    ]
+    usable = [k for k, description in enumerate(cluster) if informative[k] and description.trusted]
     usable = usable or [k for k in range(len(cluster)) if informative[k]]
     if not usable:
         return ""

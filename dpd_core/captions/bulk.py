@@ -79,7 +79,9 @@ def find_replace(
     chosen = None if scope is None else set(scope)
 
     def search(state: State, prototypes: list[Prototype]) -> Replacement:
-        inside = [one for one in prototypes if chosen is None or one.slot in chosen]
+        inside = [
+            prototype for prototype in prototypes if chosen is None or prototype.slot in chosen
+        ]
         return _search(state, inside, compiled, template)
 
     if not apply:
@@ -108,7 +110,9 @@ def export_captions(project: Project, path: Path) -> int:
     """
     kind = _kind(path)
     state = replay(project)
-    captions = [(one, state.captions.get(one.key)) for one in list_prototypes(project)]
+    captions = [
+        (prototype, state.captions.get(prototype.key)) for prototype in list_prototypes(project)
+    ]
     if kind == ".csv":
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")

@@ -22,7 +22,7 @@ _LARGEST_SIDE = 2048
 
 
 @dataclass(frozen=True)
-class Shown:
+class CaptionRequest:
     """An image as the captioner gets it.
 
     Attributes:
@@ -83,11 +83,15 @@ class ImageCaptions:
                 )
         self._texts = self._all.setdefault(f"{fingerprint}/{max_words}", {})
 
-    def known(self, shows: Sequence[Shown]) -> dict[str, str]:
+    def known(self, requests: Sequence[CaptionRequest]) -> dict[str, str]:
         """The captions that are there, by image id."""
-        return {one.record.id: self._texts[one.key] for one in shows if one.key in self._texts}
+        return {
+            request.record.id: self._texts[request.key]
+            for request in requests
+            if request.key in self._texts
+        }
 
-    def add(self, shows: Sequence[Shown], batch_size: int) -> list[str]:
+    def add(self, requests: Sequence[CaptionRequest], batch_size: int) -> list[str]:
         """Caption those of these images that have no caption yet.
 
         Returns:
@@ -95,9 +99,11 @@ class ImageCaptions:
         """
         # One caption for each content. The batches are those of the whole list, so that a run
         # that was interrupted goes on with the very batches it would have had.
-        wanted = list({one.key: one for one in shows}.values())
+        wanted = list({request.key: request for request in requests}.values())
         batches = [wanted[at : at + batch_size] for at in range(0, len(wanted), batch_size)]
-        batches = [batch for batch in batches if any(one.key not in self._texts for one in batch)]
+        batches = [
+            batch for batch in batches if any(request.key not in self._texts for request in batch)
+        ]
         if not batches:
             return []
         model = self._load()
@@ -106,20 +112,20 @@ class ImageCaptions:
         meter = Meter(self._emit, self._stage, len(wanted), done=done, message="captioning images")
         for batch in batches:
             images, readable = [], []
-            for one in batch:
+            for request in batch:
                 try:
-                    images.append(_square(one.record))
-                    readable.append(one)
+                    images.append(_square(request.record))
+                    readable.append(request)
                 except DatasetError as error:
-                    unreadable.append(one.record.id)
+                    unreadable.append(request.record.id)
                     self._emit(
-                        Log(self._stage, f"not captioned: {one.record.id}: {error}", "warning")
+                        Log(self._stage, f"not captioned: {request.record.id}: {error}", "warning")
                     )
             if images:
-                names = [one.class_name for one in readable]
+                names = [request.class_name for request in readable]
                 texts = model.caption(images, self._max_words, names)
                 self._texts.update(
-                    {one.key: text for one, text in zip(readable, texts, strict=True)}
+                    {request.key: text for request, text in zip(readable, texts, strict=True)}
                 )
                 storage.write_json(self._path, self._all)
             meter.advance(len(batch))

@@ -390,7 +390,12 @@ class LogWriter:
             where = f"{change.class_name}, cluster {change.cluster_id}"
             if change.key not in known or self.state.versions[change.key] != change.version:
                 raise changed_meanwhile(where, self.state.captions.get(change.key))
-        self.write([Draft(one.key, one.cluster_id, one.after, author, source) for one in changes])
+        self.write(
+            [
+                Draft(change.key, change.cluster_id, change.after, author, source)
+                for change in changes
+            ]
+        )
 
     def write_snapshot(self) -> None:
         """Write ``captions/captions.json``: the prototypes' file with the captions filled in."""

@@ -55,7 +55,7 @@ class CaptionModel:
     @torch.inference_mode()
     def generate(self, inputs: list[Inputs], max_words: int) -> list[str]:
         """The model's words for inputs of equal shapes, decoded greedily."""
-        joined = {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
+        joined = {name: torch.cat([part[name] for part in inputs]) for name in inputs[0]}
         joined = {name: self._place(value) for name, value in joined.items()}
         length = joined["input_ids"].shape[1] if "input_ids" in joined else 1
         output = self.model.generate(

@@ -15,9 +15,13 @@ def find_prototype(prototypes: Sequence[Prototype], slot: Slot) -> Prototype:
     Raises:
         CaptionError: there is no such class or cluster.
     """
-    of_class = {one.cluster_id: one for one in prototypes if one.class_name == slot.class_name}
+    of_class = {
+        prototype.cluster_id: prototype
+        for prototype in prototypes
+        if prototype.class_name == slot.class_name
+    }
     if not of_class:
-        known = ", ".join(dict.fromkeys(one.class_name for one in prototypes))
+        known = ", ".join(dict.fromkeys(prototype.class_name for prototype in prototypes))
         raise CaptionError(
             "there is no such class.",
             where=slot.class_name,
@@ -45,10 +49,16 @@ def select_prototypes(prototypes: Sequence[Prototype], only: Sequence[str]) -> l
         if slot is not None and slot.class_name in classes:
             chosen.add(find_prototype(prototypes, slot).key)
         elif unquote(entry) in classes:
-            chosen |= {one.key for one in prototypes if one.class_name == unquote(entry)}
+            chosen |= {
+                prototype.key for prototype in prototypes if prototype.class_name == unquote(entry)
+            }
         elif entry:
             find_prototype(prototypes, Slot(unquote(entry), 0))
-    return [one for one in prototypes if one.key in chosen] if any(only) else list(prototypes)
+    return (
+        [prototype for prototype in prototypes if prototype.key in chosen]
+        if any(only)
+        else list(prototypes)
+    )
 
 
 def _slot(text: str) -> Slot | None:

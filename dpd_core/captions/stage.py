@@ -9,7 +9,7 @@ from dpd_core import storage
 from dpd_core.captions.aggregate import aggregate, compose, describe
 from dpd_core.captions.captioner import Captioner
 from dpd_core.captions.edits import current_captions
-from dpd_core.captions.image_captions import ImageCaptions, Shown
+from dpd_core.captions.image_captions import CaptionRequest, ImageCaptions
 from dpd_core.captions.log import Draft, Key, LogWriter, State, replay, writing
 from dpd_core.captions.selection import select_prototypes
 from dpd_core.captions.text import template_caption
@@ -77,16 +77,19 @@ def run(
         words_of = ImageCaptions(
             project, config.captioner, config.max_words, emit, STAGE, captioner=captioner
         )
-        shows = [Shown(one, readable[one.class_name] * config.name_class) for one in records]
+        requests = [
+            CaptionRequest(record, readable[record.class_name] * config.name_class)
+            for record in records
+        ]
         ids = {
             image_id
             for prototype, ids in zip(prototypes, shown, strict=True)
             if prototype.key in wanted
             for image_id in ids
         }
-        asked = [one for one in shows if one.record.id in ids]
+        asked = [request for request in requests if request.record.id in ids]
         unreadable = words_of.add(asked, config.batch_size)
-        raw = words_of.known(shows)
+        raw = words_of.known(requests)
     words = [[raw[image_id] for image_id in ids if image_id in raw] for ids in shown]
     texts = _texts(prototypes, words, readable, config)
     with writing(project) as log:
@@ -130,7 +133,9 @@ def captions_digest(project: Project) -> str:
     """Identity of all current captions' texts; another one means that images made from them are
     out of date."""
     captions = current_captions(project)
-    texts = {name: {str(k): one.text for k, one in c.items()} for name, c in captions.items()}
+    texts = {
+        name: {str(k): caption.text for k, caption in c.items()} for name, c in captions.items()
+    }
     return storage.digest(texts)
 
 
@@ -223,7 +228,9 @@ def _write(
 def _no_longer_apply(state: State, prototypes: list[Prototype]) -> list[tuple[str, str]]:
     """Keys of the captions by hand whose image is not a prototype now."""
     current = {prototype.key for prototype in prototypes}
-    return sorted(key for key, one in state.captions.items() if one.by_hand and key not in current)
+    return sorted(
+        key for key, caption in state.captions.items() if caption.by_hand and key not in current
+    )
 
 
 def _report(emit: Emit, kept: int, lost: list[tuple[str, str]], unreadable: Sequence[str]) -> None:

@@ -118,7 +118,7 @@ def record_changes(
     result's comparison with its predecessor, also if the run was killed half-way in between.
     """
     key = storage.digest(
-        after.settings, after.prototypes, after.clusters, [asdict(one) for one in choices]
+        after.settings, after.prototypes, after.clusters, [asdict(choice) for choice in choices]
     )
     path = project.path(*_FILE)
     if path.exists():
@@ -155,17 +155,17 @@ def _parse(content: Any) -> Changes:
         {str(name): (old, new) for name, (old, new) in content["settings"].items()},
         tuple(
             ClassChange(
-                str(one["class_name"]),
-                tuple(one["kept"]),
-                tuple(one["added"]),
-                tuple(one["removed"]),
-                int(one["joined"]),
-                int(one["left"]),
-                one["agreement"],
+                str(entry["class_name"]),
+                tuple(entry["kept"]),
+                tuple(entry["added"]),
+                tuple(entry["removed"]),
+                int(entry["joined"]),
+                int(entry["left"]),
+                entry["agreement"],
             )
-            for one in content["classes"]
+            for entry in content["classes"]
         ),
-        tuple(HandChoice(**one) for one in content["choices"]),
+        tuple(HandChoice(**choice) for choice in content["choices"]),
     )
 
 

@@ -75,9 +75,9 @@ def choose_prototype(project: Project, image_id: str) -> Decision:
         ProjectError: the file of the choices is damaged.
         StageMissing: there are no (readable) clusters yet.
     """
-    with _deciding(project) as desk:
-        record = desk.train_images([image_id])[0]
-        if image_id in desk.overrides.excluded:
+    with _deciding(project) as state:
+        record = state.train_images([image_id])[0]
+        if image_id in state.overrides.excluded:
             raise DatasetError(
                 "the image is excluded from training.",
                 where=image_id,
@@ -100,7 +100,7 @@ def choose_prototype(project: Project, image_id: str) -> Decision:
             )
         others = [
             (number, other)
-            for number, other in desk.overrides.chosen.get(record.class_name, {}).items()
+            for number, other in state.overrides.chosen.get(record.class_name, {}).items()
             if other != image_id and clusters.get(other) != cluster
         ]
         chosen = {cluster: image_id}
@@ -109,8 +109,8 @@ def choose_prototype(project: Project, image_id: str) -> Decision:
             while number in chosen:
                 number += 1
             chosen[number] = other
-        desk.choose(record.class_name, chosen)
-        return desk.decide("choose", [image_id])
+        state.choose(record.class_name, chosen)
+        return state.decide("choose", [image_id])
 
 
 def release_prototype(project: Project, image_id: str) -> Decision:
@@ -119,14 +119,14 @@ def release_prototype(project: Project, image_id: str) -> Decision:
     Raises:
         DatasetError: the image was not chosen by hand.
     """
-    with _deciding(project) as desk:
-        if not desk.drop_choices({image_id}):
+    with _deciding(project) as state:
+        if not state.drop_choices({image_id}):
             raise DatasetError(
                 "the image was not chosen by hand.",
                 where=image_id,
                 fix="Reload the page; it may have been released already.",
             )
-        return desk.decide("release", [image_id])
+        return state.decide("release", [image_id])
 
 
 def exclude(project: Project, ids: Sequence[str]) -> Decision:
@@ -135,12 +135,12 @@ def exclude(project: Project, ids: Sequence[str]) -> Decision:
     Raises:
         DatasetError: no such image, a test image, or a class would have no image left.
     """
-    with _deciding(project) as desk:
-        desk.train_images(ids)
-        desk.drop_choices(set(ids))
-        desk.overrides = replace(desk.overrides, excluded=desk.overrides.excluded | set(ids))
-        desk.check_classes()
-        return desk.decide("exclude", ids)
+    with _deciding(project) as state:
+        state.train_images(ids)
+        state.drop_choices(set(ids))
+        state.overrides = replace(state.overrides, excluded=state.overrides.excluded | set(ids))
+        state.check_classes()
+        return state.decide("exclude", ids)
 
 
 def include(project: Project, ids: Sequence[str]) -> Decision:
@@ -149,11 +149,11 @@ def include(project: Project, ids: Sequence[str]) -> Decision:
     Raises:
         DatasetError: none of them is excluded.
     """
-    with _deciding(project) as desk:
-        if not desk.overrides.excluded & set(ids):
+    with _deciding(project) as state:
+        if not state.overrides.excluded & set(ids):
             raise DatasetError("none of these images is excluded.", fix="Select excluded ones.")
-        desk.overrides = replace(desk.overrides, excluded=desk.overrides.excluded - set(ids))
-        return desk.decide("include", ids)
+        state.overrides = replace(state.overrides, excluded=state.overrides.excluded - set(ids))
+        return state.decide("include", ids)
 
 
 def move_to_class(project: Project, ids: Sequence[str], class_name: str) -> Decision:
@@ -162,18 +162,18 @@ def move_to_class(project: Project, ids: Sequence[str], class_name: str) -> Deci
     Raises:
         DatasetError: no such image or class, or a class would have no image left.
     """
-    with _deciding(project) as desk:
-        desk.records(ids)
-        if class_name not in desk.index.classes:
-            known = ", ".join(desk.index.classes)
+    with _deciding(project) as state:
+        state.records(ids)
+        if class_name not in state.index.classes:
+            known = ", ".join(state.index.classes)
             raise DatasetError(
                 "there is no such class.", where=class_name, fix=f"Known classes: {known}."
             )
         for image_id in ids:
-            desk.labels[image_id] = class_name
-        desk.drop_choices(set(ids), unless=class_name)
-        desk.check_classes()
-        return desk.decide("move", ids, class_name)
+            state.labels[image_id] = class_name
+        state.drop_choices(set(ids), unless=class_name)
+        state.check_classes()
+        return state.decide("move", ids, class_name)
 
 
 def undo(project: Project) -> Decision:
@@ -182,16 +182,16 @@ def undo(project: Project) -> Decision:
     Raises:
         ProjectError: there is none, or the files were changed by other means since.
     """
-    with _deciding(project) as desk:
-        standing = [one for one in decisions(project) if not one.undone]
+    with _deciding(project) as state:
+        standing = [decision for decision in decisions(project) if not decision.undone]
         if not standing:
             raise ProjectError("there is nothing to undo.", where=project.root)
         last = standing[-1]
         lines = storage.read_json_lines(project.path(*_LOG))
-        line = next(one for one in lines if one.get("number") == last.number)
-        desk.take_back(line["facts"])
-        desk.write()
-        desk.append({"undo": last.number, "when": _now()})
+        line = next(entry for entry in lines if entry.get("number") == last.number)
+        state.take_back(line["facts"])
+        state.write()
+        state.append({"undo": last.number, "when": _now()})
         return replace(last, undone=True)
 
 
@@ -223,17 +223,17 @@ def decisions(project: Project) -> list[Decision]:
 
 
 @contextlib.contextmanager
-def _deciding(project: Project) -> Iterator[_Desk]:
+def _deciding(project: Project) -> Iterator[_State]:
     """The state under a lock, so that two tabs cannot lose each other's decisions."""
     path = project.path(*_LOG)
     with storage.writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(".decisions.lock")):
-            yield _Desk(project)
+            yield _State(project)
 
 
-class _Desk:
-    """The two files as they are being changed."""
+class _State:
+    """The overrides and the labels while they are being changed."""
 
     def __init__(self, project: Project):
         self.project = project
@@ -286,11 +286,11 @@ class _Desk:
     def check_classes(self) -> None:
         """Refuse what would leave a class without images to train on, or to test on if it has
         some now."""
-        before = Counter((one.class_name, one.split) for one in self.index.images)
+        before = Counter((record.class_name, record.split) for record in self.index.images)
         after = Counter(
-            (self.labels.get(one.id, one.class_name), one.split)
-            for one in self.index.images
-            if one.split == "test" or one.id not in self.overrides.excluded
+            (self.labels.get(record.id, record.class_name), record.split)
+            for record in self.index.images
+            if record.split == "test" or record.id not in self.overrides.excluded
         )
         for (name, split), count in before.items():
             if count and not after[name, split]:

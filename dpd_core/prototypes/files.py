@@ -464,8 +464,8 @@ def _folders(path: str) -> list[str]:
 
 def _shared_tail(first: list[str], second: list[str]) -> int:
     length = 0
-    for one, other in zip(reversed(first), reversed(second), strict=False):
-        if one != other:
+    for name, other in zip(reversed(first), reversed(second), strict=False):
+        if name != other:
             break
         length += 1
     return length

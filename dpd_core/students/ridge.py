@@ -225,7 +225,7 @@ def trained_networks(
         emit=emit,
         stage=stage,
     )
-    return [one for place, one in enumerate(networks) if place % len(MOMENTS)]
+    return [network for place, network in enumerate(networks) if place % len(MOMENTS)]
 
 
 def ridge_prediction(support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:

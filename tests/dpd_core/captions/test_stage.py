@@ -359,7 +359,7 @@ def test_what_is_missing_or_wrong_is_named(project, tmp_path):
     with pytest.raises(ModelError, match="no such folder"):
         run(project, CaptionsConfig(captioner="./nowhere"))
     project.path("prototypes", "prototypes.json").write_text("[1]")
-    with pytest.raises(ProjectError, match="prototypes' format"):
+    with pytest.raises(ProjectError, match="not a prototype file"):
         run(project, CaptionsConfig(mode="template"))
     write_prototypes(project, {"port": ["0-1.png"]})
     with pytest.raises(ProjectError, match="'port'"):
