@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 _FLOOR = 0.02
+_LONGEST_STEP = 120.0
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,13 @@ class Trainer:
         first, saved_at, averages = self.step, time.monotonic(), dict[str, float]()
         for module in self.modules.values():
             module.train()
-        started, spent = time.monotonic(), self.seconds
+        started = last = time.monotonic()
         stop_at = stop_at if stop_at is not None else math.inf
         while self.progress < 1 and self.step < stop_at:
             numbers = self._advance(loss_of)
-            self.seconds = spent + time.monotonic() - started
+            # A machine that slept meanwhile has not trained.
+            self.seconds += min(time.monotonic() - last, _LONGEST_STEP)
+            last = time.monotonic()
             for key, value in numbers.items():
                 averages[key] = 0.98 * averages.get(key, value) + 0.02 * value
             if self.step % self.recipe.log_every == 0:

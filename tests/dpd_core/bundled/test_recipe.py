@@ -1,5 +1,6 @@
 """The recipe of the bundled models on toy data: packed, cropped, trained, resumed."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,22 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from transformers import BertTokenizer, CLIPTokenizer
 
-from dpd_core.bundled import autoencoder, captioner, corpus, pieces, prompts, text_to_image
+from dpd_core.bundled import (
+    autoencoder,
+    captioner,
+    corpus,
+    pieces,
+    prompts,
+    text_to_image,
+    training_loop,
+)
 from dpd_core.bundled.corpus import EUROSAT, Collection, Kind, pack_corpus, place_of, read_pack
 from dpd_core.bundled.crops import CropSampler, oriented
 from dpd_core.bundled.latent_pool import LatentPool
 from dpd_core.bundled.measure import named_class, ridge_classes
 from dpd_core.bundled.pretrain import Pretraining
 from dpd_core.bundled.recipe import Recipe
-from dpd_core.bundled.training_loop import LoopRecipe, learning_rate_at
+from dpd_core.bundled.training_loop import LoopRecipe, Trainer, learning_rate_at
 from dpd_core.hardware import Hardware
 from dpd_core.models.files import BUNDLED
 
@@ -145,6 +154,16 @@ def test_training_resumes_to_the_same_weights(tmp_path):
         whole.state_dict().items(), resumed.state_dict().items(), strict=True
     ):
         assert torch.equal(expected, found), name
+
+
+def test_a_machine_that_slept_meanwhile_has_not_trained(tmp_path, monkeypatch):
+    clock = itertools.count(0.0, 100_000.0)
+    monkeypatch.setattr(training_loop.time, "monotonic", lambda: next(clock))
+    layer = torch.nn.Linear(2, 2)
+    recipe = LoopRecipe(minutes=9.0)
+    trainer = Trainer({"layer": layer}, recipe, tmp_path, name="toy", hardware=CPU)
+    trainer.run(lambda rng, generator, step: (layer(torch.ones(1, 2)).sum(), {}))
+    assert trainer.step == 5
 
 
 def test_a_wider_unet_says_the_same_of_the_channels_it_had():
