@@ -23,7 +23,7 @@ from dpd_core.config import ProjectConfig
 from dpd_core.errors import ModelError, first_line
 from dpd_core.hardware import Hardware, choose_hardware
 from dpd_core.models import weights as adapter_weights
-from dpd_core.models.files import parts_digest, resolve_model
+from dpd_core.models.files import native_side, parts_digest, resolve_model, variant
 from dpd_core.models.tokens import PromptTokenizer
 from dpd_core.project import Project
 
@@ -102,7 +102,7 @@ class Backbone:
         self.prediction_type: str = training.config.prediction_type
         self.alphas_cumprod: Tensor = training.alphas_cumprod.to(hardware.device)
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.image_size = image_size or unet.config.sample_size * factor
+        self.image_size = image_size or native_side(unet.config, vae.config, folder)
         side = self.image_size // factor
         if self.image_size % (factor * 2 ** (len(unet.config.block_out_channels) - 1)):
             raise ModelError(
@@ -142,7 +142,11 @@ class Backbone:
         try:
             vae, unet, text_encoder = (
                 kind.from_pretrained(
-                    folder, subfolder=name, torch_dtype=torch.float32, use_safetensors=True
+                    folder,
+                    subfolder=name,
+                    torch_dtype=torch.float32,
+                    use_safetensors=True,
+                    variant=variant(folder, name),
                 )
                 for name, kind in (
                     ("vae", AutoencoderKL),
@@ -393,7 +397,7 @@ def image_side(config: ProjectConfig) -> int:
     fix = "The model folder is incomplete."
     vae = storage.read_json(folder / "vae" / "config.json", fix=fix)
     unet = storage.read_json(folder / "unet" / "config.json", fix=fix)
-    return unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+    return native_side(unet, vae, folder)
 
 
 def model_identity(config: ProjectConfig) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 LORA = "pytorch_lora_weights.safetensors"
+KOHYA = "kohya_lora_weights.safetensors"
+"""The LoRA layers once more, for programs that read kohya's names (ComfyUI, web UIs)."""
+
 WHOLE = "diffusion_pytorch_model.safetensors"
 DECODER = "decoder.safetensors"
 _SETTINGS = "config.json"
@@ -92,7 +95,23 @@ def _save_lora(unet: Any, folder: Path) -> list[Path]:
             unet_lora_adapter_metadata=_sorted(unet.peft_config["default"].to_dict()),
         )
         storage.sort_metadata(temporary / LORA)
-    return _move(folder, LORA)
+        alpha = unet.peft_config["default"].lora_alpha
+        _write_kohya(temporary / LORA, temporary / KOHYA, alpha=alpha)
+    return _move(folder, LORA, KOHYA)
+
+
+def _write_kohya(lora: Path, path: Path, *, alpha: float) -> None:
+    """The same layers under kohya's names. Other programs know alpha only from the tensors
+    ``….alpha``; the conversion puts the rank there."""
+    import torch
+    from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
+    from safetensors.torch import load_file, save_file
+
+    layers = {
+        name: torch.tensor(float(alpha)) if name.endswith(".alpha") else tensor.contiguous()
+        for name, tensor in convert_state_dict_to_kohya(load_file(lora)).items()
+    }
+    save_file(dict(sorted(layers.items())), path)
 
 
 def _move(folder: Path, *names: str) -> list[Path]:
@@ -119,6 +138,8 @@ def files(folder: Path) -> list[Path]:
     """The files in an adapter's folder that plain diffusers needs to load it."""
     weights = find(folder)
     unet = [folder / _SETTINGS, weights] if weights.name == WHOLE else [weights]
+    if weights.name == LORA and (folder / KOHYA).exists():
+        unet.append(folder / KOHYA)
     return [*unet, folder / DECODER] if (folder / DECODER).exists() else unet
 
 

@@ -1,16 +1,19 @@
 """The model interface, on small models with random weights."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import ModelError
 from dpd_core.hardware import choose_hardware
 from dpd_core.models import weights as adapter_weights
-from dpd_core.models.backbone import Backbone, backbone_identity, model_identity
+from dpd_core.models.backbone import Backbone, backbone_identity, image_side, model_identity
 from dpd_core.models.files import resolve_model
 from tests.support.models import byte_tokenizer, save_model
 
@@ -111,7 +114,63 @@ def test_an_adapter_works_here_and_in_a_plain_pipeline(
         pipeline = StableDiffusionPipeline.from_pretrained(folder)
         pipeline.load_lora_weights(tmp_path)
         output = pipeline.unet(noisy, step, encoder_hidden_states=text).sample
+        other = StableDiffusionPipeline.from_pretrained(folder)
+        other.load_lora_weights(tmp_path, weight_name=adapter_weights.KOHYA)
+        by_kohya = other.unet(noisy, step, encoder_hidden_states=text).sample
     assert torch.allclose(output, expected, atol=1e-4)
+    assert torch.allclose(by_kohya, expected, atol=1e-4), "alpha is in the tensors"
+    layers = load_file(tmp_path / adapter_weights.KOHYA)
+    assert {float(v) for k, v in layers.items() if k.endswith(".alpha")} == {float(alpha or 2)}
+
+
+def test_weights_of_half_precision_alone_are_found(folder: Path, tmp_path: Path) -> None:
+    half = shutil.copytree(folder, tmp_path / "half")
+    for part, name in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "model"),
+    ):
+        file = half / part / f"{name}.safetensors"
+        file.rename(file.with_name(f"{name}.fp16.safetensors"))
+    whole = Backbone.load(str(folder), hardware=CPU, image_size=32)
+    found = Backbone.load(str(half), hardware=CPU, image_size=32)
+    for a, b in zip(whole.unet.parameters(), found.unet.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("size", [None, [8, 8], [8, 4]])
+def test_a_model_that_does_not_say_its_size(folder: Path, tmp_path: Path, size: object) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    settings = json.loads((copy / "unet" / "config.json").read_text())
+    (copy / "unet" / "config.json").write_text(json.dumps({**settings, "sample_size": size}))
+    config = ProjectConfig(model=str(copy))
+    if size == [8, 8]:
+        factor = image_side(ProjectConfig(model=str(folder))) // settings["sample_size"]
+        assert image_side(config) == 8 * factor
+    else:
+        with pytest.raises(ModelError, match="size of its images") as error:
+            image_side(config)
+        assert "--image-size" in str(error.value.fix)
+    assert image_side(ProjectConfig(model=str(copy), image_size=32)) == 32
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        ("model.diffusion_model.x", "whole model in a single file"),
+        ("unet.x.lora_A.weight", "an adapter"),
+        ("conv_in.weight", "only a part of a model"),
+    ],
+)
+def test_a_single_file_says_what_to_do(tmp_path: Path, tensor: str, message: str) -> None:
+    file = tmp_path / "dreamshaper_8.safetensors"
+    save_file({tensor: torch.zeros(1)}, file)
+    with pytest.raises(ModelError, match=message) as error:
+        resolve_model(str(file))
+    assert error.value.fix
+    (tmp_path / "old.ckpt").write_bytes(b"PK")
+    with pytest.raises(ModelError, match="no safetensors"):
+        resolve_model(str(tmp_path / "old.ckpt"))
 
 
 def test_a_whole_unet_works_here_and_in_plain_diffusers(folder: Path, tmp_path: Path) -> None:
