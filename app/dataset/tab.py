@@ -33,7 +33,7 @@ class DatasetTab:
         self.form = StageForm(
             ctx,
             "dataset",
-            shown=["test_fraction", "max_per_class", "classes"],
+            shown=["layout", "test_fraction", "max_per_class", "classes"],
             hidden=hidden,
             run_label=None,
         )
@@ -92,7 +92,7 @@ class DatasetTab:
             label="Folder, archive or Parquet file",
             placeholder="/home/me/scenes",
             max_lines=1,
-            info="One folder for each class, or train/ and test/ with the classes inside.",
+            info="Folders of classes, with or without train and test, or a table of labels.",
             visible=False,
             elem_id="dataset-folder",
         )

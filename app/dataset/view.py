@@ -150,6 +150,15 @@ def _notes(index: DatasetIndex, result: dict[str, Any]) -> list[str]:
         f"Source: {index.source.get('data') or index.source.get('kind')}"
         + (f", licence {licence}." if licence else ".")
     )
+    source = index.source
+    if source.get("understood"):
+        notes.append(f"Understood as {source.get('layout')}: {source['understood']}.")
+    for name, text in (source.get("alternatives") or {}).items():
+        notes.append(f"It could also be read with the layout {name}: {text}.")
+    if source.get("shown"):
+        notes.append(f"Bands: {source['shown']}.")
+    for note, which in (source.get("notes") or {}).items():
+        notes.append(f"{which}: {note}")
     if result.get("left_out"):
         notes.append(f"{result['left_out']:,} images were left out by the settings.")
     counts = [info.train for info in index.classes.values()]

@@ -120,7 +120,7 @@ def test_an_adapter_works_here_and_in_a_plain_pipeline(
     assert torch.allclose(output, expected, atol=1e-4)
     assert torch.allclose(by_kohya, expected, atol=1e-4), "alpha is in the tensors"
     layers = load_file(tmp_path / adapter_weights.KOHYA)
-    assert {float(v) for k, v in layers.items() if k.endswith(".alpha")} == {float(alpha or 2)}
+    assert {float(v) for k, v in layers.items() if k.endswith(".alpha")} == {2.0}
 
 
 def test_weights_of_half_precision_alone_are_found(folder: Path, tmp_path: Path) -> None:
