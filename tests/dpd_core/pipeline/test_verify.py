@@ -140,18 +140,6 @@ def test_a_changed_image_of_the_data_set_is_found(tmp_path: Path) -> None:
     assert [one.fault for one in verify(project).differences] == ["damaged"]
 
 
-def test_a_project_of_an_earlier_version_is_not_accused(project: Project) -> None:
-    def forget(content: dict) -> None:
-        for record in content["stages"].values():
-            record.pop("files")
-            record["inputs"].pop("by_hand", None)
-
-    edit(project.manifest_path, forget)
-    report = verify(project)
-    assert report.ok
-    assert any("export" in name for name in report.unrecorded)
-
-
 def test_the_command_says_what_it_checked(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
