@@ -6,7 +6,6 @@ being typed live in the browser (see :mod:`app.captions.editor`).
 
 from __future__ import annotations
 
-import html
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from app.captions.bulk import ExchangePanel, ReplacePanel
 from app.captions.editor import caption_editor
 from app.captions.grid import caption_grid
 from app.ui.assets import script
-from app.ui.context import Context
+from app.ui.context import Context, escaped, said
 from app.ui.form import StageForm
 from app.ui.html import HTML, sent
 from dpd_core import storage
@@ -248,7 +247,7 @@ class CaptionsTab:
         try:
             items = service.load_items(project)
         except StageMissing as error:
-            return self._empty(str(error))
+            return self._empty(said(error))
         names = {one.prototype.class_name for one in items}
         shown = service.Filter(search, class_name if class_name in names else "", kind).of(items)
         pages = views.pages(len(shown))
@@ -400,9 +399,9 @@ class CaptionsTab:
             service.save(project, place, text, version)
         except CaptionConflict as error:
             note |= {"kind": "warn", "text": "Not saved."}
-            gr.Warning(html.escape(str(error)))
+            gr.Warning(escaped(error))
         except CaptionError as error:
-            note |= {"kind": "error", "text": f"Not saved: {error}"}
+            note |= {"kind": "error", "text": f"Not saved: {said(error)}"}
         return self._go(project, _of(project, state), search, class_name, kind, scope, note=note)
 
     def restore(
@@ -443,7 +442,7 @@ class CaptionsTab:
         try:
             return views.tokens(service.count_tokens(project, text))
         except ModelError as error:
-            return views.tokens(None, str(error))
+            return views.tokens(None, said(error))
 
     def try_caption(self, project: Project, strategy: str, event: gr.EventData) -> dict[str, Any]:
         """Start a job that samples images of what is in the text box."""

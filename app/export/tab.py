@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.export import service
 from app.export import view as views
-from app.ui.context import Context
+from app.ui.context import Context, said
 from app.ui.form import current_settings
 from app.ui.html import HTML
 from app.ui.sets import set_choices
@@ -196,7 +196,7 @@ class ExportTab:
         try:
             found = service.plan(project, service.config_of(*fields))
         except DPDError as error:
-            return [views.plan(None, problem=str(error)), ""]
+            return [views.plan(None, problem=said(error)), ""]
         return [views.plan(found), views.card(found)]
 
     def start(self, project: Project, *fields: Any) -> None:

@@ -269,7 +269,12 @@ def message(error: DPDError) -> gr.Error:
 
 def escaped(error: DPDError) -> str:
     """The error's text for the page, which takes it for HTML; it may quote what a visitor sent."""
-    return html.escape(paths.hidden(str(error)), quote=False)
+    return html.escape(said(error), quote=False)
+
+
+def said(error: DPDError) -> str:
+    """The error's text as plain text, for what escapes it itself."""
+    return paths.hidden(str(error))
 
 
 def unexpected() -> gr.Error:

@@ -25,7 +25,7 @@ MAX_PATTERN = 500
 
 _SEARCH_SECONDS = 1.0
 _MAX_REPEATS = 10_000
-_MAX_FILE_BYTES = 50_000_000
+_MAX_FILE_BYTES = 8 << 20
 _COLUMNS = ("class", "cluster_id", "prototype", "caption", "author", "version")
 
 

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from dpd_core.project import Project
 
 STAGE = "prototypes"
+
+MAX_FILE_BYTES = 16 << 20
+"""Of a prototype file; parsing takes many times its size in memory."""
+
 _FIX = "Run the stage 'prototypes' again."
 _TEXTS = ("image", "caption", "file_name")
 _NUMBERS = ("margin", "d_intra", "d_inter_min")
@@ -340,6 +344,10 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         # Not storage.read_json: a stranger's file can also hold numbers and nestings that
         # Python's parser refuses with other errors.
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ProjectError(
+                f"the file is larger than {MAX_FILE_BYTES >> 20} MB.", where=path, fix=fix
+            )
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ProjectError("there is no such prototype file.", where=path, fix=fix) from None
