@@ -145,18 +145,18 @@ def list_distilled(project: Project, images: ImageServer) -> list[dict[str, Any]
         found.append(
             {
                 "name": name,
-                "strategy": distilled.manifest.get("strategy"),
+                "strategy": distilled.manifest.strategy,
                 "ipc": distilled.ipc,
                 "evaluated": name in evaluated,
                 "images": [
                     {
-                        "class": slot.class_name,
-                        "slot": slot.slot,
-                        "caption": slot.caption,
-                        "score": slot.score,
-                        "image": images.file(project, slot.path),
+                        "class": record.class_name,
+                        "slot": record.number,
+                        "caption": record.caption,
+                        "score": record.score,
+                        "image": images.file(project, distilled.path(record)),
                     }
-                    for slot in distilled.slots
+                    for record in distilled.slots
                 ],
             }
         )

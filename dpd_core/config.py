@@ -272,65 +272,50 @@ class SynthesizeConfig(StageConfig):
     """Sampling under prototype guidance and choosing among candidates."""
 
     strategy: str = setting("dpd", "Named start + guidance + selection.")
-    strength: float = setting(
-        0.0,
-        "Share of the noise schedule that is sampled, from the noised prototype on; 0 takes "
-        "the strategy's own.",
-        low=0.0,
+    strength: float | None = setting(
+        None,
+        "Share of the noise schedule that is sampled, from the noised prototype on; auto: the "
+        "strategy's own.",
+        low=0.001,
         high=1.0,
         advanced=True,
     )
-    selection: str = setting(
-        "strategy",
-        "Rule that keeps one candidate a slot.",
-        choices=("strategy", "margin", "first", "correct", "difficulty", "diverse"),
+    selection: str | None = setting(
+        None,
+        "Rule that keeps one candidate a slot; auto: the strategy's own.",
+        choices=("margin", "first", "correct", "difficulty", "diverse"),
         advanced=True,
     )
-    detail: float = setting(
-        -1.0,
+    detail: float | None = setting(
+        None,
         "Share of the prototype's detail, which the autoencoder loses, that is put back; "
-        "-1 takes the strategy's own. Near 1 the images resemble their prototypes closely.",
-        low=-1.0,
-        high=1.0,
-        advanced=True,
-    )
-    decoder: str = setting(
-        "strategy",
-        "Decoder of the autoencoder: the strategy's choice, the model's own, or the "
-        "one that the train stage has tuned to the training images (--decoder-steps).",
-        choices=("strategy", "model", "tuned"),
-        advanced=True,
-    )
-    refine_steps: int = setting(
-        -1,
-        "Steps of refining the whole set after sampling; 0: none, -1 takes the strategy's "
-        "own. Students learn more from it; it leaves a fine grain.",
-        low=-1,
-        high=100_000,
-        advanced=True,
-    )
-    refine_rate: float = setting(
-        0.005,
-        "Step size of refining, in grey levels from 0 to 1.",
+        "auto: the strategy's own. Near 1 the images resemble their prototypes closely.",
         low=0.0,
         high=1.0,
         advanced=True,
     )
-    refine_size: int = setting(
-        64,
-        "Side at which refining compares images.",
-        low=16,
-        high=512,
-        unit="px",
+    decoder: str | None = setting(
+        None,
+        "Decoder of the autoencoder: the model's own, or the one that the train stage has tuned "
+        "to the training images (--decoder-steps); auto: the strategy's choice.",
+        choices=("model", "tuned"),
+        advanced=True,
+    )
+    refine_steps: int | None = setting(
+        None,
+        "Steps of refining the whole set after sampling; 0: none, auto: the strategy's own. "
+        "Students learn more from it; it leaves a fine grain.",
+        low=0,
+        high=100_000,
         advanced=True,
     )
     adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
     steps: int = setting(50, "Sampling steps.", low=1, high=1000)
     scheduler: str = setting("ddim", "Solver.", choices=("ddim", "dpm++", "unipc"))
-    cfg: float = setting(
+    cfg: float | None = setting(
         7.5,
-        "Classifier-free guidance scale; 1: none, 0 takes the strategy's own.",
-        low=0.0,
+        "Classifier-free guidance scale; 1: none, auto: the strategy's own.",
+        low=1.0,
         high=50.0,
     )
     guidance_scale: float = setting(
@@ -424,10 +409,10 @@ class PreviewConfig(StageConfig):
     images: int = setting(2, "Images of each text.", low=1, high=16)
     steps: int = setting(25, "Sampling steps.", low=1, high=1000)
     scheduler: str = setting("dpm++", "Solver.", choices=("ddim", "dpm++", "unipc"))
-    cfg: float = setting(
+    cfg: float | None = setting(
         4.0,
-        "Classifier-free guidance scale; 1: none, 0 takes the strategy's own.",
-        low=0.0,
+        "Classifier-free guidance scale; 1: none, auto: the strategy's own.",
+        low=1.0,
         high=50.0,
     )
     guidance_scale: float = setting(
@@ -508,7 +493,7 @@ _TRAIN = {
     "flips": True,
 }
 _PROTOTYPES = {"choice": "taught"}
-_SYNTHESIZE = {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": 0.0}
+_SYNTHESIZE = {"strategy": "dpd+", "steps": 25, "scheduler": "dpm++", "cfg": None}
 """What the presets for the bundled model have in common; they differ in how much is computed."""
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {

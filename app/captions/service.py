@@ -251,7 +251,7 @@ def trial(project: Project, place: Place, text: str, strategy: str) -> PreviewCo
     plain = " ".join(text.split())
     texts = [entry.after for entry in history(project, *place) if entry.after]
     before = next((one for one in reversed(texts) if one != plain), "")
-    given = {"cfg": 0.0, **_settings(project, "synthesize")}
+    given = {"cfg": None, **_settings(project, "synthesize")}
     kept = ("adapter", "steps", "scheduler", "cfg", "guidance_scale")
     config = PreviewConfig.from_dict({name: given[name] for name in kept if name in given})
     return config.replace(

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.ui.sets import set_choices
-from dpd_core import storage
 from dpd_core.config import EvaluateConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError, ProjectError
 from dpd_core.evaluate.baselines import get_baseline
 from dpd_core.evaluate.report import Report, load_report, reported_sets
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot
 from dpd_core.synthesize.sets import DistilledSet
 
 NEWEST = "latest"
@@ -58,7 +58,7 @@ def changed_since(project: Project, report: Report) -> bool:
         distilled = DistilledSet.load(project, report.set)
     except DPDError:
         return True
-    return report.manifest != storage.file_digest(distilled.root / "manifest.json")
+    return report.manifest != distilled.digest
 
 
 def config_for(
@@ -91,19 +91,19 @@ def readable_names(project: Project) -> Callable[[str], str]:
 
 @dataclass(frozen=True)
 class Slots:
-    """Where a set's images lie and what they were made from, by class name and slot."""
+    """Where a set's images lie and what they were made from, by slot."""
 
-    paths: dict[tuple[str, int], Path]
-    prototypes: dict[tuple[str, int], str]
+    paths: dict[Slot, Path]
+    prototypes: dict[Slot, str]
 
 
 def slots(project: Project, set_name: str) -> Slots:
     """The slots of a set; empty if the set is gone."""
     try:
-        found = DistilledSet.load(project, set_name).slots
+        distilled = DistilledSet.load(project, set_name)
     except DPDError:
-        found = []
+        return Slots({}, {})
     return Slots(
-        {(slot.class_name, slot.slot): slot.path for slot in found},
-        {(slot.class_name, slot.slot): slot.prototype_id for slot in found},
+        {record.slot: distilled.path(record) for record in distilled.slots},
+        {record.slot: record.prototype_id for record in distilled.slots},
     )

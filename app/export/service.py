@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from app.server.limits import HUB_ID
-from dpd_core import storage
 from dpd_core.config import ExportConfig
 from dpd_core.errors import ConfigError, DPDError
+from dpd_core.export.manifest import ExportManifest, read_export
 from dpd_core.export.plan import ExportPlan, plan_export
-from dpd_core.export.stage import TOKEN_VARIABLES
+from dpd_core.export.push import TOKEN_VARIABLES
 from dpd_core.project import Project
+from dpd_core.synthesize.sets import is_finished, read_manifest, set_folder
 
 LICENCES = (
     ("Other: see the card", "other"),
@@ -102,7 +103,7 @@ def exports(project: Project) -> list[Exported]:
     """The finished exports in the project, newest first."""
     archives = [path for path in project.path("export").glob("*.zip") if path.is_file()]
     found = [_exported(project, path) for path in archives]
-    return sorted(found, key=lambda one: -one.archive.stat().st_mtime)
+    return sorted(found, key=lambda export: -export.archive.stat().st_mtime)
 
 
 def checked_repository(text: str | None) -> str:
@@ -175,24 +176,23 @@ def pushed_to(project: Project) -> str | None:
 
 def _exported(project: Project, archive: Path) -> Exported:
     status = archive.stat()
-    manifest = {}
-    path = archive.with_suffix("") / "manifest.json"
-    if path.exists():
-        try:
-            manifest = storage.read_json(path)
-        except DPDError:
-            manifest = {}
-    name = str(manifest.get("set", archive.stem))
-    slots = manifest.get("distilled", {}).get("slots")
-    now = project.path("distilled", storage.safe_name(name), "manifest.json")
-    outdated = bool(slots) and now.exists() and storage.read_json(now).get("slots") != slots
     when = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
+    try:
+        manifest = read_export(archive.with_suffix(""))
+    except DPDError:
+        manifest = None
     return Exported(
-        name,
+        manifest.set_name if manifest else archive.stem,
         archive,
         status.st_size,
-        len(slots) if slots else None,
-        manifest.get("licence"),
+        len(manifest.distilled.slots) if manifest else None,
+        manifest.licence if manifest else None,
         when.strftime("%Y-%m-%d %H:%M UTC"),
-        outdated,
+        manifest is not None and _changed(project, manifest),
     )
+
+
+def _changed(project: Project, exported: ExportManifest) -> bool:
+    """Whether the set is there and not what was exported."""
+    root = set_folder(project, exported.set_name)
+    return is_finished(root) and read_manifest(root).slots != exported.distilled.slots

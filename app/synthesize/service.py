@@ -12,8 +12,18 @@ from dpd_core import storage
 from dpd_core.config import ResampleConfig
 from dpd_core.errors import DPDError, ProjectError
 from dpd_core.project import Project
-from dpd_core.synthesize import edits as set_edits
-from dpd_core.synthesize.sets import list_sets, set_folder
+from dpd_core.prototypes.files import Slot
+from dpd_core.synthesize.records import PlannedSlot
+from dpd_core.synthesize.sets import (
+    DistilledSet,
+    begun_sets,
+    filled_slots,
+    is_finished,
+    list_sets,
+    read_manifest,
+    read_recipe,
+    set_folder,
+)
 from dpd_core.train import adapters
 
 _COMMANDS = ("synthesize", "resample")
@@ -21,12 +31,7 @@ _COMMANDS = ("synthesize", "resample")
 
 def set_names(project: Project) -> list[str]:
     """Names of the sets, finished or not: the one at work or made last first."""
-    found = {}
-    for path in project.path("distilled").glob("*/recipe.json"):
-        manifest = path.with_name("manifest.json")
-        newest = (manifest if manifest.exists() else path).stat().st_mtime
-        found[storage.read_record(path, {"name": str}, fix="Delete the folder.")["name"]] = newest
-    found |= {name: 0.0 for name in list_sets(project) if name not in found}
+    found = dict.fromkeys(list_sets(project), 0.0) | begun_sets(project)
     return sorted(found, key=lambda name: (-found[name], name))
 
 
@@ -58,28 +63,18 @@ def read_set(project: Project, desk: JobDesk, name: str) -> SetView | None:
     if not name:
         return None
     root = set_folder(project, name)
-    fix = "Run the stage 'synthesize' again."
-    planned: list[tuple[str, int, str, str]] = []
-    finished = (root / "manifest.json").exists()
-    try:
-        if (root / "recipe.json").exists():
-            recipe = storage.read_record(root / "recipe.json", {"recipe": dict}, fix=fix)["recipe"]
-            planned = [(str(c), int(s), str(p), str(t)) for c, s, p, t in recipe.get("slots", [])]
-        if finished:
-            records = storage.read_record(root / "manifest.json", {"slots": list}, fix=fix)["slots"]
-        elif planned:
-            records = [storage.read_json(path) for path in sorted((root / "slots").glob("*.json"))]
-        else:
-            raise ProjectError(
-                f"there is no set {name!r}.", where=project.root, fix="Choose another one."
-            )
-        slots = {(record["class"], record["slot"]): record for record in records}
-        planned = planned or [
-            (*key, record["prototype_id"], record["caption"]) for key, record in slots.items()
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProjectError(f"the set is damaged ({error!r}).", where=root, fix=fix) from error
-    return SetView(name, root, sorted(planned), slots, finished, _busy(project, desk, name))
+    if is_finished(root):
+        records = list(read_manifest(root).slots)
+        planned = [PlannedSlot(*r.slot, r.prototype_id, r.caption) for r in records]
+    elif (root / "recipe.json").exists():
+        planned, records = list(read_recipe(root).slots), filled_slots(root)
+    else:
+        raise ProjectError(
+            f"there is no set {name!r}.", where=project.root, fix="Choose another one."
+        )
+    slots = {record.slot: record for record in records}
+    busy = _busy(project, desk, name)
+    return SetView(name, root, sorted(planned), slots, is_finished(root), busy)
 
 
 def check_keep(project: Project, name: str) -> str:
@@ -114,45 +109,42 @@ def pinned_sets(project: Project, desk: JobDesk) -> list[tuple[str, str]]:
     """(label, value) of the finished sets that have pinned images, after "none"."""
     choices = [("no set: sample all images", "")]
     for name in list_sets(project):
-        shown = read_set(project, desk, name)
-        pinned = sum(bool(one.get("pinned")) for one in shown.slots.values()) if shown else 0
+        pinned = sum(record.pinned for record in read_manifest(set_folder(project, name)).slots)
         if pinned:
             choices.append((f"{name} ({pinned} pinned)", name))
     return choices
 
 
-def resample(project: Project, desk: JobDesk, set_name: str, class_name: str, slot: int) -> str:
+def resample(project: Project, desk: JobDesk, set_name: str, slot: Slot) -> str:
     """Start the job that gives a slot new candidates; returns its id.
 
     Raises:
         ProjectError: no such slot, a pinned one, or a job is at work.
     """
-    with set_edits.editing(project, set_name) as distilled:
-        record = set_edits.slot_record(distilled, class_name, slot)
-    if record.get("pinned"):
+    if DistilledSet.load(project, set_name).find(slot).pinned:
         raise ProjectError("the image is pinned.", fix="Unpin it first.")
-    name = set_edits.slot_name(class_name, slot)
-    return desk.start(project, "resample", ResampleConfig(set_name=set_name, slots=(name,)))
+    config = ResampleConfig(set_name=set_name, slots=(str(slot),))
+    return desk.start(project, "resample", config)
 
 
-def slot_of(event: gr.EventData) -> tuple[str, str, int]:
-    """Set, class and slot of an event from the browser.
+def slot_of(event: gr.EventData) -> tuple[str, Slot]:
+    """Set and slot of an event from the browser.
 
     Raises:
         ProjectError: it does not name them.
     """
-    name, class_name, slot = (sent(event, key) for key in ("set", "class_name", "slot"))
-    if not isinstance(name, str) or not isinstance(class_name, str) or type(slot) is not int:
+    name, class_name, number = (sent(event, key) for key in ("set", "class_name", "slot"))
+    if not isinstance(name, str) or not isinstance(class_name, str) or type(number) is not int:
         raise ProjectError("the page sent something unusable.", fix="Reload the page.")
-    return name, class_name, slot
+    return name, Slot(class_name, number)
 
 
-def _busy(project: Project, desk: JobDesk, name: str) -> frozenset[tuple[str, int]]:
+def _busy(project: Project, desk: JobDesk, name: str) -> frozenset[Slot]:
     """Slots of a set that the job at work samples anew."""
     job = synthesis_job(project, desk)
     if job is None or not job.active or job.stage != "resample":
         return frozenset()
-    settings = job.job.config["settings"]
-    if settings.get("set_name") != name:
+    settings = ResampleConfig.from_dict(job.job.config["settings"])
+    if settings.set_name != name:
         return frozenset()
-    return frozenset(set_edits.read_slot_name(one) for one in settings["slots"] if one)
+    return frozenset(Slot.parse(slot) for slot in settings.slots if slot)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpd_core.synthesize.edits import BY_HAND
-from dpd_core.synthesize.sets import candidate_file
+from dpd_core.prototypes.files import Slot
+from dpd_core.synthesize.records import BY_HAND, PlannedSlot, SlotRecord
 from dpd_core.synthesize.strategies import STRATEGIES, Strategy
 
 PAGE = 30
@@ -28,18 +28,18 @@ class SetView:
 
     Attributes:
         name, root: Its name and folder.
-        planned: (class, slot, prototype id, caption) of every slot.
-        slots: Record by (class, slot) of those that are filled.
+        planned: Every slot, in order.
+        slots: The records of those that are filled.
         finished: Whether all are.
         busy: Slots that are being sampled anew.
     """
 
     name: str
     root: Path
-    planned: list[tuple[str, int, str, str]]
-    slots: dict[tuple[str, int], dict[str, Any]]
+    planned: list[PlannedSlot]
+    slots: dict[Slot, SlotRecord]
     finished: bool
-    busy: frozenset[tuple[str, int]] = field(default_factory=frozenset)
+    busy: frozenset[Slot] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def grid(
     """
     if shown is None:
         return {"set": "", "cells": [], "pages": 0, "page": 0, "note": "No distilled set yet."}
-    rows = [row for row in shown.planned if class_name in ("", row[0])]
-    scores = {key: _score(record) for key, record in shown.slots.items()}
+    rows = [row for row in shown.planned if class_name in ("", row.class_name)]
+    scores = {slot: record.score for slot, record in shown.slots.items()}
     if order != "class":
         sign = 1 if order == "worst" else -1
-        rows.sort(key=lambda row: (sign * scores.get(row[:2], float("inf") * sign), row[:2]))
+        rows.sort(key=lambda row: (sign * scores.get(row.slot, float("inf") * sign), row.slot))
     pages = max((len(rows) + PAGE - 1) // PAGE, 1)
     page = min(max(page, 0), pages - 1)
     cells = [
@@ -111,9 +111,9 @@ def summary(shown: SetView) -> str:
     filled = len(shown.slots)
     if not shown.finished:
         return f"{filled} of {len(shown.planned)} images made so far"
-    right = sum(_chosen(record)["predicted"] == record["class"] for record in shown.slots.values())
-    by_hand = sum(record.get("chosen_by") == BY_HAND for record in shown.slots.values())
-    pinned = sum(bool(record.get("pinned")) for record in shown.slots.values())
+    right = sum(record.is_right for record in shown.slots.values())
+    by_hand = sum(record.chosen_by == BY_HAND for record in shown.slots.values())
+    pinned = sum(record.pinned for record in shown.slots.values())
     parts = [f"{filled} images, {right} named right by the latent classifier"]
     parts += [f"{by_hand} chosen by hand"] * bool(by_hand) + [f"{pinned} pinned"] * bool(pinned)
     return ", ".join(parts)
@@ -121,26 +121,25 @@ def summary(shown: SetView) -> str:
 
 def classes_of(sets: Iterable[SetView | None]) -> list[str]:
     """The classes of some sets, sorted."""
-    return sorted({row[0] for one in sets if one is not None for row in one.planned})
+    return sorted({row.class_name for shown in sets if shown is not None for row in shown.planned})
 
 
 def _cell(
-    row: tuple[str, int, str, str],
+    row: PlannedSlot,
     shown: SetView,
     beside: SetView | None,
     links: Links,
     names: Mapping[str, str],
 ) -> dict[str, Any]:
-    class_name, slot, prototype, caption = row
-    record = shown.slots.get((class_name, slot))
+    slot, record = row.slot, shown.slots.get(row.slot)
     cell: dict[str, Any] = {
-        "key": f"{class_name}/{slot}",
-        "class": class_name,
-        "slot": slot,
-        "title": f"{names.get(class_name, class_name)} {slot + 1}",
-        "prototype": links.thumbnail(record["prototype_id"] if record else prototype),
-        "caption": record["caption"] if record else caption,
-        "busy": (class_name, slot) in shown.busy,
+        "key": str(slot),
+        "class": slot.class_name,
+        "slot": slot.number,
+        "title": f"{names.get(slot.class_name, slot.class_name)} {slot.number + 1}",
+        "prototype": links.thumbnail(record.prototype_id if record else row.prototype_id),
+        "caption": record.caption if record else row.caption,
+        "busy": slot in shown.busy,
         "image": None,
         "beside": None,
     }
@@ -148,37 +147,28 @@ def _cell(
         cell |= _image(record, shown, links)
         cell["candidates"] = [
             {
-                "index": one["index"],
-                "score": f"{one['score']:.2f}",
-                "predicted": one["predicted"],
-                "right": one["predicted"] == class_name,
-                "chosen": place == record["chosen"],
-                "round": one.get("round", 0),
-                "url": links.file(shown.root / candidate_file(record["file"], one["index"])),
+                "index": candidate.index,
+                "score": f"{candidate.score:.2f}",
+                "predicted": candidate.predicted,
+                "right": candidate.predicted == slot.class_name,
+                "chosen": candidate is record.image,
+                "round": candidate.round,
+                "url": links.file(shown.root / record.candidate_file(candidate)),
             }
-            for place, one in enumerate(record["candidates"])
+            for candidate in record.candidates
         ]
     if beside is not None:
-        other = beside.slots.get((class_name, slot))
+        other = beside.slots.get(slot)
         cell["beside"] = _image(other, beside, links) if other is not None else {"image": None}
     return cell
 
 
-def _image(record: dict[str, Any], of: SetView, links: Links) -> dict[str, Any]:
-    chosen = _chosen(record)
+def _image(record: SlotRecord, of: SetView, links: Links) -> dict[str, Any]:
     return {
-        "image": links.file(of.root / record["file"]),
-        "score": f"{chosen['score']:.2f}",
-        "right": chosen["predicted"] == record["class"],
-        "predicted": chosen["predicted"],
-        "by_hand": record.get("chosen_by") == BY_HAND,
-        "pinned": bool(record.get("pinned")),
+        "image": links.file(of.root / record.file),
+        "score": f"{record.score:.2f}",
+        "right": record.is_right,
+        "predicted": record.image.predicted,
+        "by_hand": record.chosen_by == BY_HAND,
+        "pinned": record.pinned,
     }
-
-
-def _chosen(record: dict[str, Any]) -> dict[str, Any]:
-    return record["candidates"][record["chosen"]]
-
-
-def _score(record: dict[str, Any]) -> float:
-    return float(_chosen(record)["score"])

@@ -74,10 +74,7 @@ def privacy(bench: Bench, meter: Meter, emit: Emit) -> Privacy:
     real = copies.nearest(test.pixels[bench.control], known, device=device, on_images=counted)
     unseen = copies.prepare(test.pixels, centre=known.centre, cache=cache, device=device)
     attack = nearness.membership(to_train, copies.nearest(queries, unseen, device=device))
-    slots = {
-        slot.path.relative_to(bench.distilled.root).as_posix(): (slot.class_name, slot.slot)
-        for slot in bench.distilled.slots
-    }
+    slots = {record.file: record.slot for record in bench.distilled.slots}
     return nearness.measured(
         to_train,
         real,

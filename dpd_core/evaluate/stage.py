@@ -48,7 +48,7 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
     """
     started = time.monotonic()
     bench = load_bench(project, config, emit)
-    manifest = storage.file_digest(bench.distilled.root / "manifest.json")
+    manifest = bench.distilled.digest
     meter = _meter(bench, emit)
     fixed = {one.name: _pretrained_results(bench, one) for one in bench.subjects}
     for name, results in fixed.items():
@@ -63,7 +63,7 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
     report = Report(
         set=bench.distilled.name,
         manifest=manifest,
-        strategy=bench.distilled.manifest.get("strategy"),
+        strategy=bench.distilled.manifest.strategy,
         ipc=bench.distilled.ipc,
         protocol=_protocol(bench),
         accuracy=_accuracies(bench, hard),

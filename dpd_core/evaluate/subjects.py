@@ -199,18 +199,18 @@ def distilled_images(distilled: DistilledSet, classes: list[str], size: int) -> 
         ProjectError: one is missing.
     """
     images = []
-    slots = sorted(distilled.slots, key=lambda slot: (slot.class_name, slot.slot))
-    for slot in slots:
-        if not slot.path.exists():
+    records = sorted(distilled.slots, key=lambda record: record.slot)
+    for record in records:
+        path = distilled.path(record)
+        if not path.exists():
             raise ProjectError(
                 "an image of the distilled set is missing.",
-                where=slot.path,
+                where=path,
                 fix="Run the synthesize stage again.",
             )
-        images.append(np.asarray(to_square(open_rgb(slot.path), size), dtype=np.uint8))
-    labels = np.array([classes.index(slot.class_name) for slot in slots], dtype=np.int64)
-    sources = [slot.path.relative_to(distilled.root).as_posix() for slot in slots]
-    return LabelledImages(np.stack(images), labels, sources)
+        images.append(np.asarray(to_square(open_rgb(path), size), dtype=np.uint8))
+    labels = np.array([classes.index(record.class_name) for record in records], dtype=np.int64)
+    return LabelledImages(np.stack(images), labels, [record.file for record in records])
 
 
 def _baselines(

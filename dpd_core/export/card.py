@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from huggingface_hub import DatasetCardData
+
 from dpd_core.evaluate.report import Report
 
 FEATURES = {
@@ -100,8 +102,6 @@ def code_block(text: str, language: str = "") -> str:
 
 
 def _front_matter(facts: CardFacts) -> str:
-    from huggingface_hub import DatasetCardData
-
     total = sum(count for _, _, count in facts.classes)
     size = next((name for limit, name in _SIZES if total < limit), "n>1M")
     kinds = {"slot": "int64", "seed": "int64", "score": "float64"}

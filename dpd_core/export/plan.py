@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 from dpd_core.config import ExportConfig
 from dpd_core.evaluate.report import report_path
-from dpd_core.export import stage as export
 from dpd_core.export.card import dataset_card
+from dpd_core.export.contents import (
+    PARQUET_ROWS,
+    SOFT_LABELS,
+    card_facts,
+    export_rows,
+    set_adapter,
+)
 from dpd_core.project import Project
 from dpd_core.synthesize.sets import DistilledSet
 
@@ -76,11 +82,11 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
         ModelError: the adapter's weights are missing.
     """
     distilled = DistilledSet.load(project, config.set_name)
-    rows = export.export_rows(distilled)
+    rows = export_rows(distilled)
     images = sum(row.source.stat().st_size for row in rows)
     lines = sum(len(json.dumps(row.metadata, ensure_ascii=False).encode()) + 1 for row in rows)
-    adapter = export.set_adapter(project, distilled) if config.adapter else None
-    facts = export.card_facts(project, config, distilled, adapter=adapter)
+    adapter = set_adapter(project, distilled) if config.adapter else None
+    facts = card_facts(project, config, distilled, adapter=adapter)
     card = dataset_card(facts)
     files = [
         PlannedFiles("train/<class>/*.png", "The images.", len(rows), images),
@@ -92,7 +98,7 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
         ),
     ]
     if config.parquet:
-        parts = -(-len(rows) // export.PARQUET_ROWS)
+        parts = -(-len(rows) // PARQUET_ROWS)
         files.append(
             PlannedFiles(
                 "parquet/*.parquet",
@@ -112,7 +118,7 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
         per_image = _SOFT_LABELS_BYTES_PER_IMAGE + _SOFT_LABELS_BYTES_PER_CLASS * len(facts.classes)
         files.append(
             PlannedFiles(
-                export.SOFT_LABELS,
+                SOFT_LABELS,
                 "Class probabilities of each image, by a teacher that has seen all "
                 "real training images.",
                 1,

@@ -12,16 +12,18 @@ Nothing is written, and no model is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dpd_core import STAGES, storage
-from dpd_core.errors import DPDError
+from dpd_core.errors import DPDError, ProjectError
 from dpd_core.events import Emit, Meter, ignore
 from dpd_core.pipeline.stages import TABLE
 from dpd_core.project import Project, record_id
+from dpd_core.synthesize.records import SlotRecord
+from dpd_core.synthesize.sets import filled_slots, is_finished, read_manifest
 
 STAGE = "verify"
 """Stage name of the progress events."""
@@ -187,52 +189,36 @@ class _Verifier:
         return count
 
     def _sets(self) -> int:
-        from dpd_core.synthesize.sets import candidate_file
-
         count = 0
+        again = "Delete it and run the stage 'synthesize' again with the same settings."
         for path in sorted(self.project.path("distilled").glob("*/recipe.json")):
             root = path.parent
-            again = "Delete it and run the stage 'synthesize' again with the same settings."
             recipe = self._json(path, ("identity", "recipe"), again)
             if recipe and recipe["identity"] != storage.digest(recipe["recipe"]):
                 self._differs(path, "changed", "the recipe does not fit its identity.", again)
-            for where, slot in self._slots(root, recipe, again):
-                try:
-                    candidates = slot["candidates"]
-                    digests = [(slot["file"], slot.get("sha256"))] + [
-                        (candidate_file(slot["file"], one["index"]), one.get("sha256"))
-                        for one in candidates
-                    ]
-                    seen = slot.get("sha256") in (None, candidates[slot["chosen"]].get("sha256"))
-                except (KeyError, TypeError, IndexError, AttributeError) as error:
-                    self._differs(where, "damaged", f"not a slot's record ({error!r}).", again)
-                    continue
-                if not seen:
-                    self._differs(where, "changed", "the image is not its chosen candidate.", again)
-                for name, digest in digests:
-                    file = self._inside(root, name, where, again)
-                    count += self._file(file, digest, again) if file else 0
+            for slot in self._slots(root, recipe and recipe["identity"], again):
+                images = {slot.file: slot.image.sha256} | {
+                    slot.candidate_file(candidate): candidate.sha256
+                    for candidate in slot.candidates
+                }
+                for name, digest in images.items():
+                    count += self._file(root / name, digest or None, again)
         return count
 
-    def _slots(
-        self, root: Path, recipe: dict[str, Any] | None, again: str
-    ) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def _slots(self, root: Path, recipe: str | None, again: str) -> Sequence[SlotRecord]:
         """The records of a set's slots: its manifest's, or of an unfinished set those there."""
-        path = root / "manifest.json"
-        if not path.exists():
-            self.report.remarks.append(f"{_shown(self.project, root)} is not finished yet.")
-            for record in sorted((root / "slots").glob("*.json")):
-                slot = self._json(record, ("file",), again)
-                if slot is not None:
-                    yield record, slot
-            return
-        manifest = self._json(path, ("slots",), again)
-        if manifest is None:
-            return
-        if recipe and manifest.get("recipe", recipe["identity"]) != recipe["identity"]:
+        try:
+            if not is_finished(root):
+                self.report.remarks.append(f"{_shown(self.project, root)} is not finished yet.")
+                return filled_slots(root)
+            manifest = read_manifest(root)
+        except ProjectError as error:
+            self._differs(Path(error.where or root), "damaged", error.what, again)
+            return ()
+        if recipe and manifest.recipe != recipe:
+            path = root / "manifest.json"
             self._differs(path, "changed", "the manifest is of another recipe.", again)
-        for slot in manifest["slots"]:
-            yield path, slot
+        return manifest.slots
 
     def _exports(self) -> int:
         count = 0

@@ -11,7 +11,8 @@ from dpd_core import storage
 from dpd_core.dataset.images import open_rgb, to_square
 from dpd_core.dataset.index import DatasetIndex
 from dpd_core.dataset.pixels import open_record
-from dpd_core.synthesize.sets import DistilledSet, Slot
+from dpd_core.synthesize.records import SlotRecord
+from dpd_core.synthesize.sets import DistilledSet
 
 CELL = 96
 """Side of each shown image in pixels."""
@@ -31,10 +32,10 @@ def write_contact_sheet(distilled: DistilledSet, index: DatasetIndex, *, slots: 
     Returns:
         The file.
     """
-    rows: dict[str, list[Slot]] = defaultdict(list)
+    rows: dict[str, list[SlotRecord]] = defaultdict(list)
     for slot in distilled.slots:
         rows[slot.class_name].append(slot)
-    records = {record.id: record for record in index.images}
+    originals = {record.id: record for record in index.images}
     columns = min(max(map(len, rows.values())), slots)
     pair = 2 * CELL + MARGIN
     width = MARGIN + columns * (pair + MARGIN)
@@ -53,10 +54,12 @@ def write_contact_sheet(distilled: DistilledSet, index: DatasetIndex, *, slots: 
         draw.text((MARGIN, top + 2), _drawable(index.readable(class_name)), fill="black", font=font)
         for column, slot in enumerate(members[:columns]):
             left = MARGIN + column * (pair + MARGIN)
-            record = records.get(slot.prototype_id)
-            if record is not None:
-                sheet.paste(_cell(open_record(record)), (left, top + TITLE))
-            sheet.paste(_cell(open_rgb(slot.path)), (left + CELL + MARGIN // 2, top + TITLE))
+            original = originals.get(slot.prototype_id)
+            if original is not None:
+                sheet.paste(_cell(open_record(original)), (left, top + TITLE))
+            sheet.paste(
+                _cell(open_rgb(distilled.path(slot))), (left + CELL + MARGIN // 2, top + TITLE)
+            )
     path = distilled.root / "contact_sheet.png"
     with storage.atomic_path(path) as temporary:
         sheet.save(temporary)

@@ -13,13 +13,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dpd_core.config import SynthesizeConfig
 from dpd_core.models import guidance
 from dpd_core.models.latents import Latents
 from dpd_core.models.sampling import Guide, ModeGuidance, ObjectiveGuidance, PrototypeGuidance
 from dpd_core.synthesize.latent_student import LatentStudent, train_latent_student
+from dpd_core.synthesize.resolved import ResolvedSynthesis
 from dpd_core.synthesize.selection import slot_difficulty
-from dpd_core.synthesize.strategies import Strategy
 from dpd_core.train.classifier import LatentClassifier
 
 OMEGA, REDUNDANCY, DEVIATION, BETA = 1.5, 1.0, 0.1, 1.0
@@ -28,8 +27,8 @@ _INFERENCE_BATCH = 256
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What there is besides the slot that is being filled.
+class ClassContext:
+    """What guidance and selection know of the classes besides the slot that is being filled.
 
     Attributes:
         prototypes: Prototype latents by class name, (K, C, h, w), in the order of the slots.
@@ -65,53 +64,51 @@ class Surroundings:
             rows.append(others[torch.arange(size) % len(others)])
         return torch.stack(rows)
 
-    def difficulty(self, class_name: str, slot: int) -> float:
-        """The difficulty that a slot of the class stands for."""
+    def difficulty(self, class_name: str, number: int) -> float:
+        """The difficulty that a slot of the class stands for, by its number."""
         if class_name not in self.difficulties:
             return 0.0
         slots = len(self.prototypes[class_name])
-        return slot_difficulty(self.difficulties[class_name], slot, slots)
+        return slot_difficulty(self.difficulties[class_name], number, slots)
 
 
-def survey(
+def class_context(
     prototype_ids: Mapping[str, Sequence[str]],
     labels: Mapping[str, str],
     latents: Latents,
     classifier: LatentClassifier,
-    strategy: Strategy,
-    rule: str,
+    resolved: ResolvedSynthesis,
     *,
     seed: int,
-) -> Surroundings:
-    """Collect what a strategy and a selection rule need, and no more.
+) -> ClassContext:
+    """Collect what guidance and selection need, and no more.
 
     Args:
         prototype_ids: Image ids of the prototypes by class name, in the order of the slots.
         labels: Class name by image id.
         latents: Of the training images.
         classifier: The latent classifier.
-        strategy, rule: What is going to be used.
+        resolved: Guidance term and selection rule.
         seed: Project seed.
     """
     prototypes = {
-        name: torch.stack([latents.of(one).mean for one in ids])
+        name: torch.stack([latents.of(image).mean for image in ids])
         for name, ids in prototype_ids.items()
     }
     difficulties: dict[str, Tensor] = {}
-    if rule == "difficulty":
+    if resolved.rule == "difficulty":
         difficulties = _difficulties(labels, latents, classifier)
-    if strategy.guide not in ("learnability", "influence"):
-        return Surroundings(prototypes, difficulties)
+    if resolved.guide not in ("learnability", "influence"):
+        return ClassContext(prototypes, difficulties)
     student = train_latent_student(prototypes, classifier.classes, seed=seed)
-    gradients = _gradients(labels, latents, student) if strategy.guide == "influence" else {}
-    return Surroundings(prototypes, difficulties, student, gradients)
+    gradients = _gradients(labels, latents, student) if resolved.guide == "influence" else {}
+    return ClassContext(prototypes, difficulties, student, gradients)
 
 
 def build_guide(
-    strategy: Strategy,
-    config: SynthesizeConfig,
-    surroundings: Surroundings,
-    classifier: LatentClassifier,
+    resolved: ResolvedSynthesis,
+    context: ClassContext,
+    classifier: LatentClassifier | None,
     class_names: Sequence[str],
     prototypes: Tensor,
     target: Tensor,
@@ -119,42 +116,57 @@ def build_guide(
     """The guide of a batch.
 
     Args:
-        strategy, config: Term, scale and window.
-        surroundings: See :func:`survey`.
-        classifier: The latent classifier, on the device of the samples.
+        resolved: Term, scale and window.
+        context: See :func:`class_context`.
+        classifier: The latent classifier, on the device of the samples; prototype terms need none.
         class_names: Class of each sample.
         prototypes: Prototype of each sample, (B, C, h, w).
         target: What the prototype terms aim at, (B, C, h, w).
     """
-    scale = strategy.scale * config.guidance_scale
-    if not strategy.guided or scale == 0:
+    if resolved.guide == "none":
         return None
-    window = (0.0, min(config.guidance_end, strategy.end))
-    if strategy.guide == "prototype":
-        return PrototypeGuidance(target, scale, *window)
-    if strategy.guide == "mode":
-        return ModeGuidance(target, scale, *window)
+    window = (0.0, resolved.end)
+    if resolved.guide == "prototype":
+        return PrototypeGuidance(target, resolved.scale, *window)
+    if resolved.guide == "mode":
+        return ModeGuidance(target, resolved.scale, *window)
+    assert classifier is not None, "an objective needs the latent classifier"
+    objective = _objective(resolved.guide, context, classifier, class_names, prototypes)
+    return ObjectiveGuidance(objective, resolved.scale, *window)
+
+
+def _objective(
+    name: str,
+    context: ClassContext,
+    classifier: LatentClassifier,
+    class_names: Sequence[str],
+    prototypes: Tensor,
+) -> guidance.Objective:
+    """What is climbed, for the samples of one batch."""
     device = next(classifier.parameters()).device
-    columns = torch.tensor([classifier.classes.index(name) for name in class_names], device=device)
-    memory = surroundings.memory(class_names, prototypes).to(device)
-    slots = max((len(known) for known in surroundings.prototypes.values()), default=1)
+    columns = torch.tensor([classifier.classes.index(c) for c in class_names], device=device)
+    memory = context.memory(class_names, prototypes).to(device)
+    if name == "classifier":
+        return partial(_log_probability, classifier, columns)
+    if name == "information":
+        ipc = max((len(known) for known in context.prototypes.values()), default=1)
+        return partial(_information, classifier, columns, memory, ipc)
+    assert context.student is not None
+    student = context.student.to(device)
+    if name == "learnability":
+        return partial(_learnability, student, classifier, columns, memory)
+    wanted = torch.stack([context.gradients[c] for c in class_names]).to(device)
+    return partial(_influence, student, columns, wanted, memory)
 
-    def classify(clean: Tensor) -> Tensor:
-        return guidance.log_probability(classifier(clean), columns)
 
-    def inform(clean: Tensor) -> Tensor:
-        return guidance.information(classifier(clean), columns, clean, memory, ipc=slots, beta=BETA)
+def _log_probability(classifier: LatentClassifier, columns: Tensor, clean: Tensor) -> Tensor:
+    return guidance.log_probability(classifier(clean), columns)
 
-    objectives = {"classifier": classify, "information": inform}
-    if surroundings.student is not None:
-        student = surroundings.student.to(device)
-        objectives["learnability"] = partial(_learnability, student, classifier, columns, memory)
-        if surroundings.gradients:
-            wanted = torch.stack([surroundings.gradients[name] for name in class_names])
-            objectives["influence"] = partial(
-                _influence, student, columns, wanted.to(device), memory
-            )
-    return ObjectiveGuidance(objectives[strategy.guide], scale, *window)
+
+def _information(
+    classifier: LatentClassifier, columns: Tensor, memory: Tensor, ipc: int, clean: Tensor
+) -> Tensor:
+    return guidance.information(classifier(clean), columns, clean, memory, ipc=ipc, beta=BETA)
 
 
 def _learnability(
@@ -189,7 +201,7 @@ def _difficulties(
     labels: Mapping[str, str], latents: Latents, classifier: LatentClassifier
 ) -> dict[str, Tensor]:
     device = next(classifier.parameters()).device
-    columns = torch.tensor([classifier.classes.index(labels[one]) for one in latents.ids])
+    columns = torch.tensor([classifier.classes.index(labels[image]) for image in latents.ids])
     logits = torch.cat(
         [classifier(part.to(device)).cpu() for part in latents.mean.split(_INFERENCE_BATCH)]
     )
@@ -203,7 +215,7 @@ def _gradients(
 ) -> dict[str, Tensor]:
     gradients = {}
     for column, name in enumerate(student.classes):
-        rows = [row for row, one in enumerate(latents.ids) if labels[one] == name]
+        rows = [row for row, image in enumerate(latents.ids) if labels[image] == name]
         features = student.features(latents.mean[rows])
         target = torch.full((len(rows),), column)
         gradients[name] = guidance.last_layer_gradient(

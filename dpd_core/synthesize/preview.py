@@ -1,9 +1,11 @@
 """Trying a prompt: a few images of it, and of another one from the same noise to compare with.
 
 ``python -m dpd_core preview --project DIR --prompt TEXT --before TEXT`` is not a stage: it leaves
-no record and makes nothing out of date. With a prototype, the noise is that of the first
-candidates which the stage ``synthesize`` would sample for it. The images are kept by content in
-``previews/``, so that a text tried before is not sampled again.
+no record and makes nothing out of date. The images are those of the strategy it names, made by the
+sampler of the stage ``synthesize``: with a prototype, they are the first candidates that the stage
+would sample for its slot with this text (before the set as a whole is refined, where the strategy
+does that). They are kept by content in ``previews/``, so that a text tried before is not sampled
+again.
 """
 
 from __future__ import annotations
@@ -11,9 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from dpd_core import storage
 from dpd_core.captions.selection import select_prototypes
@@ -21,18 +22,19 @@ from dpd_core.captions.text import checked_caption
 from dpd_core.config import PreviewConfig
 from dpd_core.errors import ConfigError, StageMissing
 from dpd_core.events import Emit, Log, Meter, Preview, ignore
-from dpd_core.models.backbone import Backbone, model_identity
+from dpd_core.models.backbone import model_identity
 from dpd_core.models.latents import latents_for
-from dpd_core.models.sampling import PrototypeGuidance, sample
 from dpd_core.project import Project
-from dpd_core.prototypes.files import Prototype, list_prototypes
-from dpd_core.seeding import derive_seed
-from dpd_core.synthesize.stage import sampling_backbone
-from dpd_core.synthesize.strategies import get_strategy
+from dpd_core.prototypes.files import Prototype, Slot, list_prototypes
+from dpd_core.synthesize.resolved import ResolvedSynthesis, resolved_preview
+from dpd_core.synthesize.sampler import Sampler, SlotTask, project_sampler, sampling_backbone
 from dpd_core.train.adapters import Adapter, find_adapter
+from dpd_core.train.classifier import load_classifier
 
 NAME = "preview"
 FOLDER = "previews"
+NO_SLOT = Slot("", 0)
+"""Gives the noise where no prototype is named."""
 
 
 def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[str, Any]:
@@ -46,33 +48,38 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
     Raises:
         ConfigError: no prompt, or a strategy that needs a prototype without one.
         CaptionError: an unacceptable text, or no such prototype.
-        StageMissing: prototypes or latents that are asked for are not there.
+        StageMissing: prototypes or latents that are asked for are not there, or the strategy is
+            steered by the latent classifier and there is none yet.
     """
     texts = [checked_caption(config.prompt, where="preview.prompt")]
     if config.before:
         texts.insert(0, checked_caption(config.before, where="preview.before"))
-    target = _target(project, config)
+    how = resolved_preview(config)
+    prototypes = list_prototypes(project) if config.prototype else []
+    target = _target(prototypes, config, how)
     adapter = _adapter(project, config, emit)
     recipe = {
         "model": model_identity(project.config),
         "adapter": adapter.id if adapter else None,
         "seed": project.config.seed,
         "image_size": project.config.image_size,
-        "prototype": list(target.key) if target else None,
-        "slot": target.cluster_id if target else None,
+        "prototypes": [list(each.key) for each in prototypes] if how.needs_prototype else [],
+        "slot": str(target.slot) if target else None,
         "settings": config.replace(prompt="", before="", adapter="").to_dict(),
     }
     folders = {text: project.path(FOLDER, storage.digest(recipe, text)) for text in texts}
     missing = [text for text, folder in folders.items() if not (folder / "recipe.json").exists()]
     if missing:
         emit(Log(NAME, "loading the model"))
-        backbone = sampling_backbone(project, adapter, get_strategy(config.strategy))
-        origin = _origin(project, target, emit) if _needs_prototype(config) else None
-        noise = initial_noise(project, target, config.images, backbone.latent_shape)
-        meter = Meter(emit, NAME, len(missing) * config.steps, message="sampling images")
+        sampler = _sampler(project, adapter, how, prototypes, emit)
+        sampled_steps = max(round(how.steps * how.strength), 1)
+        meter = Meter(emit, NAME, len(missing) * sampled_steps, message="sampling images")
         for text in missing:
-            images = _sample(backbone, text, noise, origin, config, meter)
-            _save(folders[text], images, {**recipe, "text": text})
+            # Each text by itself, so that no other one has a part in its images.
+            task = SlotTask(target.slot, text, target.id) if target else None
+            task = task or SlotTask(NO_SLOT, text)
+            (samples,) = sampler.sample([task], on_step=meter.advance)
+            _save(folders[text], samples.images.numpy(), {**recipe, "text": text})
     for number, (text, folder) in enumerate(folders.items()):
         emit(Preview(NAME, number, project.relative(folder / "0.png"), text))
     return {
@@ -92,77 +99,44 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
     }
 
 
-def initial_noise(
-    project: Project, target: Prototype | None, count: int, shape: tuple[int, ...]
-) -> Tensor:
-    """(count, \\*shape) standard normal: of the first candidates of a prototype's slot in the
-    stage ``synthesize``, or of no slot."""
-    slot: tuple[str | int, ...] = (
-        ("synthesize", target.class_name, target.cluster_id) if target else (NAME, "", 0)
-    )
-    draws = [
-        # Synthesis draws a direction along with the noise.
-        torch.randn(
-            2,
-            *shape,
-            generator=torch.Generator().manual_seed(derive_seed(project.config.seed, *slot, k)),
-        )[0]
-        for k in range(count)
-    ]
-    return torch.stack(draws)
+def _sampler(
+    project: Project,
+    adapter: Adapter | None,
+    how: ResolvedSynthesis,
+    prototypes: list[Prototype],
+    emit: Emit,
+) -> Sampler:
+    backbone = sampling_backbone(project, adapter, how)
+    seed = project.config.seed
+    if not how.needs_prototype:
+        return Sampler(backbone, how, seed)
+    prototype_ids: dict[str, list[str]] = {}
+    for prototype in prototypes:
+        prototype_ids.setdefault(prototype.class_name, []).append(prototype.id)
+    classifier = load_classifier(project) if how.needs_classifier else None
+    latents = latents_for(project, ("train",), emit=emit, stage=NAME)
+    return project_sampler(project, backbone, how, latents, classifier, prototype_ids, seed=seed)
 
 
-def _sample(
-    backbone: Backbone,
-    text: str,
-    noise: Tensor,
-    origin: Tensor | None,
-    config: PreviewConfig,
-    meter: Meter,
-) -> Tensor:
-    """uint8 (count, H, W, 3). Each text is sampled in a batch of its own: padding one to the
-    other's length would change its images."""
-    strategy = get_strategy(config.strategy)
-    prompts = backbone.encode_prompts([text])
-    embeddings = prompts.batch([0] * len(noise))
-    target = None if origin is None else origin.expand(len(noise), *origin.shape[1:])
-    guide = None
-    if strategy.guided and target is not None and config.guidance_scale > 0:
-        guide = PrototypeGuidance(target, config.guidance_scale)
-    latents = sample(
-        backbone,
-        noise=noise,
-        embeddings=embeddings,
-        unconditional=prompts.unconditional(embeddings),
-        steps=config.steps,
-        scheduler=config.scheduler,
-        cfg=config.cfg or strategy.cfg,
-        guide=guide,
-        origin=target,
-        strength=strategy.strength,
-        on_step=meter.advance,
-    )
-    meter.advance(config.steps - max(round(config.steps * strategy.strength), 1))
-    return backbone.decode_latents(latents).cpu()
-
-
-def _save(folder: Path, images: Tensor, recipe: dict[str, Any]) -> None:
+def _save(folder: Path, images: np.ndarray, recipe: dict[str, Any]) -> None:
     with storage.atomic_folder(folder) as temporary:
-        for number, image in enumerate(images.numpy()):
+        for number, image in enumerate(images):
             Image.fromarray(image).save(temporary / f"{number}.png")
         storage.write_json(temporary / "recipe.json", recipe)
 
 
-def _target(project: Project, config: PreviewConfig) -> Prototype | None:
+def _target(
+    prototypes: list[Prototype], config: PreviewConfig, how: ResolvedSynthesis
+) -> Prototype | None:
     if not config.prototype:
-        if _needs_prototype(config):
+        if how.needs_prototype:
             raise ConfigError(
                 f"the strategy {config.strategy!r} needs a prototype.",
                 where="preview.prototype",
                 fix="Give CLASS/NUMBER.",
             )
         return None
-    found = select_prototypes(list_prototypes(project), (config.prototype,))
+    found = select_prototypes(prototypes, (config.prototype,))
     if len(found) != 1:
         raise ConfigError(
             f"got {config.prototype!r}.",
@@ -170,17 +144,6 @@ def _target(project: Project, config: PreviewConfig) -> Prototype | None:
             fix="Give one cluster as CLASS/NUMBER.",
         )
     return found[0]
-
-
-def _needs_prototype(config: PreviewConfig) -> bool:
-    strategy = get_strategy(config.strategy)
-    return strategy.guided or strategy.strength < 1
-
-
-def _origin(project: Project, target: Prototype | None, emit: Emit) -> Tensor:
-    assert target is not None
-    latents = latents_for(project, ("train",), emit=emit, stage=NAME)
-    return latents.of(target.id).mean[None]
 
 
 def _adapter(project: Project, config: PreviewConfig, emit: Emit) -> Adapter | None:

@@ -1,55 +1,52 @@
-"""A distilled set on disk: its manifest, its slots, and the list of sets in a project."""
+"""A distilled set on disk: its records, and their only reader and writer.
+
+In the set's folder, for slot 3 of the class ``forest``:
+
+- ``recipe.json``: everything that determines the set, written before anything is sampled;
+- ``candidates/forest/003-0.png``, ``003-1.png``, … every image that was made for the slot;
+- ``forest/003.png``: a copy of the chosen one, which is the image of the set;
+- ``slots/forest-003.json``: the slot's record;
+- ``manifest.json``: the records of all slots; it is what makes the set finished.
+
+They are written in this order, each atomically. A slot's record is what makes the slot filled: a
+process killed before it leaves files that the next run writes again.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from dpd_core import storage
 from dpd_core.errors import ProjectError, StageMissing
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot
+from dpd_core.synthesize.records import (
+    FIX,
+    Manifest,
+    Pending,
+    Recipe,
+    RecipeFile,
+    SlotRecord,
+    read,
+    to_json,
+)
 
-_FIX = "Run the stage 'synthesize' again."
-
-_KINDS: dict[str, Any] = {
-    "class": str,
-    "slot": int,
-    "file": str,
-    "prototype_id": str,
-    "caption": str,
-    "candidates": list,
-    "chosen": int,
-}
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One image of a distilled set.
-
-    Attributes:
-        path: The chosen image.
-        score: Score of the chosen candidate.
-        candidates: All candidates' ``index``, ``seed``, ``score`` and ``predicted`` class.
-    """
-
-    class_name: str
-    slot: int
-    path: Path
-    prototype_id: str
-    caption: str
-    score: float
-    candidates: list[dict[str, Any]]
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
 class DistilledSet:
     """A finished distilled set; load it with :meth:`load`."""
 
-    name: str
     root: Path
-    manifest: dict[str, Any]
-    slots: list[Slot]
+    manifest: Manifest
 
     @classmethod
     def load(cls, project: Project, name: str = "latest") -> DistilledSet:
@@ -60,16 +57,9 @@ class DistilledSet:
             ProjectError: no finished set of that name, or its manifest is damaged.
         """
         if name == "latest":
-            last = project.result("synthesize").get("set")
-            if not isinstance(last, str):
-                raise ProjectError(
-                    "the record of the stage 'synthesize' names no set.",
-                    where=project.manifest_path,
-                    fix=_FIX,
-                )
-            name = last
+            name = _latest(project)
         root = set_folder(project, name)
-        if not (root / "manifest.json").exists():
+        if not is_finished(root):
             known = list_sets(project)
             if not known:
                 raise StageMissing(
@@ -82,31 +72,43 @@ class DistilledSet:
                 where=project.root,
                 fix=f"Known sets: {', '.join(known)}.",
             )
-        manifest = storage.read_record(
-            root / "manifest.json", {"name": str, "slots": list}, fix=_FIX
-        )
-        try:
-            if not isinstance(manifest.get("settings", {}), dict):
-                raise TypeError("settings are of another kind")
-            slots = [_slot(root, record) for record in manifest["slots"]]
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise ProjectError(
-                f"the manifest is damaged ({error!r}).", where=root / "manifest.json", fix=_FIX
-            ) from error
-        return cls(name, root, manifest, slots)
+        return cls(root, read_manifest(root))
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.manifest.name
+
+    @property
+    def slots(self) -> tuple[SlotRecord, ...]:
+        """Its slots, in the order of the set."""
+        return self.manifest.slots
 
     @property
     def ipc(self) -> int:
         """Images per class."""
-        return len(self.slots) // max(len({slot.class_name for slot in self.slots}), 1)
+        return len(self.slots) // max(len({record.class_name for record in self.slots}), 1)
 
-    @staticmethod
-    def name_taken(name: str, folder: Path) -> ProjectError:
-        """The error for a set name that another recipe has used."""
-        return ProjectError(
-            f"the set {name!r} was made with other settings.",
-            where=folder,
-            fix="Choose another set name, or leave it out to have one made.",
+    @property
+    def digest(self) -> str:
+        """Digest of its manifest, and so of its images: another one when anything is changed."""
+        return storage.file_digest(self.root / "manifest.json")
+
+    def path(self, record: SlotRecord) -> Path:
+        """The image of a slot."""
+        return self.root / record.file
+
+    def find(self, slot: Slot) -> SlotRecord:
+        """A slot's record.
+
+        Raises:
+            ProjectError: there is no such slot.
+        """
+        for record in self.slots:
+            if record.slot == slot:
+                return record
+        raise ProjectError(
+            f"the set has no slot {str(slot)!r}.", where=self.root, fix="Reload the set."
         )
 
 
@@ -115,47 +117,206 @@ def set_folder(project: Project, name: str) -> Path:
     return project.path("distilled", storage.safe_name(name))
 
 
-def candidate_file(file: str, index: int) -> str:
-    """Where a slot's candidate lies, relative to the set's folder."""
-    stem = file.removesuffix(".png")
-    return f"candidates/{stem}-{index}.png"
+def slot_file(slot: Slot) -> str:
+    """Where the image of a slot goes, below the set's folder."""
+    return f"{storage.safe_name(slot.class_name)}/{slot.number:03d}.png"
+
+
+def record_path(root: Path, slot: Slot) -> Path:
+    """Where a slot's own record lies."""
+    return root / "slots" / f"{storage.safe_name(slot.class_name)}-{slot.number:03d}.json"
 
 
 def list_sets(project: Project) -> list[str]:
     """Names of the finished sets, in alphabetical order."""
     return sorted(
-        storage.read_record(path, {"name": str}, fix=_FIX)["name"]
+        storage.read_record(path, {"name": str}, fix=FIX)["name"]
         for path in project.path("distilled").glob("*/manifest.json")
     )
 
 
-def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
-    """Write a set's manifest, which is what makes the set finished."""
-    storage.write_json(root / "manifest.json", manifest)
+def begun_sets(project: Project) -> dict[str, float]:
+    """Names of all sets, finished or not, with the time in seconds when they were last written."""
+    found = {}
+    for path in project.path("distilled").glob("*/recipe.json"):
+        manifest = path.with_name("manifest.json")
+        newest = (manifest if manifest.exists() else path).stat().st_mtime
+        found[storage.read_record(path, {"name": str}, fix="Delete the folder.")["name"]] = newest
+    return found
 
 
-def _slot(root: Path, record: dict[str, Any]) -> Slot:
-    """A slot of a manifest; a built-in error of some kind if it is none."""
-    for name, kind in _KINDS.items():
-        if not isinstance(record[name], kind) or isinstance(record[name], bool):
-            raise TypeError(f"{name} is of another kind")
-    best = record["candidates"][record["chosen"]]
-    numbers = [best["score"], *(one.get("seed", 0) for one in record["candidates"])]
-    if not all(isinstance(one, int | float) and abs(one) < 2**63 for one in numbers):
-        raise TypeError("a score or seed is not a number")
-    path = root / record["file"]
-    if not path.resolve().is_relative_to(root.resolve()):
+def is_finished(root: Path) -> bool:
+    """Whether all slots of a set are filled and refined."""
+    return (root / "manifest.json").exists()
+
+
+def is_filled(root: Path, slot: Slot) -> bool:
+    """Whether a slot has its image and its record."""
+    return record_path(root, slot).exists() and (root / slot_file(slot)).exists()
+
+
+def claim(root: Path, name: str, recipe: Recipe) -> None:
+    """Make a folder this recipe's.
+
+    Raises:
+        ProjectError: another recipe has begun there.
+    """
+    path = root / "recipe.json"
+    if path.exists():
+        if read(path, RecipeFile).identity == recipe.identity:
+            return
         raise ProjectError(
-            "a file in the manifest lies outside the set.",
-            where=path,
-            fix="Restore the manifest from a copy.",
+            f"the set {name!r} was made with other settings.",
+            where=root,
+            fix="Choose another set name, or leave it out to have one made.",
         )
-    return Slot(
-        record["class"],
-        record["slot"],
-        path,
-        record["prototype_id"],
-        record["caption"],
-        best["score"],
-        record["candidates"],
-    )
+    storage.write_json(path, to_json(RecipeFile(name, recipe.identity, recipe)))
+
+
+def read_recipe(root: Path) -> Recipe:
+    """The recipe of a set, finished or not.
+
+    Raises:
+        ProjectError: it is missing, damaged or not the one it was.
+    """
+    path = root / "recipe.json"
+    found = read(path, RecipeFile)
+    if found.identity != storage.digest(storage.read_json(path)["recipe"]):
+        raise ProjectError("the recipe does not fit its identity.", where=path, fix=FIX)
+    return found.recipe
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a finished set.
+
+    Raises:
+        ProjectError: it is missing or damaged, or a file it names lies outside the set.
+    """
+    path = root / "manifest.json"
+    manifest = read(path, Manifest)
+    _check_inside(root, path, manifest.slots)
+    return manifest
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write a set's manifest, which is what makes the set finished."""
+    storage.write_json(root / "manifest.json", to_json(manifest))
+
+
+def read_slot(root: Path, slot: Slot) -> SlotRecord:
+    """The record of a filled slot.
+
+    Raises:
+        ProjectError: it is missing or damaged.
+    """
+    return _read_slot(root, record_path(root, slot))
+
+
+def filled_slots(root: Path) -> list[SlotRecord]:
+    """The records of all slots that are filled, also of a set that is not finished.
+
+    Raises:
+        ProjectError: one is damaged.
+    """
+    return [_read_slot(root, path) for path in sorted((root / "slots").glob("*.json"))]
+
+
+def save_candidates(
+    root: Path, record: SlotRecord, images: np.ndarray, *, first: int = 0
+) -> SlotRecord:
+    """Write candidates' images.
+
+    Args:
+        root: The set's folder.
+        record: The slot's record.
+        images: uint8 (n, H, W, 3), of the candidates from ``first`` on.
+        first: Place of the first of them in the record.
+
+    Returns:
+        The record with their digests.
+    """
+    written = list(record.candidates[:first])
+    for candidate, image in zip(record.candidates[first:], images, strict=True):
+        file = root / record.candidate_file(candidate)
+        with storage.atomic_path(file) as temporary:
+            Image.fromarray(image).save(temporary)
+        written.append(replace(candidate, sha256=storage.file_digest(file)))
+    return replace(record, candidates=tuple(written))
+
+
+def put_in_place(root: Path, record: SlotRecord) -> None:
+    """Copy the chosen candidate to the slot's place and write the slot's record."""
+    _copy(root / record.candidate_file(record.image), root / record.file)
+    storage.write_json(record_path(root, record.slot), to_json(record))
+
+
+def take_over(root: Path, source: Path, record: SlotRecord) -> None:
+    """Copy a slot with all its candidates from another set.
+
+    Args:
+        root: The folder of the set that gets it.
+        source: The other set's folder.
+        record: The slot's record in the other set.
+    """
+    mine = replace(record, file=slot_file(record.slot))
+    for candidate in record.candidates:
+        _copy(source / record.candidate_file(candidate), root / mine.candidate_file(candidate))
+    put_in_place(root, mine)
+
+
+def write_pending(root: Path, records: Sequence[SlotRecord]) -> None:
+    """Write down slots that are about to be changed in a finished set."""
+    storage.write_json(pending_path(root), to_json(Pending(tuple(records))))
+
+
+def read_pending(root: Path) -> tuple[SlotRecord, ...]:
+    """What :func:`write_pending` wrote; empty if nothing is pending.
+
+    Raises:
+        ProjectError: it is damaged.
+    """
+    path = pending_path(root)
+    if not path.exists():
+        return ()
+    records = read(path, Pending).slots
+    _check_inside(root, path, records)
+    return records
+
+
+def pending_path(root: Path) -> Path:
+    """Where the changes lie that are not done yet."""
+    return root / "pending.json"
+
+
+def _latest(project: Project) -> str:
+    name = project.result("synthesize").get("set")
+    if not isinstance(name, str):
+        raise ProjectError(
+            "the record of the stage 'synthesize' names no set.",
+            where=project.manifest_path,
+            fix=FIX,
+        )
+    return name
+
+
+def _read_slot(root: Path, path: Path) -> SlotRecord:
+    record = read(path, SlotRecord)
+    _check_inside(root, path, [record])
+    return record
+
+
+def _check_inside(root: Path, where: Path, records: Iterable[SlotRecord]) -> None:
+    """A link may lead out of the set even where the name does not."""
+    home = root.resolve()
+    for folder in {(root / record.file).parent for record in records}:
+        if not folder.resolve().is_relative_to(home):
+            raise ProjectError(
+                f"the folder {folder.name!r} lies outside the set.",
+                where=where,
+                fix="Restore the set from a copy.",
+            )
+
+
+def _copy(source: Path, target: Path) -> None:
+    with storage.atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

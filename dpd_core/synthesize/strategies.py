@@ -14,6 +14,9 @@ from typing import Any
 
 from dpd_core.errors import ConfigError
 
+OBJECTIVES = ("classifier", "information", "learnability", "influence")
+"""The guidance terms that climb an objective of the latent classifier or of a student."""
+
 
 @dataclass(frozen=True)
 class Strategy:
@@ -62,11 +65,6 @@ class Strategy:
     training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
-    def guided(self) -> bool:
-        """Whether anything steers the sampling."""
-        return self.guide != "none"
-
-    @property
     def definition(self) -> dict[str, Any]:
         """All that determines the images, for a set's recipe."""
         words = ("source", "description", "formula", "choice")
@@ -75,14 +73,6 @@ class Strategy:
             for field in fields(self)
             if field.name not in (*words, "training")
         }
-
-    def detail_share(self, given: float) -> float:
-        """The share of detail put back under a setting ``detail``, which may leave it to us."""
-        return self.detail if given < 0 else given
-
-    def steps_of_refining(self, given: int) -> int:
-        """The steps of refining under a setting ``refine_steps``, which may leave them to us."""
-        return self.refine_steps if given < 0 else given
 
 
 _DPD_PLUS = Strategy(

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import torch
 
-from dpd_core.captions.log import Caption
 from dpd_core.config import ProjectConfig, SynthesizeConfig, resolve
 from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import Backbone
 from dpd_core.models.files import BUNDLED
 from dpd_core.models.latents import Latents
-from dpd_core.synthesize.stage import Sampler, Task
-from dpd_core.synthesize.strategies import get_strategy
+from dpd_core.prototypes.files import Slot
+from dpd_core.synthesize.resolved import ResolvedSynthesis, resolved
+from dpd_core.synthesize.sampler import Sampler, SlotTask
 from dpd_core.train.classifier import LatentClassifier
 from tests.benchmarks.harness import Cost, Options, Row, interleaved, timed
 
@@ -42,17 +42,15 @@ def run(options: Options) -> list[Row]:
     def sampler(strategy: str, **settings: object) -> Sampler:
         config = resolve("synthesize", "quick", strategy=strategy, **settings)
         assert isinstance(config, SynthesizeConfig)
-        config = config.replace(
-            steps=max(config.steps // divisor, 2), cfg=config.cfg or get_strategy(strategy).cfg
-        )
-        return Sampler(backbone, classifier, latents, get_strategy(strategy), config, 0)
+        how = resolved(config.replace(steps=max(config.steps // divisor, 2)))
+        return Sampler(backbone, how, 0, latents=latents, classifier=classifier)
 
     plain = sampler("dpd", **PLAIN)
 
     def published() -> Cost:
         return timed(lambda: [list(plain.fill([task])) for task in tasks])
 
-    quick, images = sampler("dpd").config, len(tasks)
+    quick, images = sampler("dpd").resolved, len(tasks)
     sizes = f"{images} slots × 5 candidates, 64 px"
     rows = []
     for name, goal in (("dpd", "≥ 4×"), ("dpd+", "≥ 4×")):
@@ -71,7 +69,7 @@ def run(options: Options) -> list[Row]:
             )
         )
     pipeline = _pipeline(backbone, quick)
-    prompts = [task.caption.text for task in tasks for _ in range(quick.candidates)]
+    prompts = [task.caption for task in tasks for _ in range(quick.candidates)]
 
     def by_pipeline() -> Cost:
         return timed(
@@ -113,13 +111,12 @@ def _row(
     return Row(work, images / ours, images / theirs, *ratios, goal, sizes, "slots/s", note)
 
 
-def _task(name: str, slot: int) -> Task:
-    image = f"{name}/{slot}.png"
-    caption = Caption(f"A satellite image of {name}", "template", 1, "", image)
-    return Task(name, slot, image, f"{slot}.png", caption)
+def _task(name: str, number: int) -> SlotTask:
+    text = f"A satellite image of {name}"
+    return SlotTask(Slot(name, number), text, f"{name}/{number}.png")
 
 
-def _pipeline(backbone: Backbone, config: SynthesizeConfig) -> object:
+def _pipeline(backbone: Backbone, config: ResolvedSynthesis) -> object:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(BUNDLED, torch_dtype=torch.float32)

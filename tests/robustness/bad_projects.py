@@ -31,12 +31,12 @@ from dpd_core.prototypes.files import (
     read_prototypes,
 )
 from dpd_core.prototypes.overrides import read_overrides
-from dpd_core.synthesize.sets import DistilledSet, list_sets
+from dpd_core.synthesize.sets import DistilledSet, list_sets, read_recipe
 from dpd_core.train import adapters
 from dpd_core.train.classifier import LatentClassifier, load_classifier, read_classifier
 from tests.robustness.cases import Case
 from tests.robustness.mutations import spoilt_bytes, spoilt_json
-from tests.support.distilled_project import make_project
+from tests.support.distilled_project import complete_set, make_project
 from tests.support.evaluation_report import make_report
 from tests.support.finished_stage import finish
 
@@ -62,11 +62,7 @@ def template(root: Path) -> Path:
         folder / "classifier.json", {"key": "key", "classes": classifier.classes, "channels": 4}
     )
     storage.write_json(folder.parent / "current.json", {"key": "key"})
-    recipe = {"seed": 0}
-    storage.write_json(
-        project.path("distilled", "dpd-1", "recipe.json"),
-        {"identity": storage.digest(recipe), "recipe": recipe},
-    )
+    complete_set(project)
     jobs.run_stage(project, "export", ExportConfig(parquet=False))
     finish(
         project, "captions", CaptionsConfig(), {"digest": captions_stage.captions_digest(project)}
@@ -98,7 +94,7 @@ def _index(project: Project) -> None:
 
 def _sets(project: Project) -> None:
     for name in list_sets(project):
-        DistilledSet.load(project, name)
+        read_recipe(DistilledSet.load(project, name).root)
     export.run(project, ExportConfig(parquet=False, adapter=False))
     verify(project)
 

@@ -74,11 +74,10 @@ def test_one_slot_made_again_alone_is_the_same_image(distilled: Path, tmp_path: 
     shutil.copytree(distilled, tmp_path / "demo")
     expected = images(distilled)
     loaded = DistilledSet.load(Project.open(tmp_path / "demo"))
-    slot = loaded.slots[3]
-    slot.path.unlink()
-    for path in loaded.root.glob(f"candidates/*/{slot.path.stem}-*.png"):
-        if path.parent.name == slot.path.parent.name:
-            path.unlink()
+    record = loaded.slots[3]
+    loaded.path(record).unlink()
+    for candidate in record.candidates:
+        (loaded.root / record.candidate_file(candidate)).unlink()
     (loaded.root / "manifest.json").unlink()
     start("synthesize", tmp_path / "demo")
     assert images(tmp_path / "demo") == expected

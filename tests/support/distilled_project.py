@@ -1,6 +1,6 @@
 """A small project as it is after synthesize, made in a moment and without any model."""
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,19 @@ from dpd_core import storage
 from dpd_core.config import DatasetConfig, ProjectConfig, SynthesizeConfig
 from dpd_core.dataset import stage as dataset
 from dpd_core.project import Project
-from dpd_core.prototypes.files import Prototype, write_prototypes
+from dpd_core.prototypes.files import Prototype, Slot, write_prototypes
 from dpd_core.seeding import derive_seed
 from dpd_core.synthesize.contact_sheet import write_contact_sheet
-from dpd_core.synthesize.sets import DistilledSet, candidate_file, write_manifest
-from dpd_core.synthesize.slot_files import slot_path
+from dpd_core.synthesize.records import Candidate, Manifest, PlannedSlot, Recipe, SlotRecord
+from dpd_core.synthesize.sets import (
+    DistilledSet,
+    claim,
+    put_in_place,
+    read_manifest,
+    save_candidates,
+    slot_file,
+    write_manifest,
+)
 from tests.support.finished_stage import finish
 
 CLASSES = {"forest": (40, 120, 50), "river": (40, 80, 190), "desert": (210, 180, 120)}
@@ -67,22 +75,29 @@ def complete_set(project: Project, set_name: str = "dpd-1") -> None:
 
     A candidate that was not chosen is some other picture of its class.
     """
-    folder = project.path("distilled", set_name)
-    recipe = {"seed": 0, "settings": SynthesizeConfig().to_dict()}
-    identity = storage.digest(recipe)
-    storage.write_json(folder / "recipe.json", {"identity": identity, "recipe": recipe})
-    manifest = storage.read_json(folder / "manifest.json")
-    for slot in manifest["slots"]:
-        other = project.root.parent / "source/train" / slot["class"] / "05.png"
-        for candidate in slot["candidates"]:
-            chosen = candidate["index"] == slot["chosen"]
-            path = folder / candidate_file(slot["file"], candidate["index"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / slot["file"] if chosen else other, path)
-            candidate["sha256"] = storage.file_digest(path)
-        slot["sha256"] = storage.file_digest(folder / slot["file"])
-        storage.write_json(slot_path(folder, slot["class"], slot["slot"]), slot)
-    write_manifest(folder, {**manifest, "recipe": identity})
+    root = project.path("distilled", set_name)
+    manifest = read_manifest(root)
+    recipe = Recipe(
+        model=manifest.model_identity,
+        adapter=manifest.adapter,
+        classifier="key",
+        latents="key",
+        seed=manifest.seed,
+        strategy={},
+        settings=manifest.settings,
+        slots=tuple(PlannedSlot(*r.slot, r.prototype_id, r.caption) for r in manifest.slots),
+    )
+    claim(root, set_name, recipe)
+    slots = []
+    for record in manifest.slots:
+        other = project.root.parent / "source/train" / record.class_name / "05.png"
+        images = [
+            np.asarray(Image.open(root / record.file if candidate is record.image else other))
+            for candidate in record.candidates
+        ]
+        slots.append(save_candidates(root, record, np.stack(images)))
+        put_in_place(root, slots[-1])
+    write_manifest(root, replace(manifest, recipe=recipe.identity, slots=tuple(slots)))
     write_contact_sheet(DistilledSet.load(project, set_name), dataset.load_index(project))
 
 
@@ -145,33 +160,34 @@ def _write_set(
     slots = []
     for class_name, colour in sorted(classes.items()):
         for slot in range(ipc):
-            file = f"{storage.safe_name(class_name)}/{slot:03d}.png"
+            file = slot_file(Slot(class_name, slot))
             save_scene(root / file, colour, size)
             slots.append(
-                {
-                    "class": class_name,
-                    "slot": slot,
-                    "file": file,
-                    "prototype_id": f"{class_name}/{slot:02d}.png",
-                    "prototype_file": f"{slot:02d}.png",
-                    "caption": f"A satellite image of {class_name}, number {slot}",
-                    "caption_version": 1,
-                    "candidates": [
-                        {"index": 0, "seed": 11, "score": -1.0, "predicted": class_name},
-                        {"index": 1, "seed": 2**62 + slot, "score": 1.5, "predicted": class_name},
-                    ],
-                    "chosen": 1,
-                    "pinned": False,
-                }
+                SlotRecord(
+                    class_name=class_name,
+                    number=slot,
+                    file=file,
+                    size=size,
+                    prototype_id=f"{class_name}/{slot:02d}.png",
+                    caption=f"A satellite image of {class_name}, number {slot}",
+                    caption_version=1,
+                    candidates=(
+                        Candidate(0, 11, -1.0, class_name),
+                        Candidate(1, 2**62 + slot, 1.5, class_name),
+                    ),
+                    chosen=1,
+                )
             )
-    manifest = {
-        "name": name,
-        "strategy": "dpd+",
-        "settings": SynthesizeConfig(steps=25).to_dict(),
-        "adapter": adapter,
-        "model": "bundled",
-        "image_size": size,
-        "seed": 0,
-        "slots": slots,
-    }
+    manifest = Manifest(
+        name=name,
+        strategy="dpd+",
+        recipe="none",
+        model="bundled",
+        model_identity="none",
+        adapter=adapter,
+        image_size=size,
+        seed=0,
+        settings=SynthesizeConfig(steps=25).to_dict(),
+        slots=tuple(slots),
+    )
     write_manifest(root, manifest)

@@ -12,7 +12,9 @@ import pytest
 from dpd_core.config import SynthesizeConfig
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot
 from dpd_core.settings import command_words
+from dpd_core.synthesize.records import SlotRecord
 from dpd_core.synthesize.sets import DistilledSet
 from tests.support.studio_app import ROOT, App, open_app, wait_for
 
@@ -32,12 +34,8 @@ def open_cell(page: Any, class_name: str, slot: int) -> Any:
     return dialog
 
 
-def slot_record(project: Project, class_name: str, slot: int) -> dict[str, Any]:
-    return next(
-        record
-        for record in DistilledSet.load(project).manifest["slots"]
-        if (record["class"], record["slot"]) == (class_name, slot)
-    )
+def slot_record(project: Project, class_name: str, slot: int) -> SlotRecord:
+    return DistilledSet.load(project).find(Slot(class_name, slot))
 
 
 def files_of(distilled: DistilledSet) -> dict[str, bytes]:
@@ -54,7 +52,7 @@ def set_by_command_line(app: App, made: DistilledSet) -> dict[str, bytes]:
     copy = app.home / "copy" / "small"
     shutil.copytree(app.project(), copy)
     shutil.rmtree(copy / "distilled" / made.root.name)
-    config = SynthesizeConfig.from_dict(made.manifest["settings"])
+    config = SynthesizeConfig.from_dict(made.manifest.settings)
     words = command_words("synthesize", config, Project.open(copy).root)
     result = subprocess.run(
         [sys.executable, *words[1:], "--quiet"], cwd=ROOT, capture_output=True, text=True
@@ -77,19 +75,19 @@ def test_another_candidate_a_pin_and_new_samples(
     source = cell(page, "forest", 1).locator("img").nth(1).get_attribute("src")
 
     before = slot_record(project, "forest", 1)
-    other = next(one["index"] for one in before["candidates"] if one["index"] != before["chosen"])
+    other = next(c.index for c in before.candidates if c is not before.image)
     dialog = open_cell(page, "forest", 1)
     assert dialog.locator(".candidates li").count() == 3
     dialog.locator(f"[data-index='{other}']").click()
     dialog.locator(f".chosen [data-index='{other}']").wait_for()
     record = slot_record(project, "forest", 1)
-    assert (record["chosen"], record["chosen_by"]) == (other, "hand")
+    assert (record.chosen, record.chosen_by) == (other, "hand")
     wait_for(lambda: cell(page, "forest", 1).get_by_text("by hand").count())
     assert cell(page, "forest", 1).locator("img").nth(1).get_attribute("src") != source
     page.locator("#stage-list li.stale", has_text="evaluate").wait_for()
 
     dialog.locator("[data-act='pin']").click()
-    wait_for(lambda: slot_record(project, "forest", 1)["pinned"])
+    wait_for(lambda: slot_record(project, "forest", 1).pinned)
     wait_for(lambda: dialog.locator("[data-act='anew']").is_disabled())
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
@@ -99,8 +97,8 @@ def test_another_candidate_a_pin_and_new_samples(
     dialog.locator("[data-act='anew']").click()
     wait_for(lambda: dialog.locator(".candidates li").count() == 6)
     record = slot_record(project, "highway", 0)
-    assert record["round"] == 1
-    assert record["chosen"] >= 3
+    assert record.round == 1
+    assert record.chosen >= 3
     assert verify(project).differences == []
     page.reload()
     page.get_by_role("tab", name="Synthesize", exact=True).click()
@@ -121,7 +119,7 @@ def test_a_set_fills_while_it_is_made_and_is_compared(
     page.locator("#synthesize-run").click()
     wait_for(lambda: project.result("synthesize")["set"] != first.name)
     second = DistilledSet.load(project)
-    assert second.manifest["settings"]["cfg"] == 2.0
+    assert second.manifest.settings["cfg"] == 2.0
     assert set_by_command_line(app, second) == files_of(second), "the page and the command agree"
     page.locator("#synthesize-grid .note", has_text="6 images").wait_for()
     page.locator("#synthesize-beside input").click()

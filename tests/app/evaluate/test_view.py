@@ -7,12 +7,11 @@ import pytest
 from app.evaluate import privacy, service
 from app.evaluate import view as views
 from app.ui.sets import set_choices
-from dpd_core import storage
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.evaluate.baselines import BASELINES
 from dpd_core.evaluate.report import save_report
-from dpd_core.synthesize.sets import write_manifest
+from dpd_core.synthesize.sets import DistilledSet, write_manifest
 from tests.support.distilled_project import make_project
 from tests.support.evaluation_report import make_report
 from tests.support.finished_stage import finish
@@ -240,11 +239,10 @@ def test_settings_take_the_chosen_set_and_baselines(project):
 
 
 def test_a_report_of_a_set_that_was_changed_is_known(project):
-    manifest = project.path("distilled", "dpd-1", "manifest.json")
-    report = replace(make_report(), manifest=storage.file_digest(manifest))
+    distilled = DistilledSet.load(project)
+    report = replace(make_report(), manifest=distilled.digest)
     assert not service.changed_since(project, report)
-    record = storage.read_json(manifest)
-    write_manifest(manifest.parent, {**record, "seed": 7})
+    write_manifest(distilled.root, replace(distilled.manifest, seed=7))
     assert service.changed_since(project, report)
     assert service.changed_since(project, replace(report, set="gone"))
 

@@ -17,6 +17,7 @@ from dpd_core.config import ExportConfig
 from dpd_core.errors import ConfigError
 from dpd_core.export import stage as export
 from dpd_core.export.plan import plan_export
+from dpd_core.export.push import TOKEN_VARIABLES
 from tests.support.distilled_project import make_project
 from tests.support.fake_hub import fake_hub
 
@@ -108,7 +109,7 @@ def test_what_is_no_token_is_not_quoted(text):
 
 
 def test_without_a_token_the_environments_is_used(monkeypatch):
-    for name in export.TOKEN_VARIABLES:
+    for name in TOKEN_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="paste it"):
         service.checked_token("")
@@ -179,7 +180,7 @@ def test_a_push_uses_the_token_and_leaves_it_nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("DPD_HOME", str(tmp_path / "home"))
-    for name in export.TOKEN_VARIABLES:
+    for name in TOKEN_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with fake_hub(TOKEN) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)

@@ -1,5 +1,6 @@
 """What the Synthesize tab shows, and what it lets a browser ask for."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,9 @@ from app.synthesize import view as views
 from dpd_core import storage
 from dpd_core.errors import ProjectError
 from dpd_core.project import Project
-from dpd_core.synthesize.slot_files import slot_path
+from dpd_core.prototypes.files import Slot
+from dpd_core.synthesize.records import PlannedSlot, Recipe, to_json
+from dpd_core.synthesize.sets import DistilledSet, claim, record_path
 from tests.support.distilled_project import make_project
 
 LINKS = views.Links(lambda path: path.name, lambda image: f"thumb/{image}")
@@ -45,13 +48,14 @@ def test_order_class_and_page(
 ) -> None:
     shown = service.read_set(project, desk, "dpd-1")
     assert shown is not None
-    shown.slots["river", 1]["chosen"] = 0  # score -1 instead of 1.5
+    river = Slot("river", 1)
+    shown.slots[river] = replace(shown.slots[river], chosen=0)  # score -1 instead of 1.5
     first = [
         views.grid(shown, None, LINKS, {}, order=order)["cells"][0]["key"]
         for order in ("class", "worst", "best")
     ]
     assert first == ["desert/0", "river/1", "desert/0"]
-    del shown.slots["desert", 0]
+    del shown.slots[Slot("desert", 0)]
     for order in ("worst", "best"):
         cells = views.grid(shown, None, LINKS, {}, order=order)["cells"]
         assert cells[-1]["key"] == "desert/0", "what has no score comes last"
@@ -64,13 +68,13 @@ def test_order_class_and_page(
 
 def test_an_unfinished_set_shows_what_is_there(project: Project, desk: JobDesk) -> None:
     folder = project.path("distilled", "half")
-    slots = [["forest", 0, "forest/00.png", "trees"], ["forest", 1, "forest/01.png", "wood"]]
-    storage.write_json(
-        folder / "recipe.json", {"name": "half", "identity": "x", "recipe": {"slots": slots}}
+    slots = (
+        PlannedSlot("forest", 0, "forest/00.png", "trees"),
+        PlannedSlot("forest", 1, "forest/01.png", "wood"),
     )
-    record = storage.read_json(project.path("distilled", "dpd-1", "manifest.json"))["slots"][2]
-    assert (record["class"], record["slot"]) == ("forest", 0)
-    storage.write_json(slot_path(folder, "forest", 0), record)
+    claim(folder, "half", Recipe("model", None, "key", "key", 0, {}, {}, slots))
+    record = DistilledSet.load(project).find(Slot("forest", 0))
+    storage.write_json(record_path(folder, record.slot), to_json(record))
     shown = service.read_set(project, desk, "half")
     assert shown is not None
     value = views.grid(shown, None, LINKS, {})
@@ -86,7 +90,7 @@ def test_an_unfinished_set_shows_what_is_there(project: Project, desk: JobDesk) 
 
 def test_a_browser_can_name_only_what_is_there(project: Project, desk: JobDesk) -> None:
     event = SimpleNamespace(set="dpd-1", class_name="forest", slot=1)
-    assert service.slot_of(event) == ("dpd-1", "forest", 1)
+    assert service.slot_of(event) == ("dpd-1", Slot("forest", 1))
     for wrong in (
         {},
         {"set": 3, "class_name": "forest", "slot": 1},
@@ -98,7 +102,7 @@ def test_a_browser_can_name_only_what_is_there(project: Project, desk: JobDesk) 
         with pytest.raises(ProjectError):
             service.read_set(project, desk, name)
     with pytest.raises(ProjectError):
-        service.resample(project, desk, "dpd-1", "forest", 77)
+        service.resample(project, desk, "dpd-1", Slot("forest", 77))
     with pytest.raises(ProjectError):
         service.check_keep(project, "none")
     assert service.read_set(project, desk, "") is None

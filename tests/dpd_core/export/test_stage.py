@@ -9,11 +9,12 @@ from PIL import Image
 
 from dpd_core import storage
 from dpd_core.config import EvaluateConfig, ExportConfig
-from dpd_core.errors import ConfigError, DPDError, ProjectError, StageMissing
+from dpd_core.errors import ProjectError, StageMissing
 from dpd_core.evaluate import stage as evaluation
 from dpd_core.events import Progress
 from dpd_core.export import stage as export
 from dpd_core.export.card import code_block, escape
+from dpd_core.export.contents import class_folder
 from dpd_core.project import Project
 from tests.support.distilled_project import make_project
 from tests.support.finished_stage import finish
@@ -215,54 +216,6 @@ def test_a_missing_image_leaves_the_earlier_export(tmp_path):
     assert (folder / "train" / "river" / "000.png").exists()
 
 
-def test_a_push_needs_a_token_before_any_work(tmp_path, monkeypatch):
-    project = make_project(tmp_path)
-    for name in export.TOKEN_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="HF_TOKEN"):
-        export.run(project, ExportConfig(push="me/set"))
-    assert not project.path("export").exists()
-
-
-def test_a_failed_push_is_told_and_the_token_kept_nowhere(tmp_path, monkeypatch):
-    project = make_project(tmp_path)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DPDError) as failure:
-        export.run(project, ExportConfig(push="me/set"), token="hf_secret")
-    assert "me/set" in str(failure.value)
-    assert "hf_secret" not in str(failure.value)
-    assert project.path("export", "dpd-1", "README.md").exists()
-    for path in project.root.rglob("*"):
-        if path.is_file():
-            assert b"hf_secret" not in path.read_bytes()
-
-
-def test_a_push_uploads_the_folder_with_the_token(tmp_path, monkeypatch):
-    import huggingface_hub
-
-    calls = []
-
-    class Api:
-        def __init__(self, token):
-            calls.append(("token", token))
-
-        def create_repo(self, name, **options):
-            calls.append(("create", name, options["repo_type"], options["private"]))
-
-        def upload_folder(self, **options):
-            calls.append(("upload", options["repo_id"], options["folder_path"].name))
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setenv("HF_TOKEN", "hf_environment")
-    summary = export.run(make_project(tmp_path), ExportConfig(push="me/set"))
-    assert calls == [
-        ("token", "hf_environment"),
-        ("create", "me/set", "dataset", True),
-        ("upload", "me/set", "dpd-1"),
-    ]
-    assert summary["pushed"] == "me/set"
-
-
 def test_nothing_to_export_names_the_missing_stage(tmp_path):
     with pytest.raises(StageMissing, match="synthesize"):
         export.run(Project.create(tmp_path / "empty"), ExportConfig())
@@ -270,11 +223,11 @@ def test_nothing_to_export_names_the_missing_stage(tmp_path):
 
 @pytest.mark.parametrize("name", ["test", "Train 2", "my-dev", "eval", "a_validation_b"])
 def test_split_words_do_not_name_folders(name):
-    folder = export.class_folder(name)
+    folder = class_folder(name)
     assert folder != name
     assert folder.startswith("class")
-    assert export.class_folder("contest") == "contest"
-    assert export.class_folder("river") == "river"
+    assert class_folder("contest") == "contest"
+    assert class_folder("river") == "river"
 
 
 @pytest.mark.parametrize(
@@ -294,22 +247,6 @@ def test_text_is_escaped_for_one_line_of_markdown(text, expected):
 
 def test_a_code_block_cannot_be_closed_from_within():
     assert code_block("a ``` b").startswith("````\n")
-
-
-def test_a_host_that_does_not_answer_is_told(tmp_path, monkeypatch):
-    import huggingface_hub
-
-    class ConnectError(Exception):
-        """As the HTTP library of huggingface_hub raises it."""
-
-    ConnectError.__module__ = "httpx2._exceptions"
-
-    def fail(*arguments, **options):
-        raise ConnectError("[Errno 111] Connection refused")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", fail)
-    with pytest.raises(DPDError, match="cannot be reached"):
-        export.push(tmp_path, "me/set", token="hf_secret")
 
 
 def test_soft_labels_lie_beside_the_images_and_not_in_the_data_set(tmp_path):

@@ -9,8 +9,9 @@ from dpd_core.config import SynthesizeConfig
 from dpd_core.models import guidance
 from dpd_core.models.latents import Latents
 from dpd_core.models.sampling import ModeGuidance, ObjectiveGuidance
-from dpd_core.synthesize.guides import Surroundings, build_guide, survey
-from dpd_core.synthesize.strategies import STRATEGIES, get_strategy
+from dpd_core.synthesize.guides import ClassContext, build_guide, class_context
+from dpd_core.synthesize.resolved import resolved
+from dpd_core.synthesize.strategies import STRATEGIES
 from dpd_core.train.classifier import LatentClassifier
 
 CLASSES = ["beach", "forest", "harbor"]
@@ -39,10 +40,10 @@ def collection() -> tuple[Latents, dict[str, str], dict[str, list[str]]]:
 
 def made(name: str, classifier: LatentClassifier, class_names: list[str]) -> ObjectiveGuidance:
     known, labels, prototypes = collection()
-    strategy = get_strategy(name)
-    around = survey(prototypes, labels, known, classifier, strategy, "margin", seed=0)
-    own = torch.stack([known.of(f"{one}/0.png").mean for one in class_names])
-    guide = build_guide(strategy, SynthesizeConfig(), around, classifier, class_names, own, own)
+    how = resolved(SynthesizeConfig(strategy=name, selection="margin"))
+    context = class_context(prototypes, labels, known, classifier, how, seed=0)
+    own = torch.stack([known.of(f"{class_name}/0.png").mean for class_name in class_names])
+    guide = build_guide(how, context, classifier, class_names, own, own)
     assert isinstance(guide, ObjectiveGuidance)
     return guide
 
@@ -77,7 +78,7 @@ def test_memory_is_looked_up_by_class_name_not_by_place() -> None:
     }
     own = torch.stack([stacks["harbor"][1], stacks["beach"][0]])
     for order in (CLASSES, CLASSES[::-1]):
-        around = Surroundings({name: stacks[name] for name in order})
+        around = ClassContext({name: stacks[name] for name in order})
         memory = around.memory(["harbor", "beach"], own)
         assert torch.equal(memory[0], stacks["harbor"][[0, 2, 3]])
         assert torch.equal(memory[1], stacks["beach"][[1, 2, 3]])
@@ -85,7 +86,7 @@ def test_memory_is_looked_up_by_class_name_not_by_place() -> None:
 
 def test_a_class_with_fewer_prototypes_repeats_its_own() -> None:
     few, many = latents(4, 2), latents(5, 4)
-    around = Surroundings({"few": few, "many": many})
+    around = ClassContext({"few": few, "many": many})
     memory = around.memory(["few", "many"], torch.stack([few[0], many[0]]))
     assert memory.shape[1] == 3
     assert all(torch.equal(one, few[1]) for one in memory[0])

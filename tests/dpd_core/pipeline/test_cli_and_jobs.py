@@ -20,6 +20,7 @@ from dpd_core.pipeline import jobs
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot
 from dpd_core.synthesize import edits as set_edits
 from dpd_core.synthesize.sets import DistilledSet
 from dpd_core.train import adapters
@@ -136,17 +137,13 @@ def test_the_same_slots_come_out_the_same_under_another_name(
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
-def records(one: DistilledSet) -> list[dict]:
-    return json.loads((one.root / "manifest.json").read_text(encoding="utf-8"))["slots"]
-
-
-def _is_refined(slot: dict) -> bool:
-    return bool(slot["candidates"][slot["chosen"]].get("refined"))
-
-
 def test_images_that_refining_spoils_are_not_chosen(
-    finished: tuple[Path, dict], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    finished: tuple[Path, dict],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.setattr("dpd_core.synthesize.refine.RATE", 1.0)
     shutil.copytree(finished[0], tmp_path / "copy")
     project = Project.open(tmp_path / "copy")
     words = [
@@ -159,14 +156,12 @@ def test_images_that_refining_spoils_are_not_chosen(
         "1",
         "--refine-steps",
         "24",
-        "--refine-rate",
-        "1",
     ]
     assert main([*words, "--set-name", "spoilt"]) == 0
     assert "the sampled images are chosen" in capsys.readouterr().err
-    for slot in records(DistilledSet.load(project, "spoilt")):
-        assert slot["candidates"][-1]["refined"]
-        assert not _is_refined(slot)
+    for record in DistilledSet.load(project, "spoilt").slots:
+        assert record.candidates[-1].refined_from is not None
+        assert record.image.refined_from is None
 
 
 def test_an_interrupted_set_is_completed_with_the_same_images(
@@ -357,20 +352,16 @@ def test_a_slot_is_sampled_anew_and_the_same_way_on_a_copy(
         after = DistilledSet.load(project)
         assert verify(project).differences == []
         assert project.record("synthesize")["result"]["set"] == before.name
-        changed = [
-            new
-            for old, new in zip(before.manifest["slots"], after.manifest["slots"], strict=True)
-            if old != new
-        ]
+        changed = [new for old, new in zip(before.slots, after.slots, strict=True) if old != new]
         records.append(changed)
     assert records[0] == records[1], "the same request gives the same images"
     ((record,), _) = records
-    assert (record["class"], record["slot"], record["round"]) == ("forest", 1, 1)
-    assert [one["index"] for one in record["candidates"]] == [0, 1, 2, 3]
-    assert len({one["sha256"] for one in record["candidates"]}) == 4
-    assert record["chosen"] >= 2, "the old ones are rejected"
+    assert (record.slot, record.round) == (Slot("forest", 1), 1)
+    assert [candidate.index for candidate in record.candidates] == [0, 1, 2, 3]
+    assert len({candidate.sha256 for candidate in record.candidates}) == 4
+    assert record.chosen >= 2, "the old ones are rejected"
     assert not is_current(project, "evaluate")
-    set_edits.pin_slot(project, before.name, "forest", 1)
+    set_edits.pin_slot(project, before.name, Slot("forest", 1))
     assert main(["resample", "--project", str(project.root), "--slots", "forest/1"]) == 1
 
 
@@ -380,18 +371,18 @@ def test_pinned_images_are_kept_when_the_set_is_made_with_other_settings(
     shutil.copytree(finished[0], tmp_path / "demo")
     project = Project.open(tmp_path / "demo")
     before = DistilledSet.load(project)
-    set_edits.choose_candidate(project, before.name, "highway", 0, 0)
-    set_edits.choose_candidate(project, before.name, "highway", 0, 1)
-    set_edits.pin_slot(project, before.name, "highway", 0)
+    set_edits.choose_candidate(project, before.name, Slot("highway", 0), 0)
+    set_edits.choose_candidate(project, before.name, Slot("highway", 0), 1)
+    set_edits.pin_slot(project, before.name, Slot("highway", 0))
     words = ["--project", str(project.root), "--cfg", "2", "--keep-pinned", before.name]
     assert main(["synthesize", *words]) == 0
     after = DistilledSet.load(project)
     assert after.name != before.name
     pairs = list(zip(before.slots, after.slots, strict=True))
-    same = [old.path.read_bytes() == new.path.read_bytes() for old, new in pairs]
+    same = [before.path(old).read_bytes() == after.path(new).read_bytes() for old, new in pairs]
     assert same == [True] + [False] * 5
-    assert after.manifest["slots"][0]["from_set"] == before.name
-    assert after.manifest["slots"][0]["chosen_by"] == "hand"
+    assert after.slots[0].from_set == before.name
+    assert after.slots[0].chosen_by == "hand"
     assert verify(project).differences == []
 
 

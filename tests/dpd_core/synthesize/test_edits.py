@@ -6,20 +6,21 @@ from pathlib import Path
 import pytest
 
 from dpd_core import storage
-from dpd_core.config import CONFIGS, EvaluateConfig, ExportConfig, SynthesizeConfig
+from dpd_core.config import CONFIGS, EvaluateConfig, ExportConfig, ResampleConfig, SynthesizeConfig
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.pipeline import jobs
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot
 from dpd_core.synthesize import edits as set_edits
 from dpd_core.synthesize.edits import choose_candidate, pin_slot
-from dpd_core.synthesize.sets import DistilledSet
-from dpd_core.synthesize.slot_files import slot_path
+from dpd_core.synthesize.sets import DistilledSet, read_slot
 from tests.support.distilled_project import complete_set, make_project
 from tests.support.finished_stage import finish
 
 SET = "dpd-1"
+FOREST, RIVER = Slot("forest", 1), Slot("river", 0)
 
 
 @pytest.fixture(scope="module")
@@ -43,26 +44,27 @@ def project(made: Path, tmp_path: Path) -> Project:
 def test_another_candidate_is_chosen_everywhere(project: Project) -> None:
     root = project.path("distilled", SET)
     sheet = (root / "contact_sheet.png").read_bytes()
-    before = {slot.path: slot.path.read_bytes() for slot in DistilledSet.load(project).slots}
-    record = choose_candidate(project, SET, "forest", 1, 0)
-    assert record["chosen_by"] == "hand"
-    slot = next(
-        s for s in DistilledSet.load(project).slots if (s.class_name, s.slot) == ("forest", 1)
-    )
-    assert slot.score == -1.0
-    assert slot.path.read_bytes() == (root / "candidates/forest/001-0.png").read_bytes()
+    distilled = DistilledSet.load(project)
+    before = {
+        distilled.path(record): distilled.path(record).read_bytes() for record in distilled.slots
+    }
+    record = choose_candidate(project, SET, FOREST, 0)
+    assert record.chosen_by == "hand"
+    assert DistilledSet.load(project).find(FOREST) == record
+    assert record.score == -1.0
+    path = distilled.path(record)
+    assert path.read_bytes() == (root / "candidates/forest/001-0.png").read_bytes()
     changed = [path for path, content in before.items() if path.read_bytes() != content]
-    assert changed == [slot.path], "and nothing else"
+    assert changed == [path], "and nothing else"
     assert (root / "contact_sheet.png").read_bytes() != sheet
     assert verify(project).differences == []
-    assert choose_candidate(project, SET, "forest", 1, 1)["chosen"] == 1
-    assert slot.path.read_bytes() == before[slot.path], "a choice can be taken back"
+    assert choose_candidate(project, SET, FOREST, 1).chosen == 1
+    assert path.read_bytes() == before[path], "a choice can be taken back"
 
 
 def test_a_choice_survives_that_the_stage_writes_the_manifest_again(project: Project) -> None:
-    record = choose_candidate(project, SET, "river", 0, 0)
-    path = slot_path(project.path("distilled", SET), "river", 0)
-    assert storage.read_json(path) == record
+    record = choose_candidate(project, SET, RIVER, 0)
+    assert read_slot(project.path("distilled", SET), RIVER) == record
 
 
 def test_what_was_made_from_the_set_is_out_of_date_after_a_choice(project: Project) -> None:
@@ -74,17 +76,18 @@ def test_what_was_made_from_the_set_is_out_of_date_after_a_choice(project: Proje
     shutil.copytree(project.path("distilled", SET), other)
     manifest = storage.read_json(other / "manifest.json")
     storage.write_json(other / "manifest.json", {**manifest, "name": "other"})
-    choose_candidate(project, "other", "river", 0, 0)
+    choose_candidate(project, "other", RIVER, 0)
     assert is_current(project, "evaluate"), "a choice in another set does not concern it"
-    pin_slot(project, SET, "river", 0)
+    pin_slot(project, SET, RIVER)
     assert is_current(project, "export"), "a pin changes no image"
-    choose_candidate(project, SET, "river", 0, 0)
+    choose_candidate(project, SET, RIVER, 0)
     assert not is_current(project, "evaluate")
     assert not is_current(project, "export")
     jobs.run_stage(project, "export", ExportConfig(adapter=False))
     assert is_current(project, "export")
     exported = project.path("export", SET, "train", "river", "000.png").read_bytes()
-    assert exported == DistilledSet.load(project, SET).slots[4].path.read_bytes()
+    distilled = DistilledSet.load(project, SET)
+    assert exported == distilled.path(distilled.find(RIVER)).read_bytes()
 
 
 @pytest.mark.parametrize("after", range(4))
@@ -103,12 +106,12 @@ def test_a_kill_in_the_middle_is_mended(
 
     monkeypatch.setattr(storage, "atomic_path", dying)
     with pytest.raises(KeyboardInterrupt):
-        choose_candidate(project, SET, "desert", 0, 0)
+        choose_candidate(project, SET, Slot("desert", 0), 0)
     monkeypatch.undo()
     set_edits.mend(project)
     assert verify(project).differences == []
-    slot = DistilledSet.load(project).slots[0]
-    assert (slot.class_name, slot.score) == ("desert", -1.0)
+    record = DistilledSet.load(project).slots[0]
+    assert (record.class_name, record.score) == ("desert", -1.0)
     assert not list(project.path("distilled").glob("*/pending.json"))
 
 
@@ -116,26 +119,25 @@ def test_the_impossible_is_refused_and_changes_nothing(project: Project) -> None
     root = project.path("distilled", SET)
     before = (root / "manifest.json").read_bytes()
     for request in (
-        ("dpd-1", "forest", 9, 0),
-        ("dpd-1", "nowhere", 0, 0),
-        ("none", "forest", 0, 0),
-        ("dpd-1", "forest", 0, 7),
+        ("dpd-1", Slot("forest", 9), 0),
+        ("dpd-1", Slot("nowhere", 0), 0),
+        ("none", Slot("forest", 0), 0),
+        ("dpd-1", Slot("forest", 0), 7),
     ):
         with pytest.raises(ProjectError):
             choose_candidate(project, *request)
     (root / "candidates/forest/000-0.png").write_bytes(b"tampered")
     with pytest.raises(ProjectError, match="has been changed"):
-        choose_candidate(project, SET, "forest", 0, 0)
+        choose_candidate(project, SET, Slot("forest", 0), 0)
     assert (root / "manifest.json").read_bytes() == before
     assert not (root / "pending.json").exists()
 
 
 @pytest.mark.parametrize("name", ["forest", "a,b", "50% water", "park/lake", "<img src=x>"])
 def test_any_class_can_be_named_in_a_setting(name: str) -> None:
-    from dpd_core.config import ResampleConfig
-
-    config = ResampleConfig.from_dict({"slots": set_edits.slot_name(name, 12)})
-    assert [set_edits.read_slot_name(one) for one in config.slots] == [(name, 12)]
+    slot = Slot(name, 12)
+    config = ResampleConfig.from_dict({"slots": str(slot)})
+    assert [Slot.parse(text) for text in config.slots] == [slot]
     for wrong in ("forest", "forest/x", "/3", ""):
         with pytest.raises(ConfigError):
-            set_edits.read_slot_name(wrong)
+            Slot.parse(wrong)

@@ -14,7 +14,7 @@ from dpd_core.errors import ModelError
 from dpd_core.hardware import choose_hardware
 from dpd_core.students.networks import Student
 from dpd_core.students.ridge import MOMENTS, matching_networks, ridge_prediction
-from dpd_core.synthesize.refinement import Refiner
+from dpd_core.synthesize.refine import Refiner
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
 CLASSES, SIDE = 3, 16
@@ -82,7 +82,7 @@ def test_a_stopped_run_continues_to_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that networks make place for new ones before and after the stop.
-    monkeypatch.setattr("dpd_core.synthesize.refinement.LAST_AGE", 8)
+    monkeypatch.setattr("dpd_core.synthesize.refine.LAST_AGE", 8)
     expected = refiner().run(14, tmp_path / "whole.safetensors")
 
     def stop(done: int, value: float) -> None:
@@ -120,7 +120,7 @@ def test_larger_images_are_compared_at_the_size_of_the_real_ones(tmp_path: Path)
 def test_of_a_large_set_each_step_moves_a_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpd_core.synthesize.refinement.SET_BATCH", 4)
+    monkeypatch.setattr("dpd_core.synthesize.refine.SET_BATCH", 4)
     once = refiner().run(1, tmp_path / "once.safetensors")
     assert sum(not np.array_equal(new, old) for new, old in zip(once, SET, strict=True)) == 4
     often = refiner().run(6, tmp_path / "often.safetensors")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dpd_core.config import ProjectConfig, resolve
+from dpd_core.config import ProjectConfig, SynthesizeConfig, resolve
 from dpd_core.errors import JobStopped, ModelError
-from dpd_core.export.stage import set_adapter
+from dpd_core.export.contents import set_adapter
 from dpd_core.hardware import choose_hardware
 from dpd_core.models import weights as adapter_weights
 from dpd_core.models.autoencoder import psnr_per_image
@@ -17,9 +17,9 @@ from dpd_core.models.backbone import Backbone, Posterior
 from dpd_core.pipeline import jobs
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
+from dpd_core.synthesize.resolved import resolved
+from dpd_core.synthesize.sampler import sampling_backbone
 from dpd_core.synthesize.sets import DistilledSet
-from dpd_core.synthesize.stage import sampling_backbone
-from dpd_core.synthesize.strategies import get_strategy
 from dpd_core.train.adapters import find_adapter
 from dpd_core.train.decoder import DecoderTuner, perceptual_distance
 from tests.support.models import save_model
@@ -147,14 +147,15 @@ def test_a_stage_tunes_it_and_strategies_use_it(folder: Path, tmp_path: Path) ->
     assert adapter_weights.DECODER in adapter.digests
     assert not list(adapter.folder.glob("*checkpoint*"))
 
-    def is_tuned(strategy: str, decoder: str) -> bool:
-        made = sampling_backbone(project, adapter, get_strategy(strategy), decoder)
+    def is_tuned(strategy: str, decoder: str | None) -> bool:
+        how = resolved(SynthesizeConfig(strategy=strategy, decoder=decoder))
+        made = sampling_backbone(project, adapter, how)
         return torch.equal(made.vae.decoder.conv_in.weight, weights["decoder.conv_in.weight"])
 
-    assert is_tuned("dpd+", "strategy") and is_tuned("dpd", "tuned")
-    assert not is_tuned("dpd", "strategy") and not is_tuned("dpd+", "model")
+    assert is_tuned("dpd+", None) and is_tuned("dpd", "tuned")
+    assert not is_tuned("dpd", None) and not is_tuned("dpd+", "model")
     with pytest.raises(ModelError, match="no tuned decoder"):
-        sampling_backbone(project, None, get_strategy("dpd+"), "tuned")
+        sampling_backbone(project, None, resolved(SynthesizeConfig(decoder="tuned")))
     exported = set_adapter(project, DistilledSet.load(project))
     assert exported is not None and adapter_weights.DECODER in exported.loading
     assert verify(project).ok

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from dpd_core.captions.log import Caption
 from dpd_core.config import ProjectConfig, SynthesizeConfig
+from dpd_core.errors import ModelError
 from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import Backbone
 from dpd_core.models.latents import Latents
-from dpd_core.synthesize.guides import survey
-from dpd_core.synthesize.stage import Sampler, Task
+from dpd_core.prototypes.files import Slot
+from dpd_core.synthesize.guides import class_context
+from dpd_core.synthesize.records import SlotRecord
+from dpd_core.synthesize.resolved import resolved
+from dpd_core.synthesize.sampler import Sampler, SlotTask
+from dpd_core.synthesize.sets import slot_file
 from dpd_core.synthesize.strategies import STRATEGIES, get_strategy
 from dpd_core.train.classifier import LatentClassifier
 from tests.support.models import save_model
@@ -41,32 +45,27 @@ def sampler(
     ids = [f"{name}/{number}.png" for name in CLASSES for number in range(2)]
     mean = torch.randn(len(ids), *backbone.latent_shape, generator=torch.Generator().manual_seed(1))
     latents = Latents(ids, mean, torch.zeros_like(mean), "key")
-    strategy = get_strategy(config.strategy)
-    labels = {one: one.split("/")[0] for one in ids}
-    prototypes = {name: [one for one in ids if labels[one] == name] for name in CLASSES}
-    around = survey(prototypes, labels, latents, classifier, strategy, strategy.rule, seed=seed)
+    labels = {image: image.split("/")[0] for image in ids}
+    prototypes = {name: [image for image in ids if labels[image] == name] for name in CLASSES}
+    how = resolved(config)
     return Sampler(
         backbone,
-        classifier.eval(),
-        latents,
-        strategy,
-        config,
+        how,
         seed,
-        surroundings=around,
+        latents=latents,
+        classifier=classifier.eval(),
+        context=class_context(prototypes, labels, latents, classifier, how, seed=seed),
         original=None if original is None else lambda _: original,
     )
 
 
-def task(class_name: str, slot: int, text: str | None = None) -> Task:
-    image = f"{class_name}/{slot}.png"
-    caption = Caption(text or f"A satellite image of {class_name}", "template", 1, "", image)
-    return Task(class_name, slot, image, f"{slot}.png", caption)
+def task(class_name: str, number: int, text: str | None = None) -> SlotTask:
+    caption = text or f"A satellite image of {class_name}"
+    return SlotTask(Slot(class_name, number), caption, f"{class_name}/{number}.png", 1)
 
 
-def fill(one: Sampler, tasks: list[Task]) -> dict[tuple[str, int], tuple[dict, torch.Tensor]]:
-    return {
-        (done.class_name, done.slot): (record, images) for done, record, images in one.fill(tasks)
-    }
+def fill(one: Sampler, tasks: list[SlotTask]) -> dict[Slot, tuple[SlotRecord, np.ndarray]]:
+    return {done.slot: (record, images) for done, record, images in one.fill(tasks)}
 
 
 def test_a_slot_made_alone_is_the_same_image(backbone: Backbone) -> None:
@@ -74,9 +73,9 @@ def test_a_slot_made_alone_is_the_same_image(backbone: Backbone) -> None:
     tasks = [task(name, slot) for name in CLASSES for slot in range(2)]
     together = fill(one, tasks)
     for alone in (tasks[3], tasks[5]):
-        record, images = fill(one, [alone])[alone.class_name, alone.slot]
-        expected_record, expected = together[alone.class_name, alone.slot]
-        assert torch.equal(images, expected)
+        record, images = fill(one, [alone])[alone.slot]
+        expected_record, expected = together[alone.slot]
+        assert np.array_equal(images, expected)
         assert record == expected_record
 
 
@@ -84,32 +83,31 @@ def test_the_order_and_the_other_classes_do_not_matter(backbone: Backbone) -> No
     one = sampler(backbone)
     tasks = [task(name, slot) for name in CLASSES for slot in range(2)]
     forward, backward = fill(one, tasks), fill(one, tasks[::-1])
-    assert all(torch.equal(forward[key][1], backward[key][1]) for key in forward)
+    assert all(np.array_equal(forward[key][1], backward[key][1]) for key in forward)
 
 
 def test_a_neighbour_with_a_long_caption_changes_nothing(backbone: Backbone) -> None:
     one = sampler(backbone)
     alone = fill(one, [task("beach", 0)])["beach", 0]
     beside = fill(one, [task("beach", 0), task("forest", 0, "many trees " * 30)])
-    assert torch.equal(alone[1], beside["beach", 0][1])
+    assert np.array_equal(alone[1], beside["beach", 0][1])
     assert len(beside) == 2
 
 
 def test_candidates_differ_and_the_best_by_margin_is_chosen(backbone: Backbone) -> None:
     record, images = fill(sampler(backbone), [task("harbor", 1)])["harbor", 1]
-    assert len(record["candidates"]) == len(images) == 3
-    assert not torch.equal(images[0], images[1])
-    scores = [candidate["score"] for candidate in record["candidates"]]
-    assert record["chosen"] == scores.index(max(scores))
-    assert len({candidate["seed"] for candidate in record["candidates"]}) == 3
-    best = record["candidates"][record["chosen"]]
-    assert (best["predicted"] == "harbor") == (best["score"] > 0)
+    assert len(record.candidates) == len(images) == 3
+    assert not np.array_equal(images[0], images[1])
+    scores = [candidate.score for candidate in record.candidates]
+    assert record.chosen == scores.index(max(scores))
+    assert len({candidate.seed for candidate in record.candidates}) == 3
+    assert record.is_right == (record.score > 0)
 
 
 def test_another_project_seed_makes_other_images(backbone: Backbone) -> None:
     first = fill(sampler(backbone, seed=0), [task("beach", 0)])["beach", 0][1]
     second = fill(sampler(backbone, seed=1), [task("beach", 0)])["beach", 0][1]
-    assert not torch.equal(first, second)
+    assert not np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -119,10 +117,10 @@ def test_every_strategy_fills_a_slot_alone_as_together(backbone: Backbone, strat
     together = fill(one, tasks)
     record, images = fill(one, [tasks[2]])["forest", 0]
     assert images.shape == (3, 32, 32, 3)
-    assert torch.equal(images, together["forest", 0][1])
+    assert np.array_equal(images, together["forest", 0][1])
     assert record == together["forest", 0][0]
     if get_strategy(strategy).rule == "first":
-        assert record["chosen"] == 0
+        assert record.chosen == 0
 
 
 def test_detail_put_back_brings_the_image_nearer_to_its_prototype(backbone: Backbone) -> None:
@@ -133,7 +131,7 @@ def test_detail_put_back_brings_the_image_nearer_to_its_prototype(backbone: Back
         _, images = fill(sampler(backbone, config, original=original), [task("beach", 0)])[
             "beach", 0
         ]
-        return float((images.float() - torch.from_numpy(original).float()).abs().mean())
+        return float(np.abs(images.astype(float) - original).mean())
 
     assert distance(1.0) < distance(0.5) < distance(0.0)
 
@@ -142,7 +140,7 @@ def test_a_selection_rule_overrules_the_strategys(backbone: Backbone) -> None:
     record, _ = fill(sampler(backbone, CONFIG.replace(selection="first")), [task("beach", 0)])[
         "beach", 0
     ]
-    assert record["chosen"] == 0
+    assert record.chosen == 0
 
 
 def test_the_recipe_says_all_that_a_strategy_does() -> None:
@@ -158,7 +156,7 @@ def test_the_recipe_says_all_that_a_strategy_does() -> None:
 
 def test_the_files_stay_inside_the_set_for_any_class_name() -> None:
     for name in ("../../x", "CON", "<img src=x onerror=alert(1)>", "a/b"):
-        path = Path(task(name, 0).file)
+        path = Path(slot_file(Slot(name, 0)))
         assert not path.is_absolute()
         assert ".." not in path.parts
         assert len(path.parts) == 2
@@ -170,9 +168,21 @@ def test_the_strategy_gives_the_guidance_scale_that_is_left_to_it(
 ) -> None:
     own = get_strategy(strategy).cfg
 
-    def image(cfg: float) -> torch.Tensor:
+    def image(cfg: float | None) -> np.ndarray:
         one = sampler(backbone, CONFIG.replace(strategy=strategy, cfg=cfg, strength=1.0))
         return fill(one, [task("beach", 0)])["beach", 0][1]
 
-    assert torch.equal(image(0.0), image(own))
-    assert not torch.equal(image(0.0), image(own + 3))
+    assert np.array_equal(image(None), image(own))
+    assert not np.array_equal(image(None), image(own + 3))
+
+
+def test_sampler_refuses_what_is_not_finite(backbone: Backbone) -> None:
+    one = sampler(backbone)
+    broken = one.backbone.unet.conv_out.bias
+    before = broken.detach().clone()
+    try:
+        broken.data.fill_(float("nan"))
+        with pytest.raises(ModelError, match="beach/0.*not finite"):
+            list(one.fill([task("beach", 0)]))
+    finally:
+        broken.data.copy_(before)
