@@ -29,7 +29,7 @@ from dpd_core.prototypes.files import Prototype, Slot, list_prototypes
 from dpd_core.synthesize.resolved import ResolvedSynthesis, resolved_preview
 from dpd_core.synthesize.sampler import Sampler, SlotTask, project_sampler, sampling_backbone
 from dpd_core.train.adapters import Adapter, find_adapter
-from dpd_core.train.classifier import load_classifier
+from dpd_core.train.classifier import LatentClassifier, load_classifier
 
 NAME = "preview"
 FOLDER = "previews"
@@ -58,9 +58,11 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
     prototypes = list_prototypes(project) if config.prototype else []
     target = _target(prototypes, config, how)
     adapter = _adapter(project, config, emit)
+    classifier = load_classifier(project) if how.needs_classifier else None
     recipe = {
         "model": model_identity(project.config),
         "adapter": adapter.id if adapter else None,
+        "classifier": classifier.metadata["key"] if classifier else None,
         "seed": project.config.seed,
         "image_size": project.config.image_size,
         "prototypes": [list(each.key) for each in prototypes] if how.needs_prototype else [],
@@ -71,7 +73,7 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
     missing = [text for text, folder in folders.items() if not (folder / "recipe.json").exists()]
     if missing:
         emit(Log(NAME, "loading the model"))
-        sampler = _sampler(project, adapter, how, prototypes, emit)
+        sampler = _sampler(project, adapter, classifier, how, prototypes, emit)
         sampled_steps = max(round(how.steps * how.strength), 1)
         meter = Meter(emit, NAME, len(missing) * sampled_steps, message="sampling images")
         for text in missing:
@@ -102,6 +104,7 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
 def _sampler(
     project: Project,
     adapter: Adapter | None,
+    classifier: LatentClassifier | None,
     how: ResolvedSynthesis,
     prototypes: list[Prototype],
     emit: Emit,
@@ -111,9 +114,8 @@ def _sampler(
     if not how.needs_prototype:
         return Sampler(backbone, how, seed)
     prototype_ids: dict[str, list[str]] = {}
-    for prototype in prototypes:
-        prototype_ids.setdefault(prototype.class_name, []).append(prototype.id)
-    classifier = load_classifier(project) if how.needs_classifier else None
+    for target in prototypes:
+        prototype_ids.setdefault(target.class_name, []).append(target.prototype_id)
     latents = latents_for(project, ("train",), emit=emit, stage=NAME)
     return project_sampler(project, backbone, how, latents, classifier, prototype_ids, seed=seed)
 

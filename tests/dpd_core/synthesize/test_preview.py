@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from dpd_core.config import PreviewConfig, ProjectConfig
-from dpd_core.errors import CaptionError, ConfigError
+from dpd_core.errors import CaptionError, ConfigError, StageMissing
 from dpd_core.events import Log, Preview
 from dpd_core.models.tokens import load_prompt_tokenizer
 from dpd_core.pipeline.jobs import run_stage
@@ -74,6 +74,21 @@ def test_a_prototype_shapes_the_image_if_the_strategy_uses_it(
     assert pixels(project, words, "boats") != pixels(project, shaped, "boats")
     with pytest.raises(ConfigError, match="needs a prototype"):
         run(project, config.replace(strategy=strategy, prototype=""))
+
+
+def test_each_strategy_is_guided_by_its_own_term(project: Project) -> None:
+    config = PreviewConfig(prompt="boats", prototype="harbor/0", **FEW)
+    shown = {
+        strategy: pixels(project, run(project, config.replace(strategy=strategy)), "boats")
+        for strategy in ("dpd", "mgd3", "template")
+    }
+    assert len({images[0] for images in shown.values()}) == 3
+
+
+def test_a_strategy_led_by_the_latent_classifier_needs_one(project: Project) -> None:
+    config = PreviewConfig(prompt="boats", prototype="harbor/0", strategy="classifier", **FEW)
+    with pytest.raises(StageMissing, match="latent classifier"):
+        run(project, config)
 
 
 @pytest.mark.parametrize(
