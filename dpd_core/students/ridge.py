@@ -9,7 +9,7 @@ regression on a network's features (FRePo: Zhou, Nezhadarya, Ba, NeurIPS 2022):
 with features F, centred one-hot labels Y, r a batch of real training images, s the set. Where real
 images are chosen by it (:mod:`dpd_core.prototypes.choice`), the networks are trained once on the
 real training images and kept at several moments, so that the choice does not suit one network only.
-Where images are moved by it, they are trained on the set (:mod:`dpd_core.synthesize.refinement`).
+Where images are moved by it, they are trained on the set (:mod:`dpd_core.synthesize.refine`).
 """
 
 from __future__ import annotations

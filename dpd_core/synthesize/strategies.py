@@ -45,7 +45,7 @@ class Strategy:
             compares it; see :mod:`dpd_core.prototypes.choice`. A set of a project has the
             project's prototypes, whatever they are.
         refine_steps: Steps of refining the whole set after sampling; see
-            :mod:`dpd_core.synthesize.refinement`.
+            :mod:`dpd_core.synthesize.refine`.
         training: Settings of the train stage that belong to the method.
     """
 
