@@ -114,8 +114,8 @@ def _sampler(
     if not how.needs_prototype:
         return Sampler(backbone, how, seed)
     prototype_ids: dict[str, list[str]] = {}
-    for target in prototypes:
-        prototype_ids.setdefault(target.class_name, []).append(target.prototype_id)
+    for prototype in prototypes:
+        prototype_ids.setdefault(prototype.class_name, []).append(prototype.id)
     latents = latents_for(project, ("train",), emit=emit, stage=NAME)
     return project_sampler(project, backbone, how, latents, classifier, prototype_ids, seed=seed)
 
