@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,7 +82,7 @@ def write_export(
     *,
     title: str,
     licence: str,
-    report: dict[str, Any] | None,
+    report: Mapping[str, Any] | None,
 ) -> None:
     """Write the manifest of a folder that holds everything else."""
     manifest = ExportManifest(
@@ -93,7 +94,7 @@ def write_export(
             for path in files_below(folder)
         },
         distilled=replace(distilled.manifest, model=without_path(distilled.manifest.model)),
-        report=report,
+        report=None if report is None else dict(report),
     )
     content = _ADAPTER.dump_python(manifest, mode="json", by_alias=True)
     storage.write_json(folder / "manifest.json", content)

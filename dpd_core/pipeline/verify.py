@@ -196,7 +196,7 @@ class _Verifier:
             recipe = self._json(path, ("identity", "recipe"), again)
             if recipe and recipe["identity"] != storage.digest(recipe["recipe"]):
                 self._differs(path, "changed", "the recipe does not fit its identity.", again)
-            for slot in self._slots(root, recipe and recipe["identity"], again):
+            for slot in self._slots(root, recipe["identity"] if recipe else None, again):
                 images = {slot.file: slot.image.sha256} | {
                     slot.candidate_file(candidate): candidate.sha256
                     for candidate in slot.candidates

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, StrictBool, StrictStr, TypeAdapter, ValidationError
 
@@ -16,7 +16,8 @@ from dpd_core import storage
 from dpd_core.errors import ProjectError
 from dpd_core.prototypes.files import Slot
 
-BY_SCORE, BY_HAND = "score", "hand"
+BY_SCORE: Final = "score"
+BY_HAND: Final = "hand"
 """Who chose a slot's image."""
 FIX = "Run the stage 'synthesize' again."
 
@@ -74,7 +75,7 @@ class SlotRecord:
     caption_version: _Count
     candidates: tuple[Candidate, ...]
     chosen: _Count
-    chosen_by: Literal["score", "hand"] = "score"
+    chosen_by: Literal["score", "hand"] = BY_SCORE
     pinned: StrictBool = False
     round: _Count = 0
     from_set: StrictStr = ""
