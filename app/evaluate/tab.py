@@ -17,6 +17,7 @@ from dpd_core.config import EvaluateConfig
 from dpd_core.errors import DPDError
 from dpd_core.evaluate.report import Report
 from dpd_core.project import Project
+from dpd_core.prototypes.files import Slot
 
 
 class EvaluateTab:
@@ -234,7 +235,7 @@ class EvaluateTab:
         readable = service.readable_names(project)
 
         def image(class_name: str, slot: int) -> str:
-            path = slots.paths.get((class_name, slot))
+            path = slots.paths.get(Slot(class_name, slot))
             return "" if path is None else self.ctx.images.file(project, path)
 
         value = privacy.pairs(
@@ -243,7 +244,7 @@ class EvaluateTab:
             readable=readable,
             image=image,
             thumbnail=lambda image_id: self.ctx.images.thumbnail(project, image_id),
-            prototype=lambda name, slot: slots.prototypes.get((name, slot), ""),
+            prototype=lambda name, slot: slots.prototypes.get(Slot(name, slot), ""),
         )
         return [
             value,
