@@ -98,10 +98,7 @@ def adapter_choices(project: Project) -> list[tuple[str, str]]:
     return [
         (latest, "latest"),
         ("none: the plain model", "none"),
-        *(
-            (f"{one.id[:6]}, finished {one.record.get('finished', '')[:16]}", one.id)
-            for one in found
-        ),
+        *((f"{adapter.id[:6]}, finished {adapter.finished[:16]}", adapter.id) for adapter in found),
     ]
 
 
