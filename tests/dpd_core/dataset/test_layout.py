@@ -306,6 +306,18 @@ def test_rows_of_several_classes_are_refused() -> None:
     assert len(found.images) == 9 and "names 2 classes" in found.left[0][1]
 
 
+def test_a_column_a_class_in_each_split_folder() -> None:
+    paths = [f"{part}/{k}.jpg" for part in ("train", "valid", "test") for k in range(4)]
+    rows = "filename, forest, river\n" + "".join(f"{k}.jpg,{k % 2},{1 - k % 2}\n" for k in range(4))
+    found = read(
+        *paths, tables={f"{part}/_classes.csv": rows for part in ("train", "valid", "test")}
+    )
+    assert found.reading == "table"
+    assert sides(found)["train/1.jpg"] == ("forest", "train")
+    assert sides(found)["test/0.jpg"] == ("river", "test")
+    assert Counter(entry.side for entry in found.images) == {"train": 8, "test": 4}
+
+
 def test_an_unknown_choice_names_the_known_ones() -> None:
     with pytest.raises(DatasetError, match="no layout 'nonsense'") as error:
         read(*several("a", "b"), choice="nonsense")
