@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -137,7 +138,7 @@ def test_the_same_slots_come_out_the_same_under_another_name(
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
-def test_images_that_refining_spoils_are_not_chosen(
+def test_what_students_learn_more_from_is_chosen_refined_or_not(
     finished: tuple[Path, dict],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -158,10 +159,16 @@ def test_images_that_refining_spoils_are_not_chosen(
         "24",
     ]
     assert main([*words, "--set-name", "spoilt"]) == 0
-    assert "the sampled images are chosen" in capsys.readouterr().err
+    said = re.search(
+        r"refined set name ([\d.]+)% .* sampled one ([\d.]+)%; the (\w+) images are chosen",
+        capsys.readouterr().err,
+    )
+    assert said
+    better = float(said[1]) > float(said[2])
+    assert said[3] == ("refined" if better else "sampled")
     for record in DistilledSet.load(project, "spoilt").slots:
         assert record.candidates[-1].refined_from is not None
-        assert record.image.refined_from is None
+        assert (record.image.refined_from is not None) == better
 
 
 def test_an_interrupted_set_is_completed_with_the_same_images(
