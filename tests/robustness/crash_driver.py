@@ -280,7 +280,7 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     # Refining adds a candidate to slots that are finished, and chooses it.
     candidates = json.loads(path.read_bytes())["candidates"]
-    return json.dumps([one for one in candidates if not one.get("refined")]).encode()
+    return json.dumps([one for one in candidates if "refined_from" not in one]).encode()
 
 
 def _steps(root: Path) -> dict[str, int]:

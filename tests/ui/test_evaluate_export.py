@@ -42,7 +42,7 @@ def write_report(app: App, runs: dict[str, tuple[float, ...]] | None = None) -> 
             **{name: values for name, values in runs.items() if name != "ours"},
         },
     )
-    prototypes = {(slot.class_name, slot.slot): slot.prototype_id for slot in distilled.slots}
+    prototypes = {record.slot: record.prototype_id for record in distilled.slots}
     assert report.privacy is not None
     nearest = [
         replace(pair, image_id=prototypes[pair.class_name, pair.slot])
