@@ -172,7 +172,9 @@ def test_numbers_of_the_report_are_in_the_card(tmp_path):
     folder = project.path(result["folder"])
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"| {100 * summary['accuracy']['dpd-1']:.1f} ± " in card
-    assert f"{summary['real_to_real']:.3f}" in card
+    nearer = summary["nearer_than_real"]["layout"]
+    (line,) = [line for line in card.splitlines() if line.startswith("| layout at")]
+    assert line.endswith(f"| {nearer:.0%} |"), "the same figure as in the report"
     assert not (folder / "parquet").exists()
     assert not (folder / "adapter").exists()
     assert storage.read_json(folder / "manifest.json")["report"]["set"] == "dpd-1"
