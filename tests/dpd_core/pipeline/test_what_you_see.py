@@ -14,7 +14,7 @@ from dpd_core.students import ridge
 from dpd_core.synthesize.sets import DistilledSet
 
 BEFORE = (
-    "dataset --demo --classes beach,forest,harbor --max-per-class 16",
+    "dataset --demo --classes forest,highway,river --max-per-class 16",
     "prototypes --ipc 2 --choice taught --no-project-map",
     "captions --mode template",
     "train --steps 2 --batch-size 4 --classifier-epochs 2 --preview-steps 0",
@@ -36,7 +36,7 @@ def test_an_edited_caption_is_exported_with_an_image_of_the_prototype_shown(
     for words in BEFORE:
         run(words)
     project = Project.open(tmp_path / "demo")
-    members, slot = load_clustering(project).members, Slot("beach", 1)
+    members, slot = load_clustering(project).members, Slot("highway", 1)
     shown = load_prototypes(project)[slot.class_name][slot.number].id
     by_hand = next(i for i, one in members.items() if one.slot == slot and i != shown)
     curation.choose_prototype(project, by_hand)
@@ -44,7 +44,7 @@ def test_an_edited_caption_is_exported_with_an_image_of_the_prototype_shown(
     run("captions")
     seen = {one.slot: one.id for of_class in load_prototypes(project).values() for one in of_class}
     assert seen[slot] == by_hand
-    edit(project, *slot, "A beach with two red boats")
+    edit(project, *slot, "A highway with two red boats")
     run(MAKE)
     run("export")
 
@@ -57,4 +57,4 @@ def test_an_edited_caption_is_exported_with_an_image_of_the_prototype_shown(
     for place, row in exported.items():
         assert row["prototype_id"] == seen[place]
         assert row["caption"] == captions[place[0]][place[1]].text
-    assert exported[slot]["caption"] == "A beach with two red boats"
+    assert exported[slot]["caption"] == "A highway with two red boats"
