@@ -61,7 +61,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         ctx = Context(
             settings,
             JobDesk(settings, limits, address),
-            ImageServer(settings.secret),
+            ImageServer(settings.secret, settings.prefix),
             session,
             limits,
         )

@@ -40,10 +40,12 @@ class ImageServer:
 
     Args:
         secret: Key of the installation.
+        prefix: Path under which a proxy shows the app, like ``/dpd``, which it takes away before
+            it asks; the links begin with it.
     """
 
-    def __init__(self, secret: str):
-        self._key = secret.encode()
+    def __init__(self, secret: str, prefix: str = ""):
+        self._key, self._prefix = secret.encode(), prefix
         self._roots: dict[str, Path] = {}
         self._data: dict[str, Callable[[Project], Any]] = {}
 
@@ -70,7 +72,7 @@ class ImageServer:
         (percent-encoded) follow. For components that make many links in the browser."""
         digest = hmac.new(self._key, str(project.root).encode(), hashlib.sha256).hexdigest()[:40]
         self._roots[digest] = project.root
-        return f"/studio/{digest}"
+        return f"{self._prefix}/studio/{digest}"
 
     @property
     def route(self) -> Route:

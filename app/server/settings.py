@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import psutil
 
@@ -81,13 +82,14 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
     space: str = ""
+    prefix: str = ""
     token: bool = False
     sessions: int = 300
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read ``DPD_HOME``, ``DPD_HOSTED``, ``DPD_ALLOWED_HOSTS``, ``DPD_PROXIES`` and what
-        Hugging Face Spaces sets.
+        """Read ``DPD_HOME``, ``DPD_HOSTED``, ``DPD_ALLOWED_HOSTS``, ``DPD_PROXIES``,
+        ``GRADIO_ROOT_PATH`` and what Hugging Face Spaces sets.
 
         On a Space (``SPACE_ID``) the application is hosted; its state is in ``/data`` where the
         Space has persistent storage.
@@ -109,6 +111,7 @@ class Settings:
             allowed_hosts=_words(environment.get("DPD_ALLOWED_HOSTS", "")),
             proxies=_words(environment.get("DPD_PROXIES", PRIVATE if space else "")),
             space=environment.get("SPACE_HOST", "").split(",")[0] if space else "",
+            prefix=_prefix(environment.get("GRADIO_ROOT_PATH", "")),
         )
         return settings.served_to_strangers() if hosted else settings
 
@@ -129,6 +132,13 @@ class Settings:
             storage.write_bytes(path, secrets.token_hex(32).encode())
             path.chmod(0o600)
         return path.read_text()
+
+
+def _prefix(root_path: str) -> str:
+    """The path in a root path, which may be a whole address: ``/dpd`` of
+    ``https://host.org/dpd/``."""
+    path = urlsplit(root_path).path.strip("/")
+    return f"/{quote(path)}" if path else ""
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -195,3 +195,26 @@ def test_no_two_components_share_an_id(served: tuple[TestClient, Context, Any]) 
     ids = [block.elem_id for block in served[2].blocks.values() if block.elem_id]
     assert len(ids) > 100
     assert sorted(ids) == sorted(set(ids))
+
+
+@pytest.mark.parametrize("root", ["/dpd", "https://localhost/dpd/"])
+def test_links_behind_a_proxy_carry_its_prefix(tmp_path: Path, root: str) -> None:
+    environment = {"DPD_HOME": str(tmp_path), "DPD_HOSTED": "1", "GRADIO_ROOT_PATH": root}
+    settings = Settings.from_environment(environment)
+    page, ctx = build(settings)
+    app = App.create_app(page, app_kwargs=app_arguments(settings, ctx))
+    project = visit(ctx, "mine")
+    link = ctx.images.file(project, project.path("distilled", "a", "x.png"))
+    assert link.startswith("/dpd/studio/")
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        """Takes the prefix away, as nginx does, and knows nothing outside it."""
+        if scope["type"] == "http":
+            assert scope["path"].startswith("/dpd/"), scope["path"]
+            path = scope["path"].removeprefix("/dpd")
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await app(scope, receive, send)
+
+    client = TestClient(proxy, base_url="http://localhost", raise_server_exceptions=False)
+    answer = client.get(link)
+    assert answer.status_code == 200 and answer.content.startswith(b"\x89PNG")
