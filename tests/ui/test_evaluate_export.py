@@ -17,7 +17,7 @@ from dpd_core.project import Project
 from dpd_core.synthesize.sets import DistilledSet
 from tests.support.evaluation_report import make_report
 from tests.support.fake_hub import fake_hub
-from tests.support.studio_app import App, open_app
+from tests.support.studio_app import CLASSES, App, open_app
 
 pytestmark = pytest.mark.ui
 
@@ -41,6 +41,7 @@ def write_report(app: App, runs: dict[str, tuple[float, ...]] | None = None) -> 
             distilled.name: runs["ours"],
             **{name: values for name, values in runs.items() if name != "ours"},
         },
+        classes=CLASSES,
     )
     prototypes = {record.slot: record.prototype_id for record in distilled.slots}
     assert report.privacy is not None
