@@ -14,9 +14,9 @@ import pytest
 
 from dpd_core import STAGES
 from dpd_core.cli import main
-from dpd_core.config import DatasetConfig, TrainConfig
+from dpd_core.config import TrainConfig
 from dpd_core.errors import JobStopped
-from dpd_core.events import Event, Log, from_dict
+from dpd_core.events import Event, from_dict
 from dpd_core.pipeline import jobs
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.pipeline.verify import verify
@@ -201,70 +201,6 @@ def test_another_recipe_does_not_overwrite_a_set(
     assert "was made with other settings" in capsys.readouterr().err
 
 
-def test_help_is_instant_and_needs_no_torch() -> None:
-    code = (
-        "import sys, dpd_core.cli\n"
-        "try: dpd_core.cli.main(['train', '--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'diffusers', 'transformers', 'sklearn', 'umap', 'gradio', 'PIL'}\n"
-        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
-    assert "--consistency-weight" in result.stdout
-
-
-def test_the_engine_imports_no_user_interface() -> None:
-    code = (
-        "import sys, pkgutil, importlib, dpd_core\n"
-        "for module in pkgutil.walk_packages(dpd_core.__path__, 'dpd_core.'):\n"
-        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
-        "sys.exit(', '.join(sorted({'gradio', 'plotly', 'app', 'spaces'} & set(sys.modules))) or 0)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["run", "--project", "{p}", "--data", "nowhere"], "nowhere"),
-        (["train", "--project", "{p}"], "there is no project in this folder"),
-        (["run", "--project", "{p}", "--demo", "--ipc", "0"], "prototypes.ipc: got 0"),
-        (["run", "--project", "{p}", "--demo", "--set", "steps=3"], "STAGE.NAME=VALUE"),
-        (["run", "--project", "{p}", "--demo", "--set", "train.stepz=3"], "unknown setting"),
-        (["run", "--project", "{p}", "--demo", "--model", "./none"], "no such folder"),
-    ],
-)
-def test_a_mistake_is_explained_without_a_traceback(
-    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [word.replace("{p}", str(tmp_path / "p")) for word in words]
-    assert main([*words, "--json", "--quiet"]) == 1
-    output = capsys.readouterr()
-    failure = last_json(output.out)
-    assert not failure["ok"]
-    assert message in output.err
-    assert "Traceback" not in output.err
-    assert failure["error"]["fix"], "every error names the way out"
-
-
-def test_a_stop_request_ends_the_job_and_keeps_the_project_usable(tmp_path: Path) -> None:
-    project = Project.create(tmp_path / "p")
-    started: list[jobs.Job] = []
-
-    def stop_at_once(event: Event) -> None:
-        started[0].ask("stop")
-
-    config = DatasetConfig(demo=True, demo_per_class=4)
-    with pytest.raises(JobStopped):
-        jobs.run_stage(project, "dataset", config, listen=stop_at_once, on_start=started.append)
-    assert started[0].status == "stopped"
-    assert project.record("dataset") is None
-    jobs.run_stage(project, "dataset", config)
-    assert is_current(project, "dataset", config)
-
-
 def test_a_killed_training_is_reported_and_resumed(
     finished: tuple[Path, dict], tmp_path: Path
 ) -> None:
@@ -325,26 +261,6 @@ def test_ctrl_c_stops_gracefully(finished: tuple[Path, dict]) -> None:
     assert process.returncode == 130
     assert last_json(out)["error"]["kind"] == "JobStopped"
     assert jobs.list_jobs(Project.open(finished[0]))[-1].status == "stopped"
-
-
-def test_a_message_for_people_reaches_the_log(tmp_path: Path) -> None:
-    (tmp_path / "data" / "a").mkdir(parents=True)
-    (tmp_path / "data" / "b").mkdir()
-    from PIL import Image
-
-    for name in "ab":
-        for number in range(4):
-            Image.new("RGB", (8, 8), (number, 9 * number, ord(name))).save(
-                tmp_path / "data" / name / f"{number}.png"
-            )
-    (tmp_path / "data" / "a" / "broken.png").write_bytes(b"no image")
-    project = Project.create(tmp_path / "p")
-    events: list[Event] = []
-    jobs.run_stage(
-        project, "dataset", DatasetConfig(data=str(tmp_path / "data")), listen=events.append
-    )
-    assert project.result("dataset")["refused"] == 1
-    assert any(isinstance(event, Log) and "broken.png" in event.message for event in events)
 
 
 def test_a_slot_is_sampled_anew_and_the_same_way_on_a_copy(
