@@ -56,7 +56,6 @@ TINY = [
     "--set",
     "evaluate.student_steps=4",
     "--set",
-    "--set",
     "evaluate.seeds=2",
 ]
 """Settings of ``run`` with which all seven stages are done in about a minute."""

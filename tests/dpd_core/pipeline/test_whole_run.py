@@ -58,7 +58,6 @@ SMALL = [
     "--set",
     "evaluate.student_steps=4",
     "--set",
-    "--set",
     "evaluate.seeds=2",
 ]
 
