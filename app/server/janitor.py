@@ -41,7 +41,7 @@ def start(settings: Settings, *more: Callable[[], object]) -> threading.Thread:
 
     def work() -> None:
         for turn in itertools.count(1):
-            tasks = [
+            tasks: list[Callable[[], object]] = [
                 functools.partial(empty_trash, settings),
                 functools.partial(empty_temporary, settings),
                 *more,

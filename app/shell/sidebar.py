@@ -170,7 +170,7 @@ class Sidebar:
             api_visibility="private",
             queue=False,
         )
-        named = (
+        named: tuple[tuple[list[Any], Any, list[Any]], ...] = (
             ([self.confirm.click, self.name.submit], self._change, [self.action, self.name]),
             ([self.delete_confirm.click], self._delete, [self.delete_name]),
             ([self.undelete.click], self._undelete, []),

@@ -156,8 +156,8 @@ class Trainer:
         for module in self.modules.values():
             module.train()
         started = last = time.monotonic()
-        stop_at = stop_at if stop_at is not None else math.inf
-        while self.progress < 1 and self.step < stop_at:
+        end = stop_at if stop_at is not None else math.inf
+        while self.progress < 1 and self.step < end:
             numbers = self._advance(loss_of)
             # A machine that slept meanwhile has not trained.
             self.seconds += min(time.monotonic() - last, _LONGEST_STEP)

@@ -192,13 +192,14 @@ def _find(word: str, bands: Bands, roles: Sequence[str]) -> int:
                 fix=f"Choose three bands from 1 to {bands.count}, or leave the choice empty.",
             )
         return int(word) - 1
-    for known in (names, list(roles), [_code(name) for name in names]):
+    spellings: tuple[Sequence[str | None], ...] = (names, roles, [_code(name) for name in names])
+    for known in spellings:
         if word in known:
             return known.index(word)
     code = _code(word)
     role = next((role for name, role in _S2.items() if _code(name) == code), None)
     if role in roles and bands.count in (10, 12, 13):
-        return list(roles).index(role)
+        return roles.index(role)
     said = ", ".join(bands.names or [role for role in roles if role]) or "without names"
     raise ImageRefused(
         f"there is no band {word}; the {bands.count} bands are {said}.",

@@ -98,7 +98,10 @@ class _Memory:
 
     def get(self, stamp: str) -> Checked | None:
         known = self._known.get(stamp)
-        return Checked(*known[:5], tuple(known[5])) if known else None
+        if not known:
+            return None
+        sha256, width, height, reason, bands, notes = known
+        return Checked(sha256, width, height, reason, bands, tuple(notes))
 
     def put(self, stamp: str, checked: Checked) -> None:
         self._fresh[stamp] = list(astuple(checked))

@@ -7,6 +7,7 @@ ways (:data:`READINGS`).
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -223,10 +224,7 @@ def _unwrap(tree: Tree) -> None:
             if len(named) > max(len(flat), 1):
                 beside |= set(flat)
         if beside:
-            tree.keep(
-                lambda s, beside=beside: not s.at or s.folders[0] not in beside,
-                "a picture beside the data set.",
-            )
+            tree.keep(functools.partial(_not_below, beside), "a picture beside the data set.")
             continue
         if len(tops) != 1 or not deep:
             return
@@ -282,10 +280,7 @@ def _split_inside(tree: Tree) -> None:
             continue
         parents = {spot.folders[:level] for spot in marked}
         tree.keep(
-            lambda s, level=level, parents=parents: (
-                s.folders[:level] not in parents
-                or (len(s.at) > level and words.split_folder(s.folders[level]) is not None)
-            ),
+            functools.partial(_not_beside_splits, level, parents),
             "it lies beside the split folders in its class.",
         )
         tree.spots = [
@@ -294,6 +289,16 @@ def _split_inside(tree: Tree) -> None:
         ]
         tree.split_at = "inside"
         return
+
+
+def _not_below(folders: set[str], spot: Spot) -> bool:
+    return not spot.at or spot.folders[0] not in folders
+
+
+def _not_beside_splits(level: int, parents: set[tuple[str, ...]], spot: Spot) -> bool:
+    if spot.folders[:level] not in parents:
+        return True
+    return len(spot.at) > level and words.split_folder(spot.folders[level]) is not None
 
 
 def kinds_of(spots: Sequence[Spot]) -> set[str | None]:

@@ -185,7 +185,7 @@ def upright(values: np.ndarray, turn: int) -> np.ndarray:
 
 def _pages(tiff: tifffile.TiffFile) -> list[Any]:
     """The pages that hold the bands: the main one, or all of its kind if each holds one band."""
-    pages = []
+    pages: list[Any] = []
     for page in itertools.islice(tiff.pages, MAX_PAGES):
         whole = page.aspage()
         if not (whole.is_reduced or whole.is_mask) or (whole.is_reduced and not pages):

@@ -241,7 +241,7 @@ class _Table:
 class _Shards:
     """The files of one model in a project's ``latents`` folder."""
 
-    def __init__(self, folder: Path, model: str, bands: Sequence[int], emit: Emit, stage: str):
+    def __init__(self, folder: Path, model: str, bands: Sequence[str], emit: Emit, stage: str):
         self.folder, self.emit, self.stage = folder, emit, stage
         self.origin = {"model": model, "bands": json.dumps(list(bands))}
 
