@@ -156,7 +156,9 @@ def warm_up() -> None:
 
 
 def theme() -> Any:
-    """The look of Gradio's own components: quiet labels, no fonts from elsewhere."""
+    """The look of Gradio's own components: quiet labels, no fonts from elsewhere, and every text at
+    a contrast of 4.5 to 1 or more (``tests/ui/test_accessible.py``; the rest is in
+    ``assets/app/head.html``)."""
     import gradio as gr
 
     return gr.themes.Soft(
@@ -175,4 +177,23 @@ def theme() -> Any:
         # The theme draws the empty box of a choice white on white.
         checkbox_border_color="*neutral_400",
         checkbox_border_width="1px",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_300",
+        color_accent="*primary_700",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        button_cancel_background_fill="*neutral_50",
+        button_cancel_background_fill_dark="*neutral_600",
+        button_cancel_text_color="#b91c1c",
+        button_cancel_text_color_dark="#fecaca",
+        button_cancel_text_color_hover="#991b1b",
+        button_cancel_text_color_hover_dark="#fecaca",
     )
