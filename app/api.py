@@ -15,7 +15,8 @@ import gradio as gr
 
 from app import api_service as service
 from app.server.workspaces import Workspace
-from app.ui.context import Context, message, unexpected
+from app.ui.context import Context
+from app.ui.messages import message, unexpected
 from dpd_core.errors import DPDError
 
 log = logging.getLogger(__name__)

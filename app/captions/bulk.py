@@ -10,9 +10,9 @@ import gradio as gr
 
 from app.captions import service
 from app.captions import view as views
-from app.server.paths import hidden
-from app.ui.context import Context, said
+from app.ui.context import Context
 from app.ui.html import HTML
+from app.ui.messages import in_words
 from dpd_core.captions.bulk import MAX_PATTERN, Replacement, find_replace, import_captions
 from dpd_core.captions.edits import apply_changes
 from dpd_core.dataset.index import load_index
@@ -128,7 +128,7 @@ class ReplacePanel:
             found = self._search(project, fields)
         except DPDError as error:
             label = gr.Button("Nothing to replace", interactive=False)
-            return [None, label, views.changes([], said(error), kind="warn")]
+            return [None, label, views.changes([], in_words(error), kind="warn")]
         note = "" if found.changes else "No caption would change."
         return [
             found,
@@ -216,8 +216,7 @@ class ExchangePanel:
         try:
             found = import_captions(project, file, apply=False)
         except DPDError as error:
-            # The file's own name says more than where the upload lies.
-            return self._nothing(hidden(str(error).replace(str(file), file.name)), kind="warn")
+            return self._nothing(in_words(error), kind="warn")
         if not found:
             return self._nothing(f"{file.name}: every caption in it is as it is here.")
         note = f"{file.name} changes {len(found)} caption{'s' * (len(found) != 1)}:"

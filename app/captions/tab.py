@@ -18,9 +18,10 @@ from app.captions.bulk import ExchangePanel, ReplacePanel
 from app.captions.editor import caption_editor
 from app.captions.grid import caption_grid
 from app.ui.assets import script
-from app.ui.context import Context, escaped, said
+from app.ui.context import Context
 from app.ui.form import StageForm
 from app.ui.html import HTML, sent
+from app.ui.messages import escaped, in_words
 from dpd_core import storage
 from dpd_core.captions.edits import history, redo, reset, undo
 from dpd_core.captions.log import replay
@@ -247,7 +248,7 @@ class CaptionsTab:
         try:
             items = service.load_items(project)
         except StageMissing as error:
-            return self._empty(said(error))
+            return self._empty(in_words(error))
         names = {one.prototype.class_name for one in items}
         shown = service.Filter(search, class_name if class_name in names else "", kind).of(items)
         pages = views.pages(len(shown))
@@ -401,7 +402,7 @@ class CaptionsTab:
             note |= {"kind": "warn", "text": "Not saved."}
             gr.Warning(escaped(error))
         except CaptionError as error:
-            note |= {"kind": "error", "text": f"Not saved: {said(error)}"}
+            note |= {"kind": "error", "text": f"Not saved: {in_words(error)}"}
         return self._go(project, _of(project, state), search, class_name, kind, scope, note=note)
 
     def restore(
@@ -442,7 +443,7 @@ class CaptionsTab:
         try:
             return views.tokens(service.count_tokens(project, text))
         except ModelError as error:
-            return views.tokens(None, said(error))
+            return views.tokens(None, in_words(error))
 
     def try_caption(self, project: Project, strategy: str, event: gr.EventData) -> dict[str, Any]:
         """Start a job that samples images of what is in the text box."""

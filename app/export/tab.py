@@ -9,9 +9,10 @@ import gradio as gr
 
 from app.export import service
 from app.export import view as views
-from app.ui.context import Context, said
+from app.ui.context import Context
 from app.ui.form import current_settings
 from app.ui.html import HTML
+from app.ui.messages import in_words
 from app.ui.sets import set_choices
 from dpd_core.config import ExportConfig
 from dpd_core.errors import DPDError
@@ -196,7 +197,7 @@ class ExportTab:
         try:
             found = service.plan(project, service.config_of(*fields))
         except DPDError as error:
-            return [views.plan(None, problem=said(error)), ""]
+            return [views.plan(None, problem=in_words(error)), ""]
         return [views.plan(found), views.card(found)]
 
     def start(self, project: Project, *fields: Any) -> None:

@@ -10,9 +10,10 @@ import gradio as gr
 from app.prototypes import service as services
 from app.prototypes import view as views
 from app.prototypes.embedding_map import embedding_map, prototype_strip
-from app.ui.context import Context, notice
+from app.ui.context import Context
 from app.ui.form import StageForm
 from app.ui.html import HTML, sent
+from app.ui.messages import notice
 from dpd_core import storage
 from dpd_core.config import PrototypesConfig
 from dpd_core.project import Project

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.server.paths import hidden
+from app.ui.messages import in_words
 from dpd_core import storage
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import DPDError
@@ -37,5 +37,5 @@ def hardware(project: Project) -> str:
     try:
         found = choose_hardware(project.config)
     except DPDError as error:
-        return hidden(str(error))
+        return in_words(error)
     return f"{found.device}, {str(found.dtype).split('.')[1]}: {found.reason}."

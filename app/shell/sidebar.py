@@ -10,9 +10,10 @@ from app.server.jobs import JobView
 from app.server.limits import folder_size
 from app.server.workspaces import Workspace
 from app.shell import projects, view
-from app.ui.context import Context, escaped, message, notice
+from app.ui.context import Context
 from app.ui.form import StageForm
 from app.ui.html import HTML
+from app.ui.messages import escaped, message, notice
 from dpd_core.config import ProjectConfig
 from dpd_core.errors import DPDError, ProjectError
 from dpd_core.project import Project

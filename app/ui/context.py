@@ -11,7 +11,6 @@ whatever the visitor can mend, and knows nothing of sessions::
 from __future__ import annotations
 
 import functools
-import html
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from app.server.pace import network
 from app.server.pictures import ImageServer
 from app.server.settings import Settings
 from app.server.workspaces import LOCAL_VISITOR, Workspace, new_visitor
+from app.ui.messages import message, unexpected
 from dpd_core import STAGES
 from dpd_core.errors import DPDError
 from dpd_core.project import Project
@@ -237,11 +237,6 @@ def address() -> str:
     return network(client.host) if client is not None else ""
 
 
-def notice(text: str, **options: Any) -> None:
-    """A message on the page; it may quote names that a visitor chose."""
-    gr.Info(html.escape(paths.hidden(text), quote=False), **options)
-
-
 def together(refreshes: Sequence[Refresh], *, tell: bool) -> Callable[..., list[Any]]:
     """One handler for several; with ``tell`` its last output is the project's name."""
 
@@ -260,27 +255,3 @@ def together(refreshes: Sequence[Refresh], *, tell: bool) -> Callable[..., list[
         return [*answers, project.name] if tell else answers
 
     return refresh_all
-
-
-def message(error: DPDError) -> gr.Error:
-    """The error as a message on the page."""
-    return gr.Error(escaped(error), print_exception=False, duration=15)
-
-
-def escaped(error: DPDError) -> str:
-    """The error's text for the page, which takes it for HTML; it may quote what a visitor sent."""
-    return html.escape(said(error), quote=False)
-
-
-def said(error: DPDError) -> str:
-    """The error's text as plain text, for what escapes it itself."""
-    return paths.hidden(str(error))
-
-
-def unexpected() -> gr.Error:
-    """What a visitor is told of a fault of ours."""
-    return gr.Error(
-        "This did not work, through a fault of the program. The server's log says more.",
-        print_exception=False,
-        duration=15,
-    )

@@ -17,7 +17,7 @@ from app.server import paths
 from app.server.arrivals import Arrivals
 from app.server.settings import MB, Settings
 from app.server.workspaces import DEMO, SEEN, TRASH_SECONDS, Workspace, folder_name, new_visitor
-from app.ui.context import message
+from app.ui.messages import message
 from dpd_core import storage
 from dpd_core.errors import ProjectError
 
@@ -109,7 +109,7 @@ def test_messages_to_strangers_hold_no_path_of_the_server(
         project.manifest()
     assert str(tmp_path) in str(fault.value)
     told = str(message(fault.value))
-    assert "mine/project.json" in told
+    assert "project.json" in told
     assert str(tmp_path) not in told
     assert project.root.parent.name not in told
     for place in (settings.home, Path(__file__), Path(shutil.__file__), settings.home / "queue"):
