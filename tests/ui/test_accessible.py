@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.build import TAB_LABELS
+from dpd_core import STAGES
 from tests.support.studio_app import ROOT, App, open_app
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
@@ -45,7 +45,8 @@ def test_axe_finds_nothing_serious_in_any_tab(page: Any, app: App, theme: str) -
     open_app(page, app, query=f"?__theme={theme}")
     page.add_script_tag(path=str(AXE))
     found = {}
-    for stage, label in TAB_LABELS.items():
+    for stage in STAGES:
+        label = stage.capitalize()
         page.get_by_role("tab", name=label, exact=True).click()
         page.wait_for_function(f"() => !document.body.classList.contains('cover-{stage}')")
         page.wait_for_timeout(1500)
