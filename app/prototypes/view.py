@@ -31,10 +31,9 @@ STRIP_TEMPLATE = """<div class='proto-strip'>
 {{#each value.classes}}<section><h4>{{this.readable}}
 <small>{{this.images}} training images in {{this.clusters}} clusters</small></h4><ul>
 {{#each this.prototypes}}<li><button type='button' data-id='{{this.id}}'
-class='{{this.state}}' title='{{this.id}}'
-aria-label='Prototype of cluster {{this.cluster}} of {{this.readable}}: {{this.id}},
-{{this.size}} images, margin {{this.margin}}{{this.note}}'>
-<img src='{{this.image}}' alt='' loading='lazy' width='84' height='84'>
+class='{{this.state}}' title='{{this.id}}'>
+<img src='{{this.image}}' alt='Prototype of {{this.readable}}: {{this.id}}{{this.note}}'
+loading='lazy' width='84' height='84'>
 <span>{{this.mark}} cluster {{this.cluster}}</span><span>{{this.size}} images</span>
 <span>margin {{this.margin}}</span></button></li>{{/each}}</ul></section>{{/each}}</div>"""
 
