@@ -1,6 +1,6 @@
 """The browser application: seven tabs on the engine's seven stages.
 
-Tabs hold no business logic: they build components and wire them to functions of
-:mod:`app.services`-like modules, which call :mod:`dpd_core`. What is shown is made by the pure
-functions of :mod:`app.views`.
+A folder a stage holds its tab, its service (which asks :mod:`dpd_core`) and its view (which turns
+the answer into plain values). What tabs share is in :mod:`app.ui`, the server's own work in
+:mod:`app.server`, and what stands around the tabs in :mod:`app.shell`.
 """
