@@ -263,7 +263,7 @@ def _refuse(config: type[StageConfig], errors: list[ErrorDetails]) -> NoReturn:
         near = suggestion(str(value), one.choices)
         fix = f"{near}Use one of {', '.join(one.choices)}."
     elif error["type"] in ("greater_than_equal", "less_than_equal"):
-        fix = f"Use {one.limits}."
+        value, fix = float(value), f"Use {one.limits}."  # a text, from the command line
     else:
         fix = f"A value of type {one.kind.__name__} is needed."
     shown = f"{value:g}" if isinstance(value, int | float) else repr(value)

@@ -27,6 +27,7 @@ def test_text_from_a_command_line_is_converted() -> None:
     ("values", "message"),
     [
         ({"steps": 0}, r"train\.steps: got 0\. Use at least 1"),
+        ({"steps": "0"}, r"train\.steps: got 0\. Use at least 1"),
         ({"steps": "many"}, r"train\.steps: got 'many'\. A value of type int"),
         ({"steps": 1.5}, "type int"),
         ({"steps": True}, "type int"),
