@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dpd_core.dataset.images import to_square
 from dpd_core.dataset.index import load_index
@@ -50,7 +49,7 @@ from dpd_core.students.ridge import (
     real_images,
     ridge_loss,
 )
-from dpd_core.students.training import FROM_SCRATCH, augmented, to_float
+from dpd_core.students.training import augmented, to_float
 from dpd_core.synthesize.records import Candidate, SlotRecord
 from dpd_core.synthesize.selection import Candidates, margin
 from dpd_core.synthesize.sets import put_in_place, save_candidates
@@ -65,7 +64,6 @@ LAST_AGE = 200
 """Training steps after which a student of the pool makes place for a new one."""
 STUDENT_STEPS, STUDENT_BATCH = 2, 32
 """Training steps that a student takes after each step of the set, and images in each."""
-_WARMUP = 10  # first steps of a student's training, with smaller learning rates
 REAL_BATCH = 128
 """Real images a step, as many of each class (at least two)."""
 SET_BATCH = 512
@@ -311,7 +309,7 @@ class Refiner:
         student = self.pool[int(torch.randint(POOL, (), generator=draws))]
         if student.age < student.first_age:
             self._teach(student, student.first_age - student.age, draws)
-        loss = self._loss(student.network, draws)
+        loss = self._loss(student.student, draws)
         if not torch.isfinite(loss):
             raise ModelError(
                 "the loss of refining is no longer finite.",
@@ -366,14 +364,14 @@ class Refiner:
         seen = self._seen().detach()
         for _ in range(steps):
             rows = torch.randperm(len(seen), generator=draws)[:STUDENT_BATCH].to(seen.device)
-            student.learn(augmented(seen[rows], draws), self.labels[rows], self.hardware)
+            student.step(augmented(seen[rows], draws), self.labels[rows])
 
     def _seen(self) -> Tensor:
         """The images at the size of the real ones."""
         return resized(self.pixels, self.real.shape[1])
 
 
-class _PooledStudent:
+class _PooledStudent(students.Training):
     """A student of the set while it is trained.
 
     Args:
@@ -384,50 +382,9 @@ class _PooledStudent:
     """
 
     def __init__(self, n_classes: int, first_age: int, seed: int, hardware: Hardware):
+        super().__init__(build_student("convnet", n_classes, seed=seed), hardware)
         self.n_classes, self.first_age = n_classes, first_age
-        self.network = build_student("convnet", n_classes, seed=seed).to(hardware.device).train()
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            FROM_SCRATCH.learning_rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=FROM_SCRATCH.weight_decay,
-        )
-        self._age = torch.zeros((), dtype=torch.int64)
-        for parameter in self.network.parameters():
-            # From the start, so that a checkpoint finds where to put them.
-            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
-    @property
-    def age(self) -> int:
-        """Training steps so far."""
-        return int(self._age)
-
-    @property
-    def state(self) -> dict[str, Tensor]:
-        """All that training changes, by name; to be written to in place."""
-        momentum = {
-            f"momentum/{name}": self.optimizer.state[parameter]["momentum_buffer"]
-            for name, parameter in self.network.named_parameters()
-        }
-        return {"age": self._age, **momentum, **self.network.state_dict()}
-
-    @torch.no_grad()
     def renew(self, seed: int) -> None:
         """Begin anew with other weights."""
-        fresh = build_student("convnet", self.n_classes, seed=seed).state_dict()
-        for name, value in self.state.items():
-            value.copy_(fresh[name]) if name in fresh else value.zero_()
-
-    def learn(self, images: Tensor, labels: Tensor, hardware: Hardware) -> None:
-        """One training step on images (B, 3, S, S) and their columns (B,)."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = FROM_SCRATCH.learning_rate * min(1.0, (self.age + 1) / _WARMUP)
-        with hardware.autocast():
-            logits = self.network(images)
-        loss = functional.cross_entropy(logits.float(), labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), FROM_SCRATCH.clip)
-        self.optimizer.step()
-        self._age += 1
+        self.restart(build_student("convnet", self.n_classes, seed=seed))
