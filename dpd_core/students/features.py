@@ -9,6 +9,7 @@ beside them, in ``assets/features``.
 from __future__ import annotations
 
 import hashlib
+import io
 from functools import cache as remembered
 from pathlib import Path
 from typing import Any
@@ -254,8 +255,10 @@ def cached_features(
         if found.ndim == 2 and len(found) == len(images) and np.isfinite(found).all():
             return found
     found = features_by(network, images, side=side, device=device)
-    with storage.atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, found, allow_pickle=False)
+    # Not straight to the file: NumPy's own writing does not say that it was the disk that is full.
+    buffer = io.BytesIO()
+    np.save(buffer, found, allow_pickle=False)
+    storage.write_bytes(path, buffer.getvalue())
     return found
 
 
