@@ -44,10 +44,9 @@ RECIPE = (
     "--set",
     "synthesize.candidates=4",
     "--set",
-    "evaluate.seeds=2",
+    "evaluate.seeds=3",
     "--set",
     "evaluate.student_steps=100",
-    "--set",
 )
 """What is given to ``python -m dpd_core run``: a few minutes on an idle laptop."""
 
