@@ -6,7 +6,7 @@ from typing import Any
 
 from app.evaluate import service as evaluate
 from app.export import service as export
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.limits import Limits
 from app.server.pictures import ImageServer
 from app.server.workspaces import Workspace
@@ -37,7 +37,7 @@ def create_project(workspace: Workspace, name: str, limits: Limits) -> dict[str,
 
 
 def start_stage(
-    project: Project, desk: JobDesk, stage: str, settings: dict[str, Any] | None, preset: str
+    project: Project, queue: JobQueue, stage: str, settings: dict[str, Any] | None, preset: str
 ) -> str:
     """Start a stage; returns the job id.
 
@@ -56,16 +56,16 @@ def start_stage(
             fix='Give values by name, like {"steps": 300}.',
         )
     config = resolve(stage, preset).replace(**(settings or {}))
-    return desk.start(project, stage, config)
+    return queue.start(project, stage, config)
 
 
-def job_status(project: Project, desk: JobDesk, job_id: str) -> dict[str, Any]:
+def job_status(project: Project, queue: JobQueue, job_id: str) -> dict[str, Any]:
     """How far a job is.
 
     Raises:
         ProjectError: no such job.
     """
-    for job in desk.jobs(project, last=1000):
+    for job in queue.jobs(project, last=1000):
         if job.id == job_id:
             return {
                 "stage": job.stage,

@@ -14,7 +14,7 @@ from app.evaluate.tab import EvaluateTab
 from app.export.tab import ExportTab
 from app.prototypes.tab import PrototypesTab
 from app.server import paths
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.limits import Limits
 from app.server.pictures import ImageServer
 from app.server.settings import Settings
@@ -60,7 +60,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         limits = Limits(settings)
         ctx = Context(
             settings,
-            JobDesk(settings, limits, address),
+            JobQueue(settings, limits, address),
             ImageServer(settings.secret, settings.prefix),
             session,
             limits,

@@ -55,7 +55,7 @@ class Preview(Event):
 
 
 @dataclass(frozen=True)
-class Making(Event):
+class Began(Event):
     """What the stage has begun to fill; ``path`` is a folder, relative to the project."""
 
     stage: str
@@ -91,7 +91,7 @@ class Failed(Event):
 Emit = Callable[[Event], None]
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Progress, Metric, Preview, Making, Log, Done, Failed)
+    kind.__name__: kind for kind in (Progress, Metric, Preview, Began, Log, Done, Failed)
 }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.server.jobs import JobDesk, JobView
+from app.server.jobs import JobQueue, JobView
 from app.server.settings import DOWNLOADS
 from dpd_core import storage
 from dpd_core.captions.bulk import export_captions
@@ -274,9 +274,9 @@ class Trial:
     result: dict[str, Any] | None
 
 
-def last_trial(project: Project, desk: JobDesk, place: Place) -> Trial | None:
+def last_trial(project: Project, queue: JobQueue, place: Place) -> Trial | None:
     """The newest preview that was started for a prototype."""
-    for job in desk.jobs(project):
+    for job in queue.jobs(project):
         if job.stage != "preview":
             continue
         with contextlib.suppress(ProjectError):

@@ -1,6 +1,6 @@
 """Starting and steering stage runs: the command a user would type, in a process of its own.
 
-Nothing long runs inside a web handler. :class:`JobDesk` puts a run on a waiting list on disk,
+Nothing long runs inside a web handler. :class:`JobQueue` puts a run on a waiting list on disk,
 starts it when its turn comes, and reads and writes the job folders; so a refresh, a second tab
 or a restarted server sees the same jobs.
 """
@@ -73,7 +73,7 @@ class JobView:
         return self.status in ACTIVE
 
 
-class JobDesk:
+class JobQueue:
     """The waiting list of all visitors and the processes at work.
 
     Args:

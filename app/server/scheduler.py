@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 
 
-def start(desk: JobDesk, seconds: float = LOOK_SECONDS) -> threading.Event:
+def start(queue: JobQueue, seconds: float = LOOK_SECONDS) -> threading.Event:
     """Start what waits, end what is over its time and reap what has ended, for as long as the
     server runs; returns the event that ends it."""
     ended = threading.Event()
@@ -20,7 +20,7 @@ def start(desk: JobDesk, seconds: float = LOOK_SECONDS) -> threading.Event:
     def work() -> None:
         while not ended.wait(seconds):
             try:
-                desk.dispatch()
+                queue.dispatch()
             except Exception:
                 log.exception("a look at the waiting list failed; the next one follows")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.server.jobs import JobDesk, JobView
+from app.server.jobs import JobQueue, JobView
 from app.synthesize.view import SetView
 from app.ui.html import sent
 from app.ui.job_status import made_by
@@ -35,10 +35,10 @@ def set_names(project: Project) -> list[str]:
     return sorted(found, key=lambda name: (-found[name], name))
 
 
-def latest_set(project: Project, desk: JobDesk) -> str:
+def latest_set(project: Project, queue: JobQueue) -> str:
     """The set that is being made, else the one made last; empty if there is none."""
     names = set_names(project)
-    job = synthesis_job(project, desk)
+    job = synthesis_job(project, queue)
     if job is not None and job.active and job.stage == "synthesize":
         folder = made_by(job)
         for name in names:
@@ -49,12 +49,12 @@ def latest_set(project: Project, desk: JobDesk) -> str:
     return last if last in names else next(iter(names), "")
 
 
-def synthesis_job(project: Project, desk: JobDesk) -> JobView | None:
+def synthesis_job(project: Project, queue: JobQueue) -> JobView | None:
     """The newest job that makes or changes a set."""
-    return next((job for job in desk.jobs(project) if job.stage in _COMMANDS), None)
+    return next((job for job in queue.jobs(project) if job.stage in _COMMANDS), None)
 
 
-def read_set(project: Project, desk: JobDesk, name: str) -> SetView | None:
+def read_set(project: Project, queue: JobQueue, name: str) -> SetView | None:
     """A set by name, finished or not; ``None`` for no name.
 
     Raises:
@@ -73,7 +73,7 @@ def read_set(project: Project, desk: JobDesk, name: str) -> SetView | None:
             f"there is no set {name!r}.", where=project.root, fix="Choose another one."
         )
     slots = {record.slot: record for record in records}
-    busy = _busy(project, desk, name)
+    busy = _busy(project, queue, name)
     return SetView(name, root, sorted(planned), slots, is_finished(root), busy)
 
 
@@ -102,7 +102,7 @@ def adapter_choices(project: Project) -> list[tuple[str, str]]:
     ]
 
 
-def pinned_sets(project: Project, desk: JobDesk) -> list[tuple[str, str]]:
+def pinned_sets(project: Project, queue: JobQueue) -> list[tuple[str, str]]:
     """(label, value) of the finished sets that have pinned images, after "none"."""
     choices = [("no set: sample all images", "")]
     for name in list_sets(project):
@@ -112,7 +112,7 @@ def pinned_sets(project: Project, desk: JobDesk) -> list[tuple[str, str]]:
     return choices
 
 
-def resample(project: Project, desk: JobDesk, set_name: str, slot: Slot) -> str:
+def resample(project: Project, queue: JobQueue, set_name: str, slot: Slot) -> str:
     """Start the job that gives a slot new candidates; returns its id.
 
     Raises:
@@ -121,7 +121,7 @@ def resample(project: Project, desk: JobDesk, set_name: str, slot: Slot) -> str:
     if DistilledSet.load(project, set_name).find(slot).pinned:
         raise ProjectError("the image is pinned.", fix="Unpin it first.")
     config = ResampleConfig(set_name=set_name, slots=(str(slot),))
-    return desk.start(project, "resample", config)
+    return queue.start(project, "resample", config)
 
 
 def slot_of(event: gr.EventData) -> tuple[str, Slot]:
@@ -136,9 +136,9 @@ def slot_of(event: gr.EventData) -> tuple[str, Slot]:
     return name, Slot(class_name, number)
 
 
-def _busy(project: Project, desk: JobDesk, name: str) -> frozenset[Slot]:
+def _busy(project: Project, queue: JobQueue, name: str) -> frozenset[Slot]:
     """Slots of a set that the job at work samples anew."""
-    job = synthesis_job(project, desk)
+    job = synthesis_job(project, queue)
     if job is None or not job.active or job.stage != "resample":
         return frozenset()
     settings = ResampleConfig.from_dict(job.job.config["settings"])

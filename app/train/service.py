@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.server.jobs import JobDesk, JobView
+from app.server.jobs import JobQueue, JobView
 from app.ui.job_status import made_by
 from dpd_core.controls import SAMPLE_NOW
 from dpd_core.errors import ModelError, ProjectError
@@ -49,9 +49,9 @@ def trainings(project: Project, job: JobView | None) -> Trainings:
     return Trainings(runs, main, active, used)
 
 
-def training_job(project: Project, desk: JobDesk) -> JobView | None:
+def training_job(project: Project, queue: JobQueue) -> JobView | None:
     """The newest training job of a project."""
-    return next((job for job in desk.jobs(project) if job.stage == STAGE), None)
+    return next((job for job in queue.jobs(project) if job.stage == STAGE), None)
 
 
 def find_run(project: Project, run_id: Any) -> Run:
@@ -66,13 +66,13 @@ def find_run(project: Project, run_id: Any) -> Run:
     raise ModelError("there is no such training.", where=project.root, fix="Reload the page.")
 
 
-def sample_now(project: Project, desk: JobDesk) -> None:
+def sample_now(project: Project, queue: JobQueue) -> None:
     """Ask the training at work for preview images after its current step.
 
     Raises:
         ProjectError: none is at work.
     """
-    job = training_job(project, desk)
+    job = training_job(project, queue)
     if job is None or job.status not in ("running", "paused", "starting"):
         raise ProjectError("no training is running.", fix="Start one.")
     job.job.ask(SAMPLE_NOW)

@@ -22,7 +22,7 @@ from gradio.context import LocalContext
 
 from app.server import paths
 from app.server.arrivals import Arrivals
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.limits import Limits
 from app.server.pace import network
 from app.server.pictures import ImageServer
@@ -77,7 +77,7 @@ class Context:
     """
 
     settings: Settings
-    jobs: JobDesk
+    jobs: JobQueue
     images: ImageServer
     session: gr.BrowserState
     limits: Limits

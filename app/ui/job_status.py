@@ -59,7 +59,7 @@ def made_by(job: JobView) -> str | None:
     """Id of the adapter that a training job makes; ``None`` as long as it has not said."""
     # It is said once, early, before the long part begins.
     for event in job.job.first_events():
-        if event["event"] == "Making":
+        if event["event"] == "Began":
             return Path(event["path"]).name
         if event["event"] == "Metric" and "diffusion" in event["values"]:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from dpd_core import storage
 from dpd_core.pipeline.stages import TABLE
 from dpd_core.project import Project
@@ -22,9 +22,9 @@ def revisions(project: Project) -> dict[str, str]:
     return tokens
 
 
-def pulse(project: Project, desk: JobDesk) -> str:
+def pulse(project: Project, queue: JobQueue) -> str:
     """A token that changes with every sign of life of the project's current job."""
-    job = desk.current(project)
+    job = queue.current(project)
     if job is None:
         return storage.digest(str(project.root))
     return storage.digest(job.id, job.status, job.position, job.job.heartbeat)

@@ -1,4 +1,4 @@
-"""The measures of a bench beside its students: features, distances, nearness to the real images."""
+"""The measures of a comparison beside its students: features, distances, nearness to real ones."""
 
 from __future__ import annotations
 
@@ -12,69 +12,71 @@ from dpd_core.dataset.index import load_index
 from dpd_core.evaluate import metrics
 from dpd_core.evaluate import privacy as nearness
 from dpd_core.evaluate.report import Distance, Distribution, Measured, Privacy
-from dpd_core.evaluate.subjects import Bench, LabelledImages, distilled_images, split_images
+from dpd_core.evaluate.subjects import Comparison, LabelledImages, distilled_images, split_images
 from dpd_core.events import Emit, Meter
 from dpd_core.seeding import derive_seed
 from dpd_core.students import copies
 from dpd_core.students.features import cached_features
 
 
-def subject_features(bench: Bench, images: LabelledImages) -> np.ndarray:
+def subject_features(comparison: Comparison, images: LabelledImages) -> np.ndarray:
     """Pretrained features of images, float32 (N, D), kept in the project's cache."""
     return cached_features(
         images.pixels,
-        bench.project.path("cache", "features"),
-        network=bench.config.features,
-        device=bench.hardware.device,
+        comparison.project.path("cache", "features"),
+        network=comparison.config.features,
+        device=comparison.hardware.device,
     )
 
 
-def distribution(bench: Bench) -> Distribution:
+def distribution(comparison: Comparison) -> Distribution:
     """FID, KID, coverage and grain of each set against the real test split."""
-    real = subject_features(bench, bench.test)
-    seed = derive_seed(bench.project.config.seed, "kid")
+    real = subject_features(comparison, comparison.test)
+    seed = derive_seed(comparison.project.config.seed, "kid")
 
     def measure(images: LabelledImages) -> Measured:
-        found = subject_features(bench, images)
+        found = subject_features(comparison, images)
         coverage, by_class = metrics.intra_class_coverage(
-            real, bench.test.labels, found, images.labels
+            real, comparison.test.labels, found, images.labels
         )
         return Measured(
             images=len(images),
             fid=metrics.fid(real, found),
             kid=metrics.kid(real, found, seed=seed),
             coverage=coverage,
-            coverage_per_class={bench.classes[k]: value for k, value in by_class.items()},
-            grain=metrics.grain(images.pixels, images.labels, bench.test.pixels, bench.test.labels),
+            coverage_per_class={comparison.classes[k]: value for k, value in by_class.items()},
+            grain=metrics.grain(
+                images.pixels, images.labels, comparison.test.pixels, comparison.test.labels
+            ),
         )
 
     return Distribution(
-        len(bench.test),
+        len(comparison.test),
         {
             subject.name: _mean([measure(images) for images in subject.variants])
-            for subject in bench.subjects
+            for subject in comparison.subjects
         },
     )
 
 
-def privacy(bench: Bench, meter: Meter, emit: Emit) -> Privacy:
+def privacy(comparison: Comparison, meter: Meter, emit: Emit) -> Privacy:
     """How near distilled images come to training images, and how near real test images do."""
-    project, device = bench.project, bench.hardware.device
+    project, device = comparison.project, comparison.hardware.device
     index, cache = load_index(project), project.path("cache", "features")
     train, test = (
         split_images(project, index, split, copies.SIDE, emit) for split in ("train", "test")
     )
-    ours = distilled_images(bench.distilled, bench.classes, copies.SIDE)
+    ours = distilled_images(comparison.distilled, comparison.classes, copies.SIDE)
     known = copies.prepare(train.pixels, cache=cache, device=device)
     queries = copies.turned(ours.pixels, device=device)
     counted: Callable[[int], None] = lambda count: meter.advance(  # noqa: E731
         count, "comparing with the training images"
     )
     to_train = copies.nearest(queries, known, device=device, on_images=counted)
-    real = copies.nearest(test.pixels[bench.control], known, device=device, on_images=counted)
+    real = copies.nearest(test.pixels[comparison.control], known, device=device, on_images=counted)
     unseen = copies.prepare(test.pixels, centre=known.centre, cache=cache, device=device)
     attack = nearness.membership(to_train, copies.nearest(queries, unseen, device=device))
-    slots = {record.file: record.slot for record in bench.distilled.slots}
+    slots = {record.file: record.slot for record in comparison.distilled.slots}
     return nearness.measured(
         to_train,
         real,

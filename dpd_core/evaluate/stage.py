@@ -26,7 +26,7 @@ from dpd_core.errors import ProjectError
 from dpd_core.evaluate import metrics
 from dpd_core.evaluate.measures import distribution, privacy, subject_features
 from dpd_core.evaluate.report import Accuracy, Confusion, Protocol, Report, save_report
-from dpd_core.evaluate.subjects import Bench, Subject, load_bench
+from dpd_core.evaluate.subjects import Comparison, Subject, load_comparison
 from dpd_core.events import Emit, Log, Meter, Metric, ignore
 from dpd_core.project import Project
 from dpd_core.seeding import derive_seed
@@ -47,32 +47,34 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
         ConfigError: unknown baseline.
     """
     started = time.monotonic()
-    bench = load_bench(project, config, emit)
-    manifest = bench.distilled.digest
-    meter = _meter(bench, emit)
-    fixed = {one.name: _pretrained_results(bench, one) for one in bench.subjects}
+    comparison = load_comparison(project, config, emit)
+    manifest = comparison.distilled.digest
+    meter = _meter(comparison, emit)
+    fixed = {one.name: _pretrained_results(comparison, one) for one in comparison.subjects}
     for name, results in fixed.items():
         emit(Metric(STAGE, 0, {f"accuracy_pretrained/{name}": results[0]["accuracy"]}))
     hard = fixed
     if config.student != pretrained.NAME:
-        hard = _results(bench, meter, emit, "accuracy")
+        hard = _results(comparison, meter, emit, "accuracy")
     soft = None
     if config.soft_labels:
-        teacher = teacher_network(bench, meter)
-        soft = _results(bench, meter, emit, "accuracy_soft", teacher)
+        teacher = teacher_network(comparison, meter)
+        soft = _results(comparison, meter, emit, "accuracy_soft", teacher)
     report = Report(
-        set=bench.distilled.name,
+        set=comparison.distilled.name,
         manifest=manifest,
-        strategy=bench.distilled.manifest.strategy,
-        ipc=bench.distilled.ipc,
-        protocol=_protocol(bench),
-        accuracy=_accuracies(bench, hard),
-        accuracy_pretrained=_accuracies(bench, fixed),
-        accuracy_soft=None if soft is None else _accuracies(bench, soft),
-        confusion=Confusion(bench.classes, _summed_confusion(hard[bench.distilled.name]).tolist()),
-        distribution=distribution(bench) if config.distribution else None,
-        privacy=privacy(bench, meter, emit) if config.distribution else None,
-        notes=_notes(bench),
+        strategy=comparison.distilled.manifest.strategy,
+        ipc=comparison.distilled.ipc,
+        protocol=_protocol(comparison),
+        accuracy=_accuracies(comparison, hard),
+        accuracy_pretrained=_accuracies(comparison, fixed),
+        accuracy_soft=None if soft is None else _accuracies(comparison, soft),
+        confusion=Confusion(
+            comparison.classes, _summed_confusion(hard[comparison.distilled.name]).tolist()
+        ),
+        distribution=distribution(comparison) if config.distribution else None,
+        privacy=privacy(comparison, meter, emit) if config.distribution else None,
+        notes=_notes(comparison),
         seconds=round(time.monotonic() - started, 1),
     )
     path = save_report(project, report)
@@ -81,39 +83,39 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
     return _summary(report, project.relative(path))
 
 
-def _meter(bench: Bench, emit: Emit) -> Meter:
+def _meter(comparison: Comparison, emit: Emit) -> Meter:
     """Counts student steps and, after them, images compared."""
-    config, steps = bench.config, bench.config.student_steps
+    config, steps = comparison.config, comparison.config.student_steps
     kinds = [False] * (config.student != pretrained.NAME) + [True] * config.soft_labels
     parts = [
-        _part(bench, subject, repeat, soft=soft)
-        for subject in bench.subjects
+        _part(comparison, subject, repeat, soft=soft)
+        for subject in comparison.subjects
         for repeat in range(config.seeds)
         for soft in kinds
     ]
     if config.soft_labels:
-        parts.append(_teacher_path(bench))
+        parts.append(_teacher_path(comparison))
     total, done = len(parts) * steps, sum(path.exists() for path in parts) * steps
     if config.distribution:
-        total += len(bench.subjects[0].variant(0)) + len(bench.control)
+        total += len(comparison.subjects[0].variant(0)) + len(comparison.control)
     return Meter(emit, STAGE, total, done=done, message="training students")
 
 
-def _part(bench: Bench, subject: Subject, repeat: int, *, soft: bool = False) -> Path:
-    teacher = ["soft", _teacher_path(bench).stem] if soft else []
-    key = bench.key(
+def _part(comparison: Comparison, subject: Subject, repeat: int, *, soft: bool = False) -> Path:
+    teacher = ["soft", _teacher_path(comparison).stem] if soft else []
+    key = comparison.key(
         "student",
-        bench.config.student_steps,
+        comparison.config.student_steps,
         subject.variant(repeat).digest,
-        bench.test.digest,
-        _student_seed(bench, repeat),
+        comparison.test.digest,
+        _student_seed(comparison, repeat),
         *teacher,
     )
-    return bench.project.path("reports", "parts", f"{key}.json")
+    return comparison.project.path("reports", "parts", f"{key}.json")
 
 
 def _results(
-    bench: Bench,
+    comparison: Comparison,
     meter: Meter,
     emit: Emit,
     measure: str,
@@ -121,56 +123,58 @@ def _results(
 ) -> dict[str, list[dict[str, Any]]]:
     """The students of every set by its name; with a teacher, on its probabilities of each image
     instead of its class."""
-    results: dict[str, list[dict[str, Any]]] = {subject.name: [] for subject in bench.subjects}
-    for subject in bench.subjects:
-        for repeat in range(bench.config.seeds):
-            result = _student_result(bench, subject, repeat, meter, teacher)
+    results: dict[str, list[dict[str, Any]]] = {subject.name: [] for subject in comparison.subjects}
+    for subject in comparison.subjects:
+        for repeat in range(comparison.config.seeds):
+            result = _student_result(comparison, subject, repeat, meter, teacher)
             results[subject.name].append(result)
             emit(Metric(STAGE, repeat, {f"{measure}/{subject.name}": result["accuracy"]}))
     return results
 
 
-def _student_seed(bench: Bench, repeat: int) -> int:
+def _student_seed(comparison: Comparison, repeat: int) -> int:
     # The same for all sets: what differs between them is then the images alone.
-    return derive_seed(bench.project.config.seed, "student", repeat)
+    return derive_seed(comparison.project.config.seed, "student", repeat)
 
 
 def _student_result(
-    bench: Bench,
+    comparison: Comparison,
     subject: Subject,
     repeat: int,
     meter: Meter,
     teacher: students.Student | None,
 ) -> dict[str, Any]:
     """Train and test one student, or find it done; with a teacher, on its soft labels."""
-    path = _part(bench, subject, repeat, soft=teacher is not None)
+    path = _part(comparison, subject, repeat, soft=teacher is not None)
     if path.exists():
         return storage.read_json(path, fix="Delete it and run the evaluate stage again.")
     started = time.monotonic()
     images = subject.variant(repeat)
     probabilities = None
     if teacher is not None:
-        probabilities = students.predict_proba(teacher, images.pixels, hardware=bench.hardware)
-    if bench.config.student == pretrained.NAME:
+        probabilities = students.predict_proba(teacher, images.pixels, hardware=comparison.hardware)
+    if comparison.config.student == pretrained.NAME:
         targets = images.labels if probabilities is None else probabilities
-        head = pretrained.fit(subject_features(bench, images), targets, len(bench.classes))
-        predicted = head.predict(subject_features(bench, bench.test))
+        head = pretrained.fit(
+            subject_features(comparison, images), targets, len(comparison.classes)
+        )
+        predicted = head.predict(subject_features(comparison, comparison.test))
     else:
         model = students.train_student(
             images.pixels,
             images.labels,
-            len(bench.classes),
-            student=bench.config.student,
-            steps=bench.config.student_steps,
-            batch_size=bench.config.student_batch,
-            seed=_student_seed(bench, repeat),
-            hardware=bench.hardware,
+            len(comparison.classes),
+            student=comparison.config.student,
+            steps=comparison.config.student_steps,
+            batch_size=comparison.config.student_batch,
+            seed=_student_seed(comparison, repeat),
+            hardware=comparison.hardware,
             on_step=_counter(meter, f"student of {subject.name}, seed {repeat + 1}"),
             probabilities=probabilities,
         )
-        predicted = students.predict(model, bench.test.pixels, hardware=bench.hardware)
+        predicted = students.predict(model, comparison.test.pixels, hardware=comparison.hardware)
     result = {
-        **_scored(bench, predicted),
+        **_scored(comparison, predicted),
         "set": subject.name,
         "repeat": repeat,
         "images": len(images),
@@ -180,19 +184,19 @@ def _student_result(
     return result
 
 
-def _pretrained_results(bench: Bench, subject: Subject) -> list[dict[str, Any]]:
+def _pretrained_results(comparison: Comparison, subject: Subject) -> list[dict[str, Any]]:
     """The pretrained student on each choice of a set's images; nothing else of it is drawn."""
     results = []
     for images in subject.variants:
-        known = subject_features(bench, images)
-        head = pretrained.fit(known, images.labels, len(bench.classes))
-        predicted = head.predict(subject_features(bench, bench.test))
-        results.append(_scored(bench, predicted))
+        known = subject_features(comparison, images)
+        head = pretrained.fit(known, images.labels, len(comparison.classes))
+        predicted = head.predict(subject_features(comparison, comparison.test))
+        results.append(_scored(comparison, predicted))
     return results
 
 
-def _scored(bench: Bench, predicted: np.ndarray) -> dict[str, Any]:
-    confusion = metrics.confusion_matrix(bench.test.labels, predicted, len(bench.classes))
+def _scored(comparison: Comparison, predicted: np.ndarray) -> dict[str, Any]:
+    confusion = metrics.confusion_matrix(comparison.test.labels, predicted, len(comparison.classes))
     return {"accuracy": metrics.overall_accuracy(confusion), "confusion": confusion.tolist()}
 
 
@@ -204,10 +208,12 @@ def _summed_confusion(results: list[dict[str, Any]]) -> np.ndarray:
     return np.sum([result["confusion"] for result in results], axis=0)
 
 
-def _accuracies(bench: Bench, results: dict[str, list[dict[str, Any]]]) -> dict[str, Accuracy]:
+def _accuracies(
+    comparison: Comparison, results: dict[str, list[dict[str, Any]]]
+) -> dict[str, Accuracy]:
     found: dict[str, Accuracy] = {}
-    ours = bench.subjects[0]
-    for subject in bench.subjects:
+    ours = comparison.subjects[0]
+    for subject in comparison.subjects:
         runs = [result["accuracy"] for result in results[subject.name]]
         mean, deviation = metrics.mean_std(runs)
         by_class = metrics.per_class_accuracy(_summed_confusion(results[subject.name]))
@@ -216,33 +222,33 @@ def _accuracies(bench: Bench, results: dict[str, list[dict[str, Any]]]) -> dict[
             deviation,
             runs,
             len(subject.variant(0)),
-            dict(zip(bench.classes, by_class.tolist(), strict=True)),
+            dict(zip(comparison.classes, by_class.tolist(), strict=True)),
             None if subject is ours else metrics.welch(runs, found[ours.name].runs),
         )
     return found
 
 
-def _teacher_name(bench: Bench) -> str:
-    return TEACHER if bench.config.student == pretrained.NAME else bench.config.student
+def _teacher_name(comparison: Comparison) -> str:
+    return TEACHER if comparison.config.student == pretrained.NAME else comparison.config.student
 
 
-def _teacher_path(bench: Bench) -> Path:
-    key = bench.key(
+def _teacher_path(comparison: Comparison) -> Path:
+    key = comparison.key(
         "teacher",
-        _teacher_name(bench),
-        bench.config.student_steps,
-        bench.train.digest,
-        bench.project.config.seed,
+        _teacher_name(comparison),
+        comparison.config.student_steps,
+        comparison.train.digest,
+        comparison.project.config.seed,
     )
-    return bench.project.path("cache", "teachers", f"{key}.safetensors")
+    return comparison.project.path("cache", "teachers", f"{key}.safetensors")
 
 
-def teacher_network(bench: Bench, meter: Meter) -> students.Student:
+def teacher_network(comparison: Comparison, meter: Meter) -> students.Student:
     """The teacher of soft labels, a student of the whole real training split, trained or found
     done; ``meter`` counts its steps."""
-    path, config, n_classes = _teacher_path(bench), bench.config, len(bench.classes)
+    path, config, n_classes = _teacher_path(comparison), comparison.config, len(comparison.classes)
     if path.exists():
-        model = students.build_student(_teacher_name(bench), n_classes)
+        model = students.build_student(_teacher_name(comparison), n_classes)
         try:
             load_model(model, path)
         except (SafetensorError, RuntimeError) as error:
@@ -253,14 +259,14 @@ def teacher_network(bench: Bench, meter: Meter) -> students.Student:
             ) from error
         return model.eval()
     model = students.train_student(
-        bench.train.pixels,
-        bench.train.labels,
+        comparison.train.pixels,
+        comparison.train.labels,
         n_classes,
-        student=_teacher_name(bench),
+        student=_teacher_name(comparison),
         steps=config.student_steps,
         batch_size=config.student_batch,
-        seed=derive_seed(bench.project.config.seed, "teacher"),
-        hardware=bench.hardware,
+        seed=derive_seed(comparison.project.config.seed, "teacher"),
+        hardware=comparison.hardware,
         on_step=_counter(meter, "teacher"),
     )
     with storage.atomic_path(path) as temporary:
@@ -268,8 +274,8 @@ def teacher_network(bench: Bench, meter: Meter) -> students.Student:
     return model
 
 
-def _protocol(bench: Bench) -> Protocol:
-    config, seed = bench.config, bench.project.config.seed
+def _protocol(comparison: Comparison) -> Protocol:
+    config, seed = comparison.config, comparison.project.config.seed
     return Protocol(
         student=config.student,
         size=config.student_size,
@@ -277,17 +283,17 @@ def _protocol(bench: Bench) -> Protocol:
         batch_size=config.student_batch,
         augmentation="random resized crop, area 0.67 to 1; mirror images on both axes",
         seed=seed,
-        seeds=[_student_seed(bench, repeat) for repeat in range(config.seeds)],
-        train_images=len(bench.train),
-        test_images=len(bench.test),
+        seeds=[_student_seed(comparison, repeat) for repeat in range(config.seeds)],
+        train_images=len(comparison.train),
+        test_images=len(comparison.test),
         features=config.features,
-        device=bench.hardware.reason,
+        device=comparison.hardware.reason,
     )
 
 
-def _notes(bench: Bench) -> list[str]:
-    notes, subjects = [], bench.subjects
-    if bench.config.seeds == 1:
+def _notes(comparison: Comparison) -> list[str]:
+    notes, subjects = [], comparison.subjects
+    if comparison.config.seeds == 1:
         notes.append("One seed: there is no standard deviation; differences may be chance.")
     ours = len(subjects[0].variant(0))
     for subject in subjects[1:]:
@@ -301,12 +307,12 @@ def _notes(bench: Bench) -> list[str]:
                 f"{subject.name} has {count} images, the distilled set {ours}: "
                 "it shows what all the data would bring."
             )
-    if bench.config.soft_labels:
+    if comparison.config.soft_labels:
         notes.append(
             "accuracy_soft: students of a teacher that has seen all real training images; "
             "not to be compared with hard labels."
         )
-    if bench.config.distribution:
+    if comparison.config.distribution:
         notes.append("FID is biased upwards for few images: compare sets of the same size only.")
     return notes
 

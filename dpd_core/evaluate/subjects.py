@@ -87,7 +87,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Comparison:
     """Everything that the measurements share.
 
     Attributes:
@@ -122,7 +122,7 @@ class Bench:
         )
 
 
-def load_bench(project: Project, config: EvaluateConfig, emit: Emit) -> Bench:
+def load_comparison(project: Project, config: EvaluateConfig, emit: Emit) -> Comparison:
     """Read the splits, the distilled set and the baselines of a project.
 
     Raises:
@@ -144,7 +144,7 @@ def load_bench(project: Project, config: EvaluateConfig, emit: Emit) -> Bench:
     ours = Subject(distilled.name, [distilled_images(distilled, classes, config.student_size)])
     subjects = [ours, *_baselines(project, config, index, train, counts, emit)]
     control = _control(project, index, test, counts)
-    return Bench(
+    return Comparison(
         project,
         config,
         choose_hardware(project.config),

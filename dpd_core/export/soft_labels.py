@@ -11,7 +11,7 @@ from typing import Any
 
 from dpd_core.config import EvaluateConfig
 from dpd_core.evaluate.stage import teacher_network
-from dpd_core.evaluate.subjects import load_bench
+from dpd_core.evaluate.subjects import load_comparison
 from dpd_core.events import Emit, Meter
 from dpd_core.project import Project
 from dpd_core.students import training as students
@@ -42,21 +42,21 @@ def soft_labels(
     """
     record = project.record("evaluate")
     config = EvaluateConfig.from_dict(record["settings"]) if record else EvaluateConfig()
-    bench = load_bench(project, config.replace(set_name=set_name, baselines=()), emit)
+    comparison = load_comparison(project, config.replace(set_name=set_name, baselines=()), emit)
     meter = Meter(emit, stage, config.student_steps, message="training the teacher")
-    teacher = teacher_network(bench, meter)
-    images = bench.subjects[0].variant(0)
-    found = students.predict_proba(teacher, images.pixels, hardware=bench.hardware)
+    teacher = teacher_network(comparison, meter)
+    images = comparison.subjects[0].variant(0)
+    found = students.predict_proba(teacher, images.pixels, hardware=comparison.hardware)
     accuracy = students.accuracy(
-        teacher, bench.test.pixels, bench.test.labels, hardware=bench.hardware
+        teacher, comparison.test.pixels, comparison.test.labels, hardware=comparison.hardware
     )
     return {
-        "classes": bench.classes,
+        "classes": comparison.classes,
         "teacher": {
             "network": config.student,
             "steps": config.student_steps,
             "trained_on": "all real training images",
-            "images": len(bench.train),
+            "images": len(comparison.train),
             "test_accuracy": round(accuracy, 4),
         },
         "probabilities": {

@@ -102,10 +102,10 @@ def run(
             fix="Give one or more, like 5,10,20.",
         )
     out = Path(config.out).expanduser().resolve()
-    bench = Benchmark(out, config, methods, shared or ProjectConfig(), overrides or {}, emit)
-    _claim(bench)
+    benchmark = Benchmark(out, config, methods, shared or ProjectConfig(), overrides or {}, emit)
+    _claim(benchmark)
     for ipc in config.ipc:
-        bench.measure(ipc)
+        benchmark.measure(ipc)
     paths = benchmark_report.write(out)
     return {
         "report": paths["json"],
@@ -273,27 +273,27 @@ class Benchmark:
         self.emit(Log("benchmark", f"{method.label}, {ipc} a class, {student}: {mean:.1%}"))
 
 
-def _claim(bench: Benchmark) -> None:
+def _claim(benchmark: Benchmark) -> None:
     """Write down what is compared; another data set or protocol needs another folder."""
-    config = bench.config
+    config = benchmark.config
     fixed = {
-        "dataset": bench.settings("dataset").to_dict(),
+        "dataset": benchmark.settings("dataset").to_dict(),
         "preset": config.preset,
         "student_steps": config.student_steps,
-        "project": bench.shared.to_dict(),
+        "project": benchmark.shared.to_dict(),
         "overrides": {
-            stage: values for stage, values in bench.overrides.items() if stage != "dataset"
+            stage: values for stage, values in benchmark.overrides.items() if stage != "dataset"
         },
-        "adapter": bench.first.name,
+        "adapter": benchmark.first.name,
     }
-    path = bench.out / "benchmark.json"
+    path = benchmark.out / "benchmark.json"
     if path.exists():
         before = storage.read_json(path)["fixed"]
         different = sorted(key for key in fixed if before.get(key) != fixed[key])
         if different:
             raise ConfigError(
                 f"this folder holds a benchmark with another {', '.join(different)}.",
-                where=bench.out,
+                where=benchmark.out,
                 fix="Use another --out, or the same settings.",
             )
     storage.write_json(path, {"fixed": fixed, "settings": config.to_dict()})

@@ -14,7 +14,7 @@ from typing import Any
 
 from dpd_core.config import ResampleConfig, SynthesizeConfig
 from dpd_core.errors import ConfigError, ProjectError
-from dpd_core.events import Emit, Making, Meter, Preview, ignore
+from dpd_core.events import Began, Emit, Meter, Preview, ignore
 from dpd_core.models.backbone import model_identity
 from dpd_core.models.latents import latents_for
 from dpd_core.project import Project
@@ -40,7 +40,7 @@ def run(project: Project, config: ResampleConfig, emit: Emit = ignore) -> dict[s
     """
     distilled = DistilledSet.load(project, config.set_name or "latest")
     records = _asked(distilled, config)
-    emit(Making(COMMAND, project.relative(distilled.root)))
+    emit(Began(COMMAND, project.relative(distilled.root)))
     sampler = _sampler(project, distilled, emit)
     meter = Meter(emit, COMMAND, len(records), message="sampling candidates")
     for task, made, images in sampler.fill([_task(record) for record in records]):

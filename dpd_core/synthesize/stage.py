@@ -17,7 +17,7 @@ from accelerate import PartialState
 from dpd_core.captions.edits import current_captions
 from dpd_core.config import SynthesizeConfig
 from dpd_core.dataset.index import load_index
-from dpd_core.events import Emit, Log, Making, Meter, Preview, ignore
+from dpd_core.events import Began, Emit, Log, Meter, Preview, ignore
 from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import model_identity
 from dpd_core.models.latents import Latents, latents_for
@@ -73,7 +73,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     name = config.set_name or f"{config.strategy}-{recipe.identity[:8]}"
     root = set_folder(project, name)
     claim(root, name, recipe)
-    emit(Making(STAGE, project.relative(root)))
+    emit(Began(STAGE, project.relative(root)))
     for task in tasks:
         if task.slot in kept and not is_filled(root, task.slot):
             take_over(root, *kept[task.slot])

@@ -11,7 +11,7 @@ from dpd_core import storage
 from dpd_core.captions.stage import training_captions
 from dpd_core.config import TrainConfig
 from dpd_core.dataset.index import load_index
-from dpd_core.events import Emit, Log, Making, ignore
+from dpd_core.events import Began, Emit, Log, ignore
 from dpd_core.models.backbone import Backbone, Posterior, load_backbone, model_identity
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.project import Project
@@ -52,7 +52,7 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
         recipe["decoder"] = decoder.RECIPE
     identity = storage.digest(recipe)
     folder = project.path("adapters", identity)
-    emit(Making(STAGE, project.relative(folder)))
+    emit(Began(STAGE, project.relative(folder)))
     if not (folder / adapters.RECORD).exists():
         adapters.begin(folder, recipe)
         backbone = load_backbone(project)

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import psutil
 
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.settings import Settings
 from app.server.workspaces import SEEN, folder_name, new_visitor
 from dpd_core.config import resolve
@@ -321,17 +321,17 @@ def run(
     tokens = make_visitors(settings, project, visitors)
     app = App(home, free_port(), {"DPD_HOSTED": "1", "DPD_PROXIES": "127.0.0.1"})
     app.start()
-    desk, job = JobDesk(settings), ""
+    queue, job = JobQueue(settings), ""
     mine = Project(home / "visitors" / tokens[0] / PROJECT)
     try:
         if train:
             config = resolve("train", steps=100_000, batch_size=2, preview_steps=0)
-            job = desk.start(mine, "train", config)
+            job = queue.start(mine, "train", config)
         log = asyncio.run(visit(app, tokens, seconds, actions))
-        trained = desk.current(mine)
+        trained = queue.current(mine)
     finally:
         if job:
-            desk.stop(mine, job)
+            queue.stop(mine, job)
         app.stop()
     faults = app.log.read_text().count("Traceback")
     steps = trained.done if train and trained is not None else 0

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from dpd_core import events
-from dpd_core.events import Done, Event, Failed, Log, Making, Meter, Metric, Preview, Progress
+from dpd_core.events import Began, Done, Event, Failed, Log, Meter, Metric, Preview, Progress
 
 ALL = [
     Progress("train", 3, 10, 4.5, "training"),
     Metric("train", 7, {"loss": 0.5}),
     Preview("train", 7, "adapters/x/previews/1.png", "a beach"),
-    Making("train", "adapters/x"),
+    Began("train", "adapters/x"),
     Log("dataset", "3 files refused", "warning"),
     Done("export", {"images": 5}),
     Failed("train", "stopped", True),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.settings import Settings
 from dpd_core import STAGES
 from dpd_core.config import resolve
@@ -98,10 +98,10 @@ def test_a_job_is_followed_paused_resumed_and_stopped(
     page: Any, start_app: Callable[..., App], small_project: Path
 ) -> None:
     app = start_app(project=small_project)
-    desk = JobDesk(Settings(home=app.home))
+    queue = JobQueue(Settings(home=app.home))
     project = Project.open(app.project())
     open_app(page, app)
-    job = desk.start(
+    job = queue.start(
         project, "train", resolve("train", steps=2000, batch_size=2, targets="all", preview_steps=0)
     )
     panel = page.locator("#job")

@@ -10,7 +10,7 @@ from app.captions import service
 from app.captions import view as views
 from app.captions.service import DUPLICATE, EMPTY, UNNAMED, Filter
 from app.captions.text_diff import segments
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.settings import Settings
 from dpd_core import storage
 from dpd_core.captions.bulk import find_replace
@@ -140,8 +140,8 @@ def test_a_try_out_compares_with_the_caption_before(project: Project) -> None:
 
 
 def test_the_newest_try_out_of_a_prototype_is_found(project: Project, tmp_path: Path) -> None:
-    desk = JobDesk(Settings(home=tmp_path / "home"))
-    assert service.last_trial(project, desk, ("harbor", 0)) is None
+    queue = JobQueue(Settings(home=tmp_path / "home"))
+    assert service.last_trial(project, queue, ("harbor", 0)) is None
     for number, place in enumerate((("harbor", 0), ("harbor", 0), ("harbor", 1))):
         folder = project.path("jobs", f"2026010{number}-preview-ab")
         config = service.trial(project, place, f"text {number}", "template")
@@ -172,7 +172,7 @@ def test_the_newest_try_out_of_a_prototype_is_found(project: Project, tmp_path: 
                 },
             },
         )
-    found = service.last_trial(project, desk, ("harbor", 0))
+    found = service.last_trial(project, queue, ("harbor", 0))
     view = views.trial(found, link)
     assert [(row["title"], row["text"]) for row in view["rows"]] == [
         ("Before", "old"),

@@ -9,7 +9,7 @@ import pytest
 
 from app.export import service
 from app.export import view as views
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.pictures import ImageServer
 from app.server.settings import Settings
 from dpd_core import storage
@@ -155,13 +155,13 @@ def test_a_large_zip_is_served_in_parts(project):
 def run_push(project, home: Path, token: str | None, *, hosted: bool = False):
     """Push through the waiting list and a real worker; returns the job's view."""
     settings = Settings(home=home)
-    desk = JobDesk(settings.served_to_strangers() if hosted else settings)
+    queue = JobQueue(settings.served_to_strangers() if hosted else settings)
     config = ExportConfig(push="me/tiny", parquet=False)
-    job_id = desk.start(project, "export", config, token=token)
+    job_id = queue.start(project, "export", config, token=token)
     end = time.monotonic() + 300
     while time.monotonic() < end:
-        desk.dispatch()
-        job = desk.current(project)
+        queue.dispatch()
+        job = queue.current(project)
         assert job is not None
         assert job.id == job_id
         if not job.active:

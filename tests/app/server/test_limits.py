@@ -21,7 +21,7 @@ from PIL import Image
 
 from app.dataset import service
 from app.server import janitor
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.limits import Limits, folder_size
 from app.server.pictures import ImageServer
 from app.server.settings import MB, Settings
@@ -81,10 +81,10 @@ def image_bytes(colour: tuple[int, int, int] = (20, 90, 40)) -> bytes:
 def test_a_stranger_cannot_name_a_path_of_the_server(
     hosted: Settings, stage: str, name: str, value: str
 ) -> None:
-    project, desk = visit(hosted), JobDesk(hosted)
+    project, queue = visit(hosted), JobQueue(hosted)
     with pytest.raises(ConfigError, match=f"{stage}.{name}"):
-        desk.start(project, stage, resolve(stage, **{name: value}))
-    assert desk.list.entries() == []
+        queue.start(project, stage, resolve(stage, **{name: value}))
+    assert queue.list.entries() == []
     # On one's own machine the same setting is fine.
     local = Limits(replace(hosted, hosted=False))
     local.check_start(project, stage, resolve(stage, **{name: value}))
@@ -348,7 +348,7 @@ def test_links_open_one_project_and_only_what_is_shown(hosted: Settings) -> None
 
 
 def entry(settings: Settings, project: Project, *, started: float | None, **more: Any) -> Path:
-    """A run on the waiting list, as the desk writes it; at work, it is this process."""
+    """A run on the waiting list, as the queue writes it; at work, it is this process."""
     job = f"20260101-000000-000000-train-{project.root.parent.name[:4]}"
     made = {"stage": "train", "settings": TrainConfig().to_dict(), "command": "python"}
     folder = project.path("jobs", job)
@@ -366,38 +366,38 @@ def entry(settings: Settings, project: Project, *, started: float | None, **more
 
 def test_a_run_that_takes_too_long_is_asked_to_stop(hosted: Settings) -> None:
     settings = replace(hosted, run_seconds=30.0)
-    project, desk = visit(settings), JobDesk(settings)
+    project, queue = visit(settings), JobQueue(settings)
     folder = entry(settings, project, started=time.time() - 31)
-    desk.dispatch()
+    queue.dispatch()
     assert (folder / "stop").exists()
 
 
 def test_a_paused_run_gives_way_only_when_others_wait(hosted: Settings) -> None:
-    project, other, desk = visit(hosted), visit(hosted), JobDesk(hosted)
+    project, other, queue = visit(hosted), visit(hosted), JobQueue(hosted)
     folder = entry(hosted, project, started=time.time())
     (folder / "pause").touch()
     os.utime(folder / "pause", (0, 0))
-    desk.dispatch()
+    queue.dispatch()
     assert not (folder / "stop").exists()
     entry(hosted, other, started=None)
-    desk.dispatch()
+    queue.dispatch()
     assert (folder / "stop").exists()
 
 
 def test_a_run_makes_way_for_others_and_goes_on_after_them(hosted: Settings) -> None:
-    project, other, desk = visit(hosted), visit(hosted), JobDesk(hosted)
+    project, other, queue = visit(hosted), visit(hosted), JobQueue(hosted)
     folder = entry(hosted, project, started=time.time() - 60, slice_seconds=30.0)
-    desk.dispatch()
+    queue.dispatch()
     assert not (folder / "stop").exists(), "nobody waits"
     entry(hosted, other, started=None)
-    desk.dispatch()
+    queue.dispatch()
     assert (folder / "stop").read_bytes() == b"slice"
     state = storage.read_json(folder / "state.json")
     storage.write_json(folder / "state.json", {**state, "status": "stopped"})
-    # What the desk would start now is not to be computed here.
-    desk.settings = replace(hosted, heavy_jobs=0)
-    desk.dispatch()
-    waiting = {one.project: one for one in desk.list.entries()}
+    # What the queue would start now is not to be computed here.
+    queue.settings = replace(hosted, heavy_jobs=0)
+    queue.dispatch()
+    waiting = {one.project: one for one in queue.list.entries()}
     again = waiting[str(project.root)]
     assert again.started is None
     assert again.job != folder.name
@@ -419,21 +419,21 @@ def test_made_up_visitors_wait_behind_themselves_only(tmp_path: Path) -> None:
 
 def test_the_waiting_list_has_an_end(hosted: Settings) -> None:
     settings = replace(hosted, max_waiting_here=2, heavy_jobs=0, min_free=0)
-    desk = JobDesk(settings, whence=lambda: "203.0.113.6")
+    queue = JobQueue(settings, whence=lambda: "203.0.113.6")
     for _ in range(2):
-        desk.start(visit(settings), "train", TrainConfig())
+        queue.start(visit(settings), "train", TrainConfig())
     with pytest.raises(ProjectError, match="from your address"):
-        desk.start(visit(settings), "train", TrainConfig())
+        queue.start(visit(settings), "train", TrainConfig())
 
 
 def test_one_broken_record_stops_nobody_else(hosted: Settings) -> None:
     settings = replace(hosted, heavy_jobs=0)
-    broken, other, desk = visit(settings), visit(settings), JobDesk(settings)
+    broken, other, queue = visit(settings), visit(settings), JobQueue(settings)
     folder = entry(settings, broken, started=time.time())
     for content in (b"", b"{", b"[]", b'{"status": 5}', b"\xff\xfe"):
         (folder / "state.json").write_bytes(content)
-        desk.dispatch()
-        view = desk.current(broken)
+        queue.dispatch()
+        view = queue.current(broken)
         assert view is not None
         assert view.status == "failed"
         assert "cannot be read" in view.error
@@ -444,13 +444,13 @@ def test_one_broken_record_stops_nobody_else(hosted: Settings) -> None:
         ("c", b'{"job": "c", "project": 5}'),
         ("d", b""),
     ):
-        (desk.list.folder / f"{name}.json").write_bytes(content)
+        (queue.list.folder / f"{name}.json").write_bytes(content)
     waits = entry(settings, other, started=None)
-    desk.dispatch()
-    view = desk.current(other)
+    queue.dispatch()
+    view = queue.current(other)
     assert view is not None
     assert (view.id, view.status) == (waits.name, "queued")
-    assert len(list((desk.list.folder / ".broken").iterdir())) == 4
+    assert len(list((queue.list.folder / ".broken").iterdir())) == 4
 
 
 def test_the_janitor_removes_the_unused_and_spares_those_at_work(hosted: Settings) -> None:
@@ -494,12 +494,12 @@ def test_one_sweep_removes_a_few_only(hosted: Settings) -> None:
 
 
 def test_a_run_that_outgrows_the_quota_is_stopped(hosted: Settings) -> None:
-    project, desk = visit(hosted), JobDesk(hosted)
+    project, queue = visit(hosted), JobQueue(hosted)
     folder = entry(hosted, project, started=time.time())
-    desk.dispatch()
+    queue.dispatch()
     assert not (folder / "stop").exists()
     project.path("cache.bin").write_bytes(bytes(8 * MB))
-    JobDesk(hosted).dispatch()
+    JobQueue(hosted).dispatch()
     assert (folder / "stop").exists()
 
 
@@ -523,7 +523,7 @@ def test_sizes_count_what_is_there(tmp_path: Path) -> None:
 def test_a_fault_of_ours_is_told_without_its_traceback(hosted: Settings) -> None:
     import gradio as gr
 
-    ctx = Context(hosted, JobDesk(hosted), ImageServer("k"), None, Limits(hosted))  # type: ignore[arg-type]
+    ctx = Context(hosted, JobQueue(hosted), ImageServer("k"), None, Limits(hosted))  # type: ignore[arg-type]
     token = new_visitor()
     Workspace.of(hosted, token).create("mine")
     session = {"visitor": token, "project": "mine"}

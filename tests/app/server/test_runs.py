@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from app.server import environment, scheduler, wardens, workers
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.settings import Settings
 from app.server.waiting_list import Entry, WaitingList
 from app.server.workspaces import Workspace, new_visitor
@@ -71,21 +71,21 @@ def test_the_list_moves_while_nobody_looks(
 ) -> None:
     """Two visitors' runs, one at a time; no page is open. No zombie is left, nor a cache."""
     monkeypatch.setenv("HF_TOKEN", "hf_owner")
-    desk, projects = JobDesk(hosted), [visit(hosted), visit(hosted)]
-    ended = scheduler.start(desk, 0.2)
+    queue, projects = JobQueue(hosted), [visit(hosted), visit(hosted)]
+    ended = scheduler.start(queue, 0.2)
     try:
         for project in projects:
-            desk.start(project, "dataset", DatasetConfig(demo=True, demo_per_class=4))
-        children = list(desk._children)
-        wait_for(lambda: not desk.list.entries(), 300)
+            queue.start(project, "dataset", DatasetConfig(demo=True, demo_per_class=4))
+        children = list(queue._children)
+        wait_for(lambda: not queue.list.entries(), 300)
         for project in projects:
-            view = desk.current(project)
+            view = queue.current(project)
             assert view is not None
             assert view.status == "done", view.error
             assert not (view.job.folder / "hub").exists()
             assert project.record("dataset") is not None
         assert all(child.returncode == 0 for child in children)
-        wait_for(lambda: not desk._children, 20)
+        wait_for(lambda: not queue._children, 20)
     finally:
         ended.set()
 
@@ -133,20 +133,20 @@ def test_stop_ends_what_does_not_listen(
 ) -> None:
     monkeypatch.setattr(wardens, "TOLD_SECONDS", 0.3)
     monkeypatch.setattr(wardens, "KILL_SECONDS", 0.5)
-    deaf, desk = Deaf(hosted, deafer=deafer), JobDesk(replace(hosted, heavy_jobs=0))
+    deaf, queue = Deaf(hosted, deafer=deafer), JobQueue(replace(hosted, heavy_jobs=0))
     try:
-        desk.dispatch()
+        queue.dispatch()
         assert deaf.process.poll() is None
-        desk.stop(deaf.project, deaf.folder.name)
+        queue.stop(deaf.project, deaf.folder.name)
 
         def ended() -> bool:
-            desk.dispatch()
+            queue.dispatch()
             return deaf.process.poll() is not None
 
         wait_for(ended, 30)
-        desk.dispatch()
-        assert desk.list.entries() == []
-        view = desk.current(deaf.project)
+        queue.dispatch()
+        assert queue.list.entries() == []
+        view = queue.current(deaf.project)
         assert view is not None
         assert view.status == "stopped"
     finally:
@@ -157,7 +157,7 @@ def test_a_run_that_takes_too_much_memory_is_ended(hosted: Settings) -> None:
     settings = replace(hosted, run_memory=1000, heavy_jobs=0)
     deaf = Deaf(settings)
     try:
-        JobDesk(settings).dispatch()
+        JobQueue(settings).dispatch()
         assert deaf.process.wait(20) != 0
         assert b"memory" in (deaf.folder / "stop").read_bytes()
     finally:
@@ -165,15 +165,15 @@ def test_a_run_that_takes_too_much_memory_is_ended(hosted: Settings) -> None:
 
 
 def test_resume_needs_one_click_after_a_pause_and_a_kill(hosted: Settings) -> None:
-    deaf, desk = Deaf(hosted), JobDesk(replace(hosted, heavy_jobs=0))
+    deaf, queue = Deaf(hosted), JobQueue(replace(hosted, heavy_jobs=0))
     try:
-        desk.pause(deaf.project, deaf.folder.name)
-        assert desk.resume(deaf.project, deaf.folder.name) == deaf.folder.name, "it goes on"
-        desk.pause(deaf.project, deaf.folder.name)
+        queue.pause(deaf.project, deaf.folder.name)
+        assert queue.resume(deaf.project, deaf.folder.name) == deaf.folder.name, "it goes on"
+        queue.pause(deaf.project, deaf.folder.name)
         deaf.end()
-        again = desk.resume(deaf.project, deaf.folder.name)
+        again = queue.resume(deaf.project, deaf.folder.name)
         assert again != deaf.folder.name
-        view = desk.current(deaf.project)
+        view = queue.current(deaf.project)
         assert view is not None
         assert (view.id, view.status) == (again, "queued")
     finally:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.server.jobs import JobDesk
+from app.server.jobs import JobQueue
 from app.server.settings import Settings
 from app.synthesize import service
 from app.synthesize import view as views
@@ -27,12 +27,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> JobDesk:
-    return JobDesk(Settings(tmp_path))
+def queue(tmp_path: Path) -> JobQueue:
+    return JobQueue(Settings(tmp_path))
 
 
-def test_each_image_is_beside_its_prototype(project: Project, desk: JobDesk) -> None:
-    shown = service.read_set(project, desk, "dpd-1")
+def test_each_image_is_beside_its_prototype(project: Project, queue: JobQueue) -> None:
+    shown = service.read_set(project, queue, "dpd-1")
     assert shown is not None
     value = views.grid(shown, None, LINKS, {"forest": "deep forest"})
     cell = next(cell for cell in value["cells"] if cell["key"] == "forest/1")
@@ -44,9 +44,9 @@ def test_each_image_is_beside_its_prototype(project: Project, desk: JobDesk) -> 
 
 
 def test_order_class_and_page(
-    project: Project, desk: JobDesk, monkeypatch: pytest.MonkeyPatch
+    project: Project, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = service.read_set(project, desk, "dpd-1")
+    shown = service.read_set(project, queue, "dpd-1")
     assert shown is not None
     river = Slot("river", 1)
     shown.slots[river] = replace(shown.slots[river], chosen=0)  # score -1 instead of 1.5
@@ -66,7 +66,7 @@ def test_order_class_and_page(
     assert {cell["class"] for cell in only["cells"]} == {"river"}
 
 
-def test_an_unfinished_set_shows_what_is_there(project: Project, desk: JobDesk) -> None:
+def test_an_unfinished_set_shows_what_is_there(project: Project, queue: JobQueue) -> None:
     folder = project.path("distilled", "half")
     slots = (
         PlannedSlot("forest", 0, "forest/00.png", "trees"),
@@ -75,20 +75,20 @@ def test_an_unfinished_set_shows_what_is_there(project: Project, desk: JobDesk) 
     claim(folder, "half", Recipe("model", None, "key", "key", 0, {}, {}, slots))
     record = DistilledSet.load(project).find(Slot("forest", 0))
     storage.write_json(record_path(folder, record.slot), to_json(record))
-    shown = service.read_set(project, desk, "half")
+    shown = service.read_set(project, queue, "half")
     assert shown is not None
     value = views.grid(shown, None, LINKS, {})
     assert value["note"] == "1 of 2 images made so far"
     assert [cell["image"] for cell in value["cells"]] == ["000.png", None]
     assert value["cells"][1]["caption"] == "wood"
-    beside = service.read_set(project, desk, "dpd-1")
+    beside = service.read_set(project, queue, "dpd-1")
     compared = views.grid(shown, beside, LINKS, {})["cells"][1]
     assert compared["beside"]["image"] == "001.png"
     assert "half" in service.set_names(project)
-    assert service.latest_set(project, desk) == "dpd-1", "the record says which is the latest"
+    assert service.latest_set(project, queue) == "dpd-1", "the record says which is the latest"
 
 
-def test_a_browser_can_name_only_what_is_there(project: Project, desk: JobDesk) -> None:
+def test_a_browser_can_name_only_what_is_there(project: Project, queue: JobQueue) -> None:
     event = SimpleNamespace(set="dpd-1", class_name="forest", slot=1)
     assert service.slot_of(event) == ("dpd-1", Slot("forest", 1))
     for wrong in (
@@ -100,12 +100,12 @@ def test_a_browser_can_name_only_what_is_there(project: Project, desk: JobDesk) 
             service.slot_of(SimpleNamespace(**wrong))
     for name in ("../dpd-1", "none"):
         with pytest.raises(ProjectError):
-            service.read_set(project, desk, name)
+            service.read_set(project, queue, name)
     with pytest.raises(ProjectError):
-        service.resample(project, desk, "dpd-1", Slot("forest", 77))
+        service.resample(project, queue, "dpd-1", Slot("forest", 77))
     with pytest.raises(ProjectError):
         service.check_keep(project, "none")
-    assert service.read_set(project, desk, "") is None
+    assert service.read_set(project, queue, "") is None
 
 
 def test_a_strategy_says_what_it_is() -> None:

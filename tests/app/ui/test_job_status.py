@@ -39,7 +39,7 @@ def test_made_by_and_peak_memory_read_a_log_that_a_kill_cut_off(tmp_path: Path) 
             "message": "",
             "memory": 77,
         },
-        {"event": "Making", "time": 2.0, "stage": "train", "path": "adapters/abc"},
+        {"event": "Began", "time": 2.0, "stage": "train", "path": "adapters/abc"},
         {"event": "Log", "time": 3.0, "stage": "train", "message": '"memory"', "level": "info"},
     ]
     storage.append_json_lines(tmp_path / "events.jsonl", lines)

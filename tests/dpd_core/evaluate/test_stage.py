@@ -187,23 +187,23 @@ def test_test_images_choose_nothing(tmp_path):
     digests = []
     for name, test in (("few", 2), ("many", 4)):
         project = make_project(tmp_path / name, test=test)
-        bench = evaluation.load_bench(project, CONFIG, lambda event: None)
-        assert len(bench.test) == 3 * test
+        comparison = evaluation.load_comparison(project, CONFIG, lambda event: None)
+        assert len(comparison.test) == 3 * test
         digests.append(
-            [variant.digest for subject in bench.subjects for variant in subject.variants]
+            [variant.digest for subject in comparison.subjects for variant in subject.variants]
         )
     assert digests[0] == digests[1]
     assert len(set(digests[0])) == 1 + 2 + 1 + 1, "two different random subsets"
 
 
 def test_the_test_split_is_disjoint_from_all_that_trains(evaluated):
-    bench = evaluation.load_bench(evaluated[0], CONFIG, lambda event: None)
-    tested = set(bench.test.sources)
-    assert len(set(bench.control)) == len(bench.control)
-    for subject in bench.subjects[1:]:
+    comparison = evaluation.load_comparison(evaluated[0], CONFIG, lambda event: None)
+    tested = set(comparison.test.sources)
+    assert len(set(comparison.control)) == len(comparison.control)
+    for subject in comparison.subjects[1:]:
         for variant in subject.variants:
             assert tested.isdisjoint(variant.sources)
-            assert set(variant.sources) <= set(bench.train.sources)
+            assert set(variant.sources) <= set(comparison.train.sources)
 
 
 def test_one_seed_has_no_deviation(evaluated):

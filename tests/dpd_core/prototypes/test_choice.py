@@ -154,7 +154,7 @@ def test_the_taught_choice_is_a_baseline_as_it_is(
     project = make_project(tmp_path, train=16)
     config = EvaluateConfig(baselines=("medoid", "exchanged"), student_size=16)
     events: list[Event] = []
-    _, medoid, exchanged = evaluation_sets.load_bench(project, config, events.append).subjects
+    _, medoid, exchanged = evaluation_sets.load_comparison(project, config, events.append).subjects
     (images,) = exchanged.variants
     clustering = load_clustering(project)
     of_slots = [clustering.members[image].slot for image in images.sources]
@@ -164,5 +164,5 @@ def test_the_taught_choice_is_a_baseline_as_it_is(
     curation.choose_prototype(
         project, next(i for i in clustering.members if i not in choice.values())
     )
-    _, _, again = evaluation_sets.load_bench(project, config, events.append).subjects
+    _, _, again = evaluation_sets.load_comparison(project, config, events.append).subjects
     assert again.variants[0].sources == images.sources, "what people choose does not change it"
