@@ -46,20 +46,20 @@ def own_app(start_app: Callable[..., App]) -> Iterator[App]:
 
 def test_a_class_gets_a_readable_name_and_a_hostile_one_stays_text(page: Any, app: App) -> None:
     open_app(page, app, "Dataset")
-    field = page.get_by_label("Readable name of the class highway")
+    field = page.get_by_label("Readable name of the class forest")
     field.fill(EVIL)
     field.press("Enter")
     page.locator("#dataset-grid figcaption", has_text="<img").first.wait_for()
-    assert json.loads((app.project() / "dataset" / "names.json").read_text()) == {"highway": EVIL}
+    assert json.loads((app.project() / "dataset" / "names.json").read_text()) == {"forest": EVIL}
     page.reload()
     page.wait_for_function(
         "text => document.querySelector('#dataset-balance input')?.value === text", arg=EVIL
     )
     assert page.evaluate("window.evil") is None
-    field = page.get_by_label("Readable name of the class highway")
-    field.fill("sandy highway")
+    field = page.get_by_label("Readable name of the class forest")
+    field.fill("sandy forest")
     field.press("Enter")
-    page.locator("#dataset-grid figcaption", has_text="sandy highway").first.wait_for()
+    page.locator("#dataset-grid figcaption", has_text="sandy forest").first.wait_for()
 
 
 def test_thumbnails_are_shown_by_class_and_split(page: Any, app: App) -> None:

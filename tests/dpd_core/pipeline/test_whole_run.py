@@ -293,9 +293,9 @@ def test_pinned_images_are_kept_when_the_set_is_made_with_other_settings(
     shutil.copytree(finished[0], tmp_path / "demo")
     project = Project.open(tmp_path / "demo")
     before = DistilledSet.load(project)
-    set_edits.choose_candidate(project, before.name, Slot("highway", 0), 0)
-    set_edits.choose_candidate(project, before.name, Slot("highway", 0), 1)
-    set_edits.pin_slot(project, before.name, Slot("highway", 0))
+    set_edits.choose_candidate(project, before.name, Slot("forest", 0), 0)
+    set_edits.choose_candidate(project, before.name, Slot("forest", 0), 1)
+    set_edits.pin_slot(project, before.name, Slot("forest", 0))
     words = ["--project", str(project.root), "--cfg", "2", "--keep-pinned", before.name]
     assert main(["synthesize", *words]) == 0
     after = DistilledSet.load(project)
