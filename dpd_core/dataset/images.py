@@ -233,7 +233,7 @@ def _decode_deep(
 def _finish(values: np.ndarray, shown: bands.Shown, notes: set[str]) -> Decoded:
     """(H, W, 3) uint8 as the result, with a note if nothing can be seen in it."""
     if stretching.collapsed(values):
-        notes.add("the whole image is one grey level.")
+        notes.add("the whole image is one colour.")
     return Decoded(Image.fromarray(np.ascontiguousarray(values)), shown.text, tuple(sorted(notes)))
 
 

@@ -576,7 +576,7 @@ def test_deep_integers_with_an_untagged_fill() -> None:
 
 def test_an_image_of_one_grey_level_is_told() -> None:
     for values in (np.full((8, 8), 7, np.float32), np.full((8, 8), 9, np.uint8)):
-        assert "the whole image is one grey level." in decode(tiff(values)).notes
+        assert "the whole image is one colour." in decode(tiff(values)).notes
     outlier = ramp(np.float32, 1)
     outlier[0, :10] = 1e12  # no value that commonly means no data
     assert any("few grey levels" in note for note in decode(tiff(outlier)).notes)
