@@ -71,7 +71,7 @@ def run(options: Options) -> list[Row]:
             str(train),
             "--batch-size",
             "16",
-            "--classifier-epochs",
+            "--classifier-steps",
             "2",
             "--preview-steps",
             "0",

@@ -41,9 +41,9 @@ SETTINGS = {
     "prototypes": "--ipc 2 --no-project-map",
     "captions": "--nearest 3 --batch-size 1",
     "train": "--steps 12 --decoder-steps 6 --batch-size 2 --targets all --checkpoint-steps 2 "
-    "--preview-steps 6 --classifier-epochs 11",
+    "--preview-steps 6 --classifier-steps 60",
     "synthesize": "--steps 3 --candidates 2 --batch-size 2 --refine-steps 12",
-    "evaluate": "--student-steps 6 --feature-steps 6 --seeds 2",
+    "evaluate": "--student-steps 6 --seeds 2",
     "export": "",
 }
 """Flags of each stage: small, but with several places to resume at."""

@@ -1,8 +1,8 @@
 """The dependencies: their bounds, the versions the tests ran with, and their licences.
 
-python -m tests.supply lock       # writes tests/constraints.txt from this environment
-python -m tests.supply licences   # writes docs/licences.md from the installed packages
-python -m tests.supply check      # what tests/test_supply.py asserts, in words
+python -m tests.support.supply lock       # writes tests/constraints.txt from this environment
+python -m tests.support.supply licences   # writes docs/licences.md from the installed packages
+python -m tests.support.supply check      # what tests/test_supply.py asserts, in words
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOCK_HEADER = """\
 # The versions that the tests ran with, on Python {python}. Nothing reads this file by itself.
 # To install exactly these:  pip install -r requirements.txt -r tests/requirements.txt -c {name}
 # Builds of torch for a kind of processor (+cpu, +cu130) count as the version without the suffix.
-# Made by:  python -m tests.supply lock
+# Made by:  python -m tests.support.supply lock
 """
 
 
@@ -105,7 +105,7 @@ def licences_text() -> str:
     lines = [
         "# Licences of the direct dependencies",
         "",
-        "Made from the installed packages' metadata by `python -m tests.supply licences`.",
+        "Made from the installed packages' metadata by `python -m tests.support.supply licences`.",
         "DPD Studio itself is under Apache-2.0; it contains none of their code.",
         "",
     ]

@@ -17,7 +17,7 @@ BEFORE = (
     "dataset --demo --classes forest,highway,river --max-per-class 16",
     "prototypes --ipc 2 --choice taught --no-project-map",
     "captions --mode template",
-    "train --steps 2 --batch-size 4 --classifier-epochs 2 --preview-steps 0",
+    "train --steps 2 --batch-size 4 --classifier-steps 4 --preview-steps 0",
 )
 MAKE = "synthesize --strategy dpd+ --steps 2 --candidates 2 --refine-steps 2 --set-name mine"
 
