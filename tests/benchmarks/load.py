@@ -322,7 +322,7 @@ def run(
     app = App(home, free_port(), {"DPD_HOSTED": "1", "DPD_PROXIES": "127.0.0.1"})
     app.start()
     queue, job = JobQueue(settings), ""
-    mine = Project(home / "visitors" / tokens[0] / PROJECT)
+    mine = Project(home / "visitors" / folder_name(tokens[0]) / PROJECT)
     try:
         if train:
             config = resolve("train", steps=100_000, batch_size=2, preview_steps=0)

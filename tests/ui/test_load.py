@@ -24,7 +24,7 @@ def test_visitors_browse_and_edit_while_one_trains(small_project: Path, tmp_path
             "--visitors",
             "6",
             "--seconds",
-            "30",
+            "60",
             "--p95",
             "60",
         ],
