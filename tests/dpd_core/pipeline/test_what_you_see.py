@@ -49,7 +49,7 @@ def test_an_edited_caption_is_exported_with_an_image_of_the_prototype_shown(
     run("export")
 
     for one in DistilledSet.load(project, "mine").slots:
-        assert one.prototype_id == seen[one.class_name, one.slot]
+        assert one.prototype_id == seen[one.slot]
     lines = next(project.path("export").rglob("metadata.jsonl")).read_text().splitlines()
     exported = {(row["label"], row["slot"]): row for row in map(json.loads, lines)}
     assert exported.keys() == seen.keys()
