@@ -72,7 +72,9 @@ def test_from_a_new_project_to_a_data_set_that_loads(
     run(page, "train")
 
     go(page, "Synthesize")
-    assert page.locator("#synthesize-strategy input").first.input_value() == "dpd+"
+    page.wait_for_function(
+        "() => document.querySelector('#synthesize-strategy input')?.value === 'dpd+'"
+    )
     unfold(page, "synthesize-more")
     fill(
         page,
