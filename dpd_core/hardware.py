@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -90,6 +92,23 @@ def _natural_dtype(device: str) -> tuple[str, str]:
             return "bfloat16", "bfloat16, which this processor computes natively"
         return "float32", "float32, because this processor has no bfloat16 arithmetic"
     return "float32", "float32, the format that is safe on this device"
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """Leave torch's number of threads as it is found, whatever libraries do to it meanwhile.
+
+    numba, which UMAP starts, shares OpenMP with torch and raises the number to that of the cores
+    for the rest of the process. With another number torch takes other kernels, which round
+    otherwise: what is sampled afterwards would not be what another process samples.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def peak_memory() -> int:

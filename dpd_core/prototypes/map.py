@@ -15,6 +15,7 @@ import numpy as np
 
 from dpd_core import storage
 from dpd_core.events import Emit, Log, ignore
+from dpd_core.hardware import same_threads
 from dpd_core.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _umap(vectors: np.ndarray, neighbors: int, min_dist: float, random_state: in
     count = max(2, min(neighbors, len(vectors) - 1))
     search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(vectors)
     distances, indices = search.kneighbors(vectors)
-    with warnings.catch_warnings():
+    with same_threads(), warnings.catch_warnings():
         # About transforming later and about one thread for a seeded layout: both are meant.
         warnings.simplefilter("ignore")
         import umap

@@ -1,5 +1,8 @@
 """The map: seeded, cached, and safe for any number of points."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,15 @@ from dpd_core.events import Event
 from dpd_core.project import Project
 from dpd_core.prototypes import map as projection
 from dpd_core.prototypes.map import project_map, read_map, write_map
+
+ROOT = Path(__file__).parents[3]
+AFTER_A_MAP = """
+import numpy, torch
+from dpd_core.prototypes.map import project_map
+before = torch.get_num_threads()
+project_map(numpy.random.default_rng(0).normal(size=(9, 4)))
+print(before, torch.get_num_threads())
+"""
 
 
 def clouds(count: int, dimensions: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -34,6 +46,18 @@ def test_the_same_seed_gives_the_same_map_and_keeps_clouds_apart() -> None:
     assert np.array_equal(points, project_map(vectors, neighbors=10, seed=1))
     assert not np.array_equal(points, project_map(vectors, neighbors=10, seed=2))
     assert separated(points, cloud) > 0.95
+
+
+def test_a_map_leaves_torch_its_number_of_threads() -> None:
+    """Else what is sampled after a map, in the same process, is rounded otherwise than before."""
+    # Without compiling, which has no part in it and takes most of the time.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    environment |= {"NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-c", AFTER_A_MAP]
+    said = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert said.stdout.split() == ["1", "1"], said.stderr
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 6, 9, 16])
