@@ -57,7 +57,7 @@ def test_a_run_is_watched_reloaded_and_stopped(
     open_more(page)
     fill(page, "preview_steps", "0")
     start(page)
-    page.locator("#train-stop").wait_for(timeout=240_000)
+    page.locator("#train-stop").wait_for(timeout=600_000)
     wait_for(lambda: curve_length(page) >= 2)
     page.evaluate(f"() => {{ {CHART}.dataset.mine = 'kept'; }}")
     before = curve_length(page)
@@ -79,7 +79,7 @@ def test_a_run_is_watched_reloaded_and_stopped(
     assert page.locator("#train-steps input").input_value() == LONG["steps"]
 
     page.locator("#train-stop").click()
-    page.locator("#train-resume").wait_for(timeout=240_000)
+    page.locator("#train-resume").wait_for(timeout=600_000)
     folder = app.project()
     assert list_jobs(Project.open(folder))[-1].status == "stopped"
     assert list(folder.glob("adapters/*/checkpoint.safetensors"))
@@ -111,7 +111,7 @@ def test_a_killed_server_and_a_killed_run_lose_nothing(
     page.get_by_role("tab", name="Train", exact=True).click()
     page.locator("#train-resume").wait_for()
     page.locator("#train-resume").click()
-    page.locator("#train-status b", has_text="Finished.").wait_for(timeout=400_000)
+    page.locator("#train-status b", has_text="Finished.").wait_for(timeout=600_000)
     run = next(one for one in adapters.list_runs(project) if one.settings["steps"] == steps)
     assert run.finished
     assert [point["step"] for point in run.curve()] == list(range(10, steps + 1, 10))
@@ -134,8 +134,8 @@ def test_earlier_runs_are_compared_and_used_again(
     fill(page, "steps", "12")
     fill(page, "rank", "3")
     page.locator("#train-run").click()
-    page.locator("#train-stop").wait_for(timeout=240_000)
-    page.locator("#train-status b", has_text="Finished.").wait_for(timeout=300_000)
+    page.locator("#train-stop").wait_for(timeout=600_000)
+    page.locator("#train-status b", has_text="Finished.").wait_for(timeout=600_000)
     rows = page.locator("#train-runs tbody tr")
     wait_for(lambda: rows.count() == 2)
     old = page.locator(f"#train-runs tr[data-run='{before}']")
