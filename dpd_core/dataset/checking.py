@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import sys
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dpd_core import storage
 from dpd_core.dataset import images
 from dpd_core.dataset.found import Item
+from dpd_core.dataset.origin import UNKNOWN, Origin
 from dpd_core.errors import ImageRefused, ProjectError
 from dpd_core.events import Emit, Meter
 from dpd_core.project import Project
 
-_VERSION = 2
+_VERSION = 3
 """Raise it when :mod:`dpd_core.dataset.images` accepts or refuses other images than before."""
 
 _BATCH = 256
-_LARGEST_MEMORY = 256 << 20
+_LARGEST_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of one file: digest of its bytes, decoded size, which bands are shown and what
-    a person should know; or why it is refused."""
+    """What is known of one file: digest of its bytes, decoded size, which bands are shown, what a
+    person should know, and when and where it was taken; or why it is refused."""
 
     sha256: str = ""
     width: int = 0
@@ -37,6 +41,21 @@ class Checked:
     reason: str | None = None
     bands: str = ""
     notes: tuple[str, ...] = ()
+    origin: Origin = UNKNOWN
+
+    def to_list(self) -> list[Any]:
+        """JSON-able."""
+        head = [self.sha256, self.width, self.height, self.reason, self.bands]
+        return [*head, list(self.notes), self.origin.record()]
+
+    @classmethod
+    def from_list(cls, known: list[Any]) -> Checked:
+        """The inverse of :meth:`to_list`."""
+        sha256, width, height, reason, bands, notes, origin = known
+        # Millions of images have few different bands and notes.
+        said = tuple(sys.intern(note) for note in notes)
+        shown = sys.intern(bands)
+        return cls(sha256, width, height, reason, shown, said, Origin.from_record(origin))
 
 
 def check(
@@ -68,14 +87,16 @@ def _check_file(path: Path, bands: tuple[str, ...]) -> Checked:
         return Checked(reason=" ".join(filter(None, (refused.what, refused.fix))))
     width, height = decoded.image.size
     digest = hashlib.sha256(data).hexdigest()
-    return Checked(digest, width, height, None, decoded.bands, decoded.notes)
+    return Checked(digest, width, height, None, decoded.bands, decoded.notes, decoded.origin)
 
 
 def _stamp(path: Path) -> str | None:
     """What a file's state is recognised by; ``None`` if there is no such file."""
     with contextlib.suppress(OSError):
         status = path.stat()
-        return f"{path}|{status.st_size}|{status.st_mtime_ns}"
+        state = f"{path}|{status.st_size}|{status.st_mtime_ns}"
+        # Short, because there may be a million of them.
+        return hashlib.blake2b(os.fsencode(state), digest_size=12).hexdigest()
     return None
 
 
@@ -100,11 +121,10 @@ class _Memory:
         known = self._known.get(stamp)
         if not known:
             return None
-        sha256, width, height, reason, bands, notes = known
-        return Checked(sha256, width, height, reason, bands, tuple(notes))
+        return Checked.from_list(known)
 
     def put(self, stamp: str, checked: Checked) -> None:
-        self._fresh[stamp] = list(astuple(checked))
+        self._fresh[stamp] = checked.to_list()
         if len(self._fresh) >= _BATCH:
             self.flush()
 

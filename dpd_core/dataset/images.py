@@ -20,7 +20,7 @@ import io
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from dpd_core.dataset import bands, deep, tiff
 from dpd_core.dataset import stretch as stretching
+from dpd_core.dataset.origin import UNKNOWN, Origin, of_picture
 from dpd_core.errors import ImageRefused
 
 MAX_PIXELS = 8192 * 8192
@@ -79,11 +80,13 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image: 8-bit RGB, which bands it shows, and what a person should know of it."""
+    """A decoded image: 8-bit RGB, which bands it shows, what a person should know of it, and when
+    and where it was taken."""
 
     image: Image.Image
     bands: str
     notes: tuple[str, ...]
+    origin: Origin = UNKNOWN
 
 
 def open_rgb(source: str | Path | bytes, *, bands: Sequence[str | int] = ()) -> Image.Image:
@@ -179,20 +182,24 @@ def _decode(data: bytes, wanted: tuple[str | int, ...]) -> Decoded:
     if not data:
         raise ImageRefused("the file is empty.")
     nodata = None
+    origin: Origin | None = None
     if data[:4] in _TIFF_SIGNATURES:
         head = tiff.head(data)
+        origin = head.origin
         asked = head.samples > 3 and bool(wanted)
         if not head.plain or asked:
             raster = tiff.read_tiff(data, lambda known: bands.choose(known, wanted), check_size)
             said = set(raster.notes)
-            return _finish(_from_raster(raster, said), raster.shown, said)
+            return _finish(_from_raster(raster, said), raster.shown, said, origin)
         nodata = head.nodata
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         check_size(*image.size)
         depth = deep.depth(data, image)
         if depth > 8:
-            return _decode_deep(data, image, depth, wanted)
+            decoded = _decode_deep(data, image, depth, wanted)
+            return replace(decoded, origin=origin or of_picture(image))
         image.load()
+        origin = origin or of_picture(image)
         picture = ImageOps.exif_transpose(image)
     notes: set[str] = set()
     values = _values(picture, notes)
@@ -203,7 +210,7 @@ def _decode(data: bytes, wanted: tuple[str | int, ...]) -> Decoded:
     if nodata is not None:
         missing = (values[..., :3] == nodata).all(axis=-1, keepdims=True)
         result = np.where(missing, 0, result).astype(np.uint8)
-    return _finish(result, shown, notes)
+    return _finish(result, shown, notes, origin)
 
 
 def _decode_deep(
@@ -230,11 +237,14 @@ def _decode_deep(
     return _finish(_from_raster(raster, notes), shown, notes)
 
 
-def _finish(values: np.ndarray, shown: bands.Shown, notes: set[str]) -> Decoded:
+def _finish(
+    values: np.ndarray, shown: bands.Shown, notes: set[str], origin: Origin = UNKNOWN
+) -> Decoded:
     """(H, W, 3) uint8 as the result, with a note if nothing can be seen in it."""
     if stretching.collapsed(values):
         notes.add("the whole image is one colour.")
-    return Decoded(Image.fromarray(np.ascontiguousarray(values)), shown.text, tuple(sorted(notes)))
+    image = Image.fromarray(np.ascontiguousarray(values))
+    return Decoded(image, shown.text, tuple(sorted(notes)), origin)
 
 
 def _from_raster(raster: tiff.Raster, notes: set[str]) -> np.ndarray:

@@ -1,11 +1,16 @@
-"""The index of a project's images, ``dataset/index.json``, and its readable class names."""
+"""The index of a project's images, ``dataset/index.json``, and its readable class names.
+
+The images of a large data set, and what is refused of it, lie in Parquet files beside it
+(:mod:`dpd_core.dataset.long_lists`).
+"""
 
 from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +18,12 @@ from typing import Any
 from filelock import FileLock
 
 from dpd_core import storage
+from dpd_core.dataset import long_lists
 from dpd_core.dataset.bands import check as check_bands
 from dpd_core.dataset.found import Refusal
 from dpd_core.dataset.labels import read_labels
+from dpd_core.dataset.origin import UNKNOWN, Origin
+from dpd_core.dataset.splits import duplicates
 from dpd_core.errors import ConfigError, DatasetError, ProjectError, StageMissing
 from dpd_core.project import Project
 
@@ -45,6 +53,7 @@ class ImageRecord:
         width, height: Size in px once decoded.
         caption: A description known from the source, or ``None``.
         bands: Which bands of the file are shown; see :func:`dpd_core.dataset.bands.choose`.
+        origin: When and where it was taken, as far as the file says.
     """
 
     id: str
@@ -56,6 +65,7 @@ class ImageRecord:
     height: int
     caption: str | None = None
     bands: tuple[str, ...] = ()
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -132,21 +142,29 @@ def write_index(
     *,
     source: Mapping[str, Any],
     classes: Mapping[str, ClassInfo],
-    images: Sequence[Mapping[str, Any]],
-    refused: Iterable[Refusal],
-    duplicates: Sequence[Sequence[str]],
+    count: int,
+    images: Callable[[], Iterable[dict[str, Any]]],
+    refused: Sequence[Refusal],
 ) -> None:
-    """Write the index; ``images`` are as in the file."""
-    storage.write_json(
-        _index_path(project),
-        {
-            "source": dict(source),
-            "classes": {name: asdict(info) for name, info in sorted(classes.items())},
-            "images": sorted(images, key=lambda image: image["id"]),
-            "refused": [asdict(entry) for entry in refused],
-            "duplicates": list(duplicates),
-        },
-    )
+    """Write the index.
+
+    Args:
+        count: Number of images.
+        images: Makes their entries as they are in the file, sorted by id.
+        project, source, classes, refused: See :class:`DatasetIndex`.
+    """
+    path = _index_path(project)
+    content = {
+        "source": dict(source),
+        "classes": {name: asdict(info) for name, info in sorted(classes.items())},
+        "images": long_lists.keep(path.parent, "images", count, images),
+        "refused": long_lists.keep(
+            path.parent, "refused", len(refused), lambda: map(asdict, refused)
+        ),
+    }
+    storage.write_json(path, content)
+    tables = ("images", "refused")
+    long_lists.remove_others(path.parent, tables, [content[name] for name in tables])
 
 
 def load_index(project: Project, *, corrected: bool = True) -> DatasetIndex:
@@ -196,25 +214,32 @@ def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
         test_base = Path(source["test_root"] or root) if source["test_data"] else base
         bands = tuple(source["bands"])
         check_bands(bands)
-        for image in content["images"]:
+        images = []
+        for image in long_lists.read(path.parent, content["images"]):
             _check_image(image, classes)
-        images = [
-            ImageRecord(
+            record = ImageRecord(
                 id=image["id"],
-                class_name=image["class"],
-                split=image["split"],
+                class_name=sys.intern(image["class"]),
+                split=sys.intern(image["split"]),
                 path=(test_base if image["split"] == "test" else base) / image["file"],
                 sha256=image["sha256"],
                 width=image["width"],
                 height=image["height"],
                 caption=image.get("caption"),
                 bands=bands,
+                origin=Origin.from_record(image),
             )
-            for image in content["images"]
-        ]
-        refused = [Refusal(**entry) for entry in content["refused"]]
-        return DatasetIndex(classes, images, refused, content["duplicates"], source)
-    except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
+            images.append(record)
+        refused = [Refusal(**one) for one in long_lists.read(path.parent, content["refused"])]
+        return DatasetIndex(classes, images, refused, duplicates(images), source)
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ConfigError,
+    ) as error:
         raise ProjectError(
             f"not an index of images ({error}).", where=path, fix="Run the stage 'dataset' again."
         ) from error

@@ -10,8 +10,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from dpd_core.seeding import derive_seed
+
+
+class Identified(Protocol):
+    """Something with an id and a digest."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its bytes."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ def leaks(entries: Sequence[Entry]) -> dict[str, str]:
     }
 
 
-def duplicates(entries: Sequence[Entry]) -> list[list[str]]:
+def duplicates(entries: Iterable[Identified]) -> list[list[str]]:
     """Ids of images with identical bytes, in groups, sorted."""
     groups: dict[str, list[str]] = defaultdict(list)
     for entry in entries:

@@ -15,14 +15,14 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dpd_core import storage
 from dpd_core.config import DatasetConfig
-from dpd_core.dataset import bands, sources, splits
+from dpd_core.dataset import bands, sources, splits, unchanged
 from dpd_core.dataset.checking import Checked, check
 from dpd_core.dataset.class_names import readable_name, readable_names
 from dpd_core.dataset.found import Found, Item, Refusal
@@ -61,7 +61,7 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
     """Index the configured images.
 
     Every file is decoded once; what cannot be used is listed with its reason. A second run
-    decodes only files that are new or changed.
+    decodes only files that are new or changed, and does nothing if there are none.
 
     Returns:
         Numbers of ``classes``, ``train`` and ``test`` images, ``refused`` files, groups of
@@ -81,9 +81,15 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
             where="dataset.test_fraction",
             fix="Give the share of the training images, like 0.25.",
         )
+    before = unchanged.state(project, config)
+    known = unchanged.recall(project, before)
+    if known is not None:
+        _say_layout(known["layout"], known["understood"], known["alternatives"], emit)
+        emit(Log("dataset", "No file has changed since the last run, which is kept."))
+        return known
     found = sources.find(project, config, emit)
     test = sources.find_test(project, config, emit) if config.test_data else None
-    _say_layout(found, emit)
+    _say_layout(found.reading, found.text, found.others, emit)
     items = _joined(found, test)
     chosen = _choose_classes(items, config)
     usable, refused = _usable(chosen, check(project, chosen, config.bands, emit))
@@ -95,6 +101,10 @@ def run(project: Project, config: DatasetConfig, emit: Emit = ignore) -> dict[st
     _remove_other_copies(project, [found, test])
     result = _result(found, selection, notes, left_out=len(items) - len(chosen))
     _report(selection, notes, emit)
+    copied = found.copy is not None or (test is not None and test.copy is not None)
+    # What changed while it was read is not what is remembered.
+    if not copied and unchanged.state(project, config) == before:
+        unchanged.remember(project, before, result)
     return result
 
 
@@ -263,11 +273,11 @@ def _write(
     chosen: _Selection,
     notes: dict[str, str],
 ) -> None:
-    def record(image: _Usable) -> dict[str, Any]:
+    def entry(image: _Usable) -> dict[str, Any]:
         item, checked = image.item, image.checked
         from_test = test is not None and item.side == "test"
         base = (test if test is not None and from_test else found).root or project.root
-        entry = {
+        required = {
             "id": item.id,
             "class": item.class_name,
             "split": chosen.sides[item.id],
@@ -276,12 +286,14 @@ def _write(
             "width": checked.width,
             "height": checked.height,
         }
-        return entry if item.caption is None else {**entry, "caption": item.caption}
+        caption = {} if item.caption is None else {"caption": item.caption}
+        return required | caption | checked.origin.record()
 
     counts = Counter(
         (image.item.class_name, chosen.sides[image.item.id]) for image in chosen.images
     )
     names = readable_names(sorted({name for name, _ in counts}))
+    images = sorted(chosen.images, key=lambda image: image.item.id)
     write_index(
         project,
         source={
@@ -302,9 +314,9 @@ def _write(
             name: ClassInfo(readable, counts[name, "train"], counts[name, "test"])
             for name, readable in names.items()
         },
-        images=[record(image) for image in chosen.images],
+        count=len(chosen.images),
+        images=lambda: map(entry, images),
         refused=chosen.refused,
-        duplicates=chosen.duplicates,
     )
 
 
@@ -337,12 +349,12 @@ def _result(
     }
 
 
-def _say_layout(found: Found, emit: Emit) -> None:
+def _say_layout(reading: str, text: str, others: Mapping[str, str], emit: Emit) -> None:
     """How the source was understood, and what else it could be: a warning if anything."""
-    if found.text:
-        emit(Log("dataset", f"Understood as {found.reading}: {found.text}."))
-    if found.others:
-        listed = "; ".join(f"--layout {name}: {text}" for name, text in found.others.items())
+    if text:
+        emit(Log("dataset", f"Understood as {reading}: {text}."))
+    if others:
+        listed = "; ".join(f"--layout {name}: {text}" for name, text in others.items())
         emit(Log("dataset", f"It could also be read as: {listed}.", "warning"))
 
 

@@ -26,6 +26,7 @@ import tifffile
 from PIL import Image
 
 from dpd_core.dataset.bands import Bands, Shown
+from dpd_core.dataset.origin import Origin, of_tiff
 from dpd_core.dataset.stretch import is_nodata
 from dpd_core.errors import ImageRefused
 
@@ -73,12 +74,13 @@ class Raster:
 @dataclass(frozen=True)
 class Head:
     """What decides how a TIFF is read: depth, samples, whether the main image is the first page
-    and plain; and what else it says."""
+    and plain; when and where it was taken; and what else it says."""
 
     bits: int
     samples: int
     plain: bool
     nodata: float | None
+    origin: Origin
 
 
 def head(data: bytes) -> Head:
@@ -98,7 +100,8 @@ def head(data: bytes) -> Head:
         ordinary = _SAMPLES.get(int(page.photometric)) == colours
         readable = int(page.compression) in _READ_BY_PILLOW
         plain = page.index == 0 and single and bits <= 8 and not signed and ordinary and readable
-        return Head(int(bits), page.samplesperpixel, plain, _nodata(page))
+        origin = of_tiff(page.tags)
+        return Head(int(bits), page.samplesperpixel, plain, _nodata(page), origin)
 
 
 def read_tiff(

@@ -5,6 +5,7 @@ The one place for these lists. Names are compared in lower case, cut into words.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -127,6 +128,7 @@ def names_classes(name: str) -> bool:
     return bool(set(words(name)) & _CLASS_LISTS)
 
 
+@functools.lru_cache(maxsize=65_536)
 def is_neutral(name: str) -> bool:
     """Whether a folder's name says no class: a number, a date, a part, ``images``."""
     if name.strip().lower() in _CONTAINERS or is_numbered(name):

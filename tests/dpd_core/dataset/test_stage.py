@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpd_core.config import DatasetConfig
-from dpd_core.dataset import images
+from dpd_core.dataset import images, sources
 from dpd_core.dataset.index import load_index
 from dpd_core.dataset.pixels import open_record, pixels, thumbnail
 from dpd_core.dataset.stage import run
@@ -67,7 +67,7 @@ def test_the_index_file_is_as_agreed(project: Project, folder: Path) -> None:
         "height",
     }
     assert content["images"][0]["file"] == "forest/00.png"
-    assert content["refused"] == [] and content["duplicates"] == []
+    assert content["refused"] == []
 
 
 def test_what_is_not_used_is_listed(project: Project, folder: Path) -> None:
@@ -248,9 +248,36 @@ def test_a_stopped_run_goes_on_where_it_was(
 
 def test_a_memory_cut_by_a_crash_does_no_harm(project: Project, folder: Path) -> None:
     prepare(project, folder)
+    project.path("cache", "dataset.json").unlink()
     (memory,) = project.path("cache", "checked").iterdir()
     memory.write_bytes(memory.read_bytes()[:50] + b'\n{"a": 1}\nxx\n')
     assert len(prepare(project, folder).images) == 14
+
+
+def test_nothing_is_read_again_where_no_file_has_changed(
+    project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DatasetConfig(data=str(folder))
+    first = run(project, config)
+    events: list[Event] = []
+    monkeypatch.setattr(sources, "find", None)
+    assert run(project, config, events.append) == first
+    assert any("No file has changed" in e.message for e in events if isinstance(e, Log))
+    assert any("Understood as top" in e.message for e in events if isinstance(e, Log))
+    monkeypatch.undo()
+    for act in (
+        lambda: (folder / "forest" / "99.png").write_bytes(picture(77)),
+        lambda: (folder / "forest" / "99.png").rename(folder / "forest" / "98.png"),
+        lambda: (folder / "forest" / "98.png").unlink(),
+        lambda: os.utime(folder / "forest" / "00.png", (1, 1)),
+        lambda: (folder / "labels.txt").write_text("x"),
+        lambda: project.path("dataset", "index.json").unlink(),
+    ):
+        act()
+        events.clear()
+        run(project, config, events.append)
+        assert not any("No file" in e.message for e in events if isinstance(e, Log))
+    assert load_index(project).images
 
 
 def test_a_stop_request_gets_through(project: Project, folder: Path) -> None:
