@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core import storage
-from dpd_core.errors import ModelError, first_line
+from dpd_core.errors import ModelError
+from dpd_core.models.hub import hub_snapshot
 
 BUNDLED = Path(__file__).parents[2] / "assets" / "base"
 """Folder of the text-to-image model that comes with the program."""
@@ -18,10 +19,12 @@ _SUFFIXES = (".json", ".safetensors", ".txt")
 
 
 def resolve_model(source: str) -> Path:
-    """The local folder of a text-to-image model: the bundled one, a folder, or a Hub snapshot.
+    """The local folder of a text-to-image model: the bundled one, a folder, a Hub snapshot, or
+    what a single file was converted to (:mod:`dpd_core.models.single_file`).
 
     Raises:
-        ModelError: there is no such folder, or the Hub does not give it.
+        ModelError: there is no such folder, the Hub does not give it, or the file is no whole
+            model.
     """
     if source == "bundled":
         if not (BUNDLED / "model_index.json").exists():
@@ -31,6 +34,10 @@ def resolve_model(source: str) -> Path:
                 fix="Get the repository again, with its assets folder.",
             )
         return BUNDLED
+    if Path(source).expanduser().is_file():
+        from dpd_core.models.single_file import folder_of
+
+        return folder_of(Path(source).expanduser())
     patterns = [f"{part}/*{end}" for part in _PARTS for end in _SUFFIXES]
     return model_folder(
         source,
@@ -56,14 +63,16 @@ def model_folder(
     if folder.is_dir():
         return folder.resolve()
     if folder.is_file():
-        raise _single_file(folder)
+        raise ModelError(
+            "a file; a model folder is needed.", where=folder, fix="Give the folder, or a Hub id."
+        )
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
         raise ModelError(
             "there is no such folder.",
             where=source,
             fix=f"Give a model folder, a Hub id like '{example}', or 'bundled'.",
         )
-    return _snapshot(source, tuple(patterns), tuple(ignore))
+    return hub_snapshot(source, tuple(patterns), tuple(ignore))
 
 
 def variant(folder: Path, part: str) -> str | None:
@@ -90,41 +99,6 @@ def native_side(unet: Mapping[str, Any], vae: Mapping[str, Any], where: Path) ->
     return size * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
-def _single_file(path: Path) -> ModelError:
-    """Why a file is no model folder, and how it becomes one."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            names = set(file.keys())
-    except (SafetensorError, OSError):
-        return ModelError(
-            "a file that is no safetensors model.",
-            where=path,
-            fix="Give a model folder or a Hub id. Checkpoints of other kinds (.ckpt) can run code "
-            "when read; have them converted to safetensors first.",
-        )
-    if any(name.startswith("model.diffusion_model.") for name in names):
-        return ModelError(
-            "a whole model in a single file; a folder is needed.",
-            where=path,
-            fix='Convert it once, on a machine with a network: python -c "from diffusers import '
-            "StableDiffusionPipeline as P; P.from_single_file('FILE').save_pretrained('FOLDER')\"; "
-            "then give FOLDER.",
-        )
-    if any("lora" in name for name in names):
-        return ModelError(
-            "an adapter (LoRA), not a model.",
-            where=path,
-            fix="Give the folder of the model that it was trained for.",
-        )
-    return ModelError(
-        "only a part of a model (its text encoder, VAE or UNet is missing).",
-        where=path,
-        fix="Give the whole model's folder, with vae, text_encoder, tokenizer, unet and scheduler.",
-    )
-
-
 def parts_digest(folder: Path, parts: Iterable[str] = _PARTS) -> str:
     """Identity of a text-to-image model, or of some of its parts, by the files in their folders."""
     found = (path for part in parts for path in (folder / part).glob("*"))
@@ -139,23 +113,6 @@ def files_digest(folder: Path, files: Iterable[Path]) -> str:
             for path in sorted(files)
         }
     )
-
-
-@cache
-def _snapshot(source: str, patterns: tuple[str, ...], ignore: tuple[str, ...]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(source, allow_patterns=list(patterns), ignore_patterns=list(ignore))
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"the Hub did not give this model ({first_line(error)}).",
-            where=source,
-            fix="Check the id and the network, or download it and give its folder.",
-        ) from error
 
 
 @cache
