@@ -388,6 +388,11 @@ class ExportConfig(StageConfig):
     title: str = setting("", "Title of the data set; empty takes the project's name.")
     parquet: bool = setting(True, "Also write Parquet files with the images inside.")
     adapter: bool = setting(True, "Put the adapter beside the images.")
+    text_files: bool = setting(
+        False,
+        "Also write each caption into a .txt file beside its image, as trainers of adapters read "
+        "them.",
+    )
     soft_labels: bool = setting(
         False,
         "Put a teacher's class probabilities of each image into a file beside them; the "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.server.limits import HUB_ID
+from dpd_core import storage
 from dpd_core.config import ExportConfig
 from dpd_core.errors import ConfigError, DPDError
 from dpd_core.export.manifest import ExportManifest, read_export
@@ -79,6 +80,7 @@ def config_of(
     parquet: bool,
     adapter: bool,
     soft_labels: bool,
+    text_files: bool = False,
 ) -> ExportConfig:
     """The settings of an export as chosen on the page.
 
@@ -96,12 +98,13 @@ def config_of(
         parquet=bool(parquet),
         adapter=bool(adapter),
         soft_labels=bool(soft_labels),
+        text_files=bool(text_files),
     )
 
 
 def exports(project: Project) -> list[Exported]:
     """The finished exports in the project, newest first."""
-    archives = [path for path in project.path("export").glob("*.zip") if path.is_file()]
+    archives = [path for path in storage.whole(project.path("export"), "*.zip") if path.is_file()]
     found = [_exported(project, path) for path in archives]
     return sorted(found, key=lambda export: -export.archive.stat().st_mtime)
 
@@ -146,6 +149,14 @@ def checked_token(text: str | None) -> str | None:
             fix="Paste it as it was shown to you; it begins with hf_.",
         )
     return token
+
+
+def can_sign_in() -> bool:
+    """Whether visitors can sign in with the Hub: on a Space with its keys alone. Elsewhere Gradio
+    plays a sign-in that hands out the token of the server's owner, and without the secret anybody
+    could sign the cookie."""
+    needed = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET")
+    return os.environ.get("SYSTEM") == "spaces" and all(map(os.environ.get, needed))
 
 
 def signed_in_token(oauth: OAuthToken | None) -> str:

@@ -24,7 +24,7 @@ class ExportTab:
 
     def __init__(self, ctx: Context):
         self.ctx = ctx
-        self.oauth = ctx.settings.hosted and bool(os.environ.get("OAUTH_CLIENT_ID"))
+        self.oauth = ctx.settings.hosted and service.can_sign_in()
 
     def build(self) -> None:
         """Make the components."""
@@ -80,6 +80,13 @@ class ExportTab:
             info="A file with a teacher's class probabilities of each image; the teacher has seen "
             "all real training images.",
         )
+        self.text_files = gr.Checkbox(
+            False,
+            label="Caption files",
+            elem_id="export-text_files",
+            info="Each caption also in a .txt file beside its image, as trainers of adapters "
+            "read them.",
+        )
         self.run = gr.Button("Export", variant="primary", elem_id="export-run")
         self.downloads = HTML(
             {}, html_template=views.DOWNLOADS_TEMPLATE, elem_id="export-downloads"
@@ -125,6 +132,7 @@ class ExportTab:
             self.parquet,
             self.adapter,
             self.soft_labels,
+            self.text_files,
         ]
         shown = [self.plan, self.card]
         ctx.on_change(
@@ -139,6 +147,7 @@ class ExportTab:
             self.parquet.input,
             self.adapter.input,
             self.soft_labels.input,
+            self.text_files.input,
             self.title.submit,
             self.title.blur,
         ):
@@ -170,6 +179,7 @@ class ExportTab:
                 settings.parquet,
                 settings.adapter,
                 settings.soft_labels,
+                settings.text_files,
             )
         else:
             fields = (chosen, *fields[1:])
@@ -224,11 +234,13 @@ class ExportTab:
         parquet: bool,
         adapter: bool,
         soft_labels: bool,
+        text_files: bool,
         oauth: gr.OAuthToken | None,
     ) -> None:
         """Start the stage with a push in the name of the visitor who has signed in."""
         name = service.checked_repository(repository)
-        config = service.config_of(set_name, title, licence, parquet, adapter, soft_labels)
+        fields = (set_name, title, licence, parquet, adapter, soft_labels, text_files)
+        config = service.config_of(*fields)
         self._start(project, config.replace(push=name), service.signed_in_token(oauth))
 
     def _start(self, project: Project, config: ExportConfig, token: str | None) -> None:

@@ -27,6 +27,14 @@ FEATURES = {
 }
 """Columns beside the image, and what they mean."""
 
+ORIGIN_FEATURES = {
+    "prototype_taken": "when the prototype was taken (ISO 8601), where its file says it",
+    "prototype_crs": "coordinate system of the prototype's georeference",
+    "prototype_transform": "its georeference: a b c d e f, where x = a column + b row + c and "
+    "y = d column + e row + f, for the prototype's whole file",
+}
+"""Columns that an export has besides where a prototype's file says when or where it was taken."""
+
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
@@ -45,7 +53,8 @@ class CardFacts:
         commands: Shell commands that made it, in order.
         report: The evaluation report, ``None`` if the set was not evaluated.
         examples: (class name, caption) of a few images.
-        parquet, soft_labels: Whether the folder holds them.
+        parquet, soft_labels, text_files: Whether the folder holds them.
+        columns: Columns beside the image, and what they mean.
         adapter: The line of Python that loads the adapter in the folder; empty if there is none.
         detailed: Whether detail of the real images was put back into the synthetic ones.
     """
@@ -63,6 +72,8 @@ class CardFacts:
     parquet: bool = False
     adapter: str = ""
     soft_labels: bool = False
+    text_files: bool = False
+    columns: Mapping[str, str] = field(default_factory=lambda: FEATURES)
     detailed: bool = False
 
 
@@ -107,11 +118,14 @@ def _front_matter(facts: CardFacts) -> str:
     kinds = {"slot": "int64", "seed": "int64", "score": "float64"}
     names = {str(place): name for place, (name, _, _) in enumerate(facts.classes)}
     features: list[dict[str, Any]] = [{"name": "image", "dtype": "image"}]
-    for column in FEATURES:
+    for column in facts.columns:
         dtype: Any = kinds.get(column, "string")
         if column == "label":
             dtype = {"class_label": {"names": names}}
         features.append({"name": column, "dtype": dtype})
+    # The Hub takes the most common ending for the kind of data; captions beside the images are as
+    # many as these.
+    paths: Any = ["train/**/*.png", "train/metadata.jsonl"] if facts.text_files else "train/**"
     extra: dict[str, Any] = {"license_name": "see-card"} if facts.licence == "other" else {}
     data = DatasetCardData(
         license=facts.licence,
@@ -124,7 +138,7 @@ def _front_matter(facts: CardFacts) -> str:
         configs=[
             {
                 "config_name": "default",
-                "data_files": [{"split": "train", "path": "train/**"}],
+                "data_files": [{"split": "train", "path": paths}],
                 # Here, not under dataset_info: only so do image folders get class labels.
                 "features": features,
             }
@@ -166,6 +180,8 @@ def _loading(facts: CardFacts) -> str:
             'same = load_dataset("parquet", data_dir="PATH_TO_THIS_FOLDER/parquet", split="train")'
         )
     text = "## Use\n\n" + code_block("\n".join(code), "python")
+    if facts.text_files:
+        text += "\nEach caption also lies in a `.txt` file beside its image.\n"
     if facts.soft_labels:
         text += (
             "\n`soft_labels.json` holds a teacher's probabilities of each image. The teacher "
@@ -181,7 +197,7 @@ def _loading(facts: CardFacts) -> str:
 
 def _columns(facts: CardFacts) -> str:
     lines = ["## Columns\n", "| column | meaning |", "| --- | --- |"]
-    lines += [f"| `{name}` | {meaning} |" for name, meaning in FEATURES.items()]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in facts.columns.items()]
     if facts.examples:
         lines += ["\nSome captions:\n"]
         lines += [f"- {escape(name)}: {escape(caption)}" for name, caption in facts.examples]

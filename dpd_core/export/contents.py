@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dpd_core import __version__, storage
 from dpd_core.config import CONFIGS, ExportConfig, SynthesizeConfig
-from dpd_core.dataset.index import load_index
+from dpd_core.dataset.index import DatasetIndex, load_index
 from dpd_core.errors import ModelError, ProjectError
 from dpd_core.evaluate.report import load_report
-from dpd_core.export.card import CardFacts
+from dpd_core.export.card import FEATURES, ORIGIN_FEATURES, CardFacts
 from dpd_core.project import Project
 from dpd_core.settings import StageConfig, command_words
 from dpd_core.synthesize.records import SlotRecord
@@ -59,6 +59,11 @@ class Row:
         """Its place below ``train/``."""
         return self.metadata["file_name"]
 
+    @property
+    def text_file(self) -> str:
+        """The place of its caption below ``train/``, where that is written beside it."""
+        return str(PurePosixPath(self.file).with_suffix(".txt"))
+
 
 def class_folder(folder: str) -> str:
     """A class's folder in the export: its folder in the set, unless ``datasets`` would take it
@@ -69,15 +74,37 @@ def class_folder(folder: str) -> str:
     return "class" + "".join(words) + storage.digest(folder, length=6)
 
 
-def export_rows(distilled: DistilledSet) -> list[Row]:
+def export_rows(project: Project, distilled: DistilledSet) -> list[Row]:
     """The images of a set as they are exported.
 
     Raises:
         ProjectError: the set is empty, an image is missing, or two would be the same file.
     """
+    index = load_index(project)
     rows = [_row(record, distilled) for record in distilled.slots]
+    origins = [_origin(record, index) for record in distilled.slots]
+    if any(map(any, (origin.values() for origin in origins))):
+        for row, origin in zip(rows, origins, strict=True):
+            row.metadata.update(origin)
     _check_rows(rows)
     return rows
+
+
+def columns(rows: list[Row]) -> dict[str, str]:
+    """The columns of the rows beside the image, and what they mean."""
+    known = FEATURES | ORIGIN_FEATURES
+    return {name: known[name] for name in rows[0].metadata if name in known}
+
+
+def _origin(record: SlotRecord, index: DatasetIndex) -> dict[str, str]:
+    """When and where the prototype was taken, as texts, empty where it is not known."""
+    image = index.by_id.get(record.prototype_id)
+    if image is None:
+        return dict.fromkeys(ORIGIN_FEATURES, "")
+    transform = " ".join(map(repr, image.origin.transform))
+    return dict(
+        zip(ORIGIN_FEATURES, (image.origin.taken, image.origin.crs, transform), strict=True)
+    )
 
 
 def _row(record: SlotRecord, distilled: DistilledSet) -> Row:
@@ -140,9 +167,14 @@ def set_adapter(project: Project, distilled: DistilledSet) -> Adapter | None:
 
 
 def card_facts(
-    project: Project, config: ExportConfig, distilled: DistilledSet, *, adapter: Adapter | None
+    project: Project,
+    config: ExportConfig,
+    distilled: DistilledSet,
+    rows: list[Row],
+    *,
+    adapter: Adapter | None,
 ) -> CardFacts:
-    """What the card of an export says; ``adapter`` is the one that goes with it."""
+    """What the card of an export says; ``rows`` are its images, ``adapter`` goes with them."""
     index, manifest = load_index(project), distilled.manifest
     counts: dict[str, int] = {}
     captions: dict[str, str] = {}
@@ -177,6 +209,8 @@ def card_facts(
         parquet=config.parquet,
         adapter=adapter.loading if adapter else "",
         soft_labels=config.soft_labels,
+        text_files=config.text_files,
+        columns=columns(rows),
         detailed=resolved(config_used).detail > 0,
     )
 

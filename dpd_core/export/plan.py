@@ -82,11 +82,11 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
         ModelError: the adapter's weights are missing.
     """
     distilled = DistilledSet.load(project, config.set_name)
-    rows = export_rows(distilled)
+    rows = export_rows(project, distilled)
     images = sum(row.source.stat().st_size for row in rows)
     lines = sum(len(json.dumps(row.metadata, ensure_ascii=False).encode()) + 1 for row in rows)
     adapter = set_adapter(project, distilled) if config.adapter else None
-    facts = card_facts(project, config, distilled, adapter=adapter)
+    facts = card_facts(project, config, distilled, rows, adapter=adapter)
     card = dataset_card(facts)
     files = [
         PlannedFiles("train/<class>/*.png", "The images.", len(rows), images),
@@ -97,6 +97,11 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
             lines,
         ),
     ]
+    if config.text_files:
+        size = sum(len(row.metadata["caption"].encode()) for row in rows)
+        files.append(
+            PlannedFiles("train/<class>/*.txt", "Each image's caption beside it.", len(rows), size)
+        )
     if config.parquet:
         parts = -(-len(rows) // PARQUET_ROWS)
         files.append(

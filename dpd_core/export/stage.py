@@ -21,12 +21,13 @@ from dpd_core import storage
 from dpd_core.config import ExportConfig
 from dpd_core.errors import ProjectError
 from dpd_core.events import Emit, Log, Meter, ignore
-from dpd_core.export.card import FEATURES, dataset_card
+from dpd_core.export.card import dataset_card
 from dpd_core.export.contents import (
     PARQUET_ROWS,
     SOFT_LABELS,
     Row,
     card_facts,
+    columns,
     export_rows,
     files_below,
     set_adapter,
@@ -58,13 +59,13 @@ def run(
     """
     token = hub_token(token) if config.push else None
     distilled = DistilledSet.load(project, config.set_name)
-    rows = export_rows(distilled)
+    rows = export_rows(project, distilled)
     parent = Path(config.output).expanduser().resolve() if config.output else project.path(STAGE)
     folder = parent / storage.safe_name(distilled.name)
     _check_target(folder)
     meter = Meter(emit, STAGE, len(rows) * (2 if config.parquet else 1), message="writing images")
     with storage.atomic_folder(folder) as temporary:
-        _write_images(temporary / "train", rows, meter)
+        _write_images(temporary / "train", rows, meter, text_files=config.text_files)
         if config.parquet:
             _write_parquet(temporary / "parquet", rows, meter)
         adapter = set_adapter(project, distilled) if config.adapter else None
@@ -74,7 +75,7 @@ def run(
             files = {row.set_file: f"train/{row.file}" for row in rows}
             labels = soft_labels(project, distilled.name, files, emit, STAGE)
             storage.write_json(temporary / SOFT_LABELS, labels)
-        facts = card_facts(project, config, distilled, adapter=adapter)
+        facts = card_facts(project, config, distilled, rows, adapter=adapter)
         (temporary / "README.md").write_text(dataset_card(facts), encoding="utf-8")
         write_export(
             temporary,
@@ -107,7 +108,7 @@ def write_zip(folder: Path, archive: Path) -> None:
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.create_system, info.external_attr = 3, 0o644 << 16
             # Images, Parquet and weights are compressed or incompressible already.
-            text = path.suffix in (".json", ".jsonl", ".md")
+            text = path.suffix in (".json", ".jsonl", ".md", ".txt")
             info.compress_type = zipfile.ZIP_DEFLATED if text else zipfile.ZIP_STORED
             info.file_size = path.stat().st_size
             with path.open("rb") as source, packed.open(info, "w") as target:
@@ -125,11 +126,13 @@ def _check_target(folder: Path) -> None:
         )
 
 
-def _write_images(folder: Path, rows: list[Row], meter: Meter) -> None:
+def _write_images(folder: Path, rows: list[Row], meter: Meter, *, text_files: bool) -> None:
     for row in meter.over(rows):
         target = folder / row.file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(row.source, target)
+        if text_files:
+            (folder / row.text_file).write_text(row.metadata["caption"], encoding="utf-8")
     lines = [json.dumps(row.metadata, ensure_ascii=False, allow_nan=False) for row in rows]
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -143,15 +146,16 @@ def _write_parquet(folder: Path, rows: list[Row], meter: Meter) -> None:
         "seed": Value("int64"),
         "score": Value("float64"),
     }
+    known = columns(rows)
     features = Features(
-        {"image": Image(), **{name: kinds.get(name, Value("string")) for name in FEATURES}}
+        {"image": Image(), **{name: kinds.get(name, Value("string")) for name in known}}
     )
     folder.mkdir()
     parts = [rows[start : start + PARQUET_ROWS] for start in range(0, len(rows), PARQUET_ROWS)]
     for number, part in enumerate(parts):
         records = [
             {
-                **{name: row.metadata[name] for name in FEATURES},
+                **{name: row.metadata[name] for name in known},
                 "image": {"bytes": row.source.read_bytes(), "path": PurePosixPath(row.file).name},
                 "label": names.index(row.metadata["label"]),
             }

@@ -22,7 +22,12 @@ def test_the_plan_is_what_the_export_writes(tmp_path, parquet, adapter, soft):
     save_report(project, report)
     finish(project, "evaluate", EvaluateConfig(student_steps=4), {})
     config = ExportConfig(
-        parquet=parquet, adapter=adapter, soft_labels=soft, licence="cc-by-4.0", title="A <b>"
+        parquet=parquet,
+        adapter=adapter,
+        soft_labels=soft,
+        text_files=soft,
+        licence="cc-by-4.0",
+        title="A <b>",
     )
     plan = plan_export(project, config)
     assert not project.path("export").exists()
