@@ -24,6 +24,10 @@ from dpd_core.errors import ProjectError
 _DISK_FAULTS = {
     errno.ENOSPC: ("the disk is full.", "Free some space and start again; nothing was damaged."),
     errno.EDQUOT: ("the disk quota is used up.", "Free some space and start again."),
+    errno.EFBIG: (
+        "the file is larger than this server allows.",
+        "Use fewer or smaller images.",
+    ),
     errno.EROFS: ("the folder is on a read-only file system.", "Use a folder you can write to."),
     errno.EACCES: ("no permission to write here.", "Use a folder you can write to."),
     errno.EPERM: ("no permission to write here.", "Use a folder you can write to."),
@@ -112,6 +116,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 old.replace(path)
             shutil.rmtree(old, ignore_errors=True)
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def whole(folder: Path, pattern: str) -> list[Path]:
+    """What matches a pattern below a folder, sorted, without what is being written (``glob`` finds
+    names that begin with a dot)."""
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if not any(part.startswith(".part-") for part in path.relative_to(folder).parts)
+    )
 
 
 def tidy(root: Path, *, older_than: float = PART_SECONDS) -> list[Path]:

@@ -305,7 +305,9 @@ def read_report(path: Path) -> Report:
 
 def reported_sets(project: Project) -> list[str]:
     """Names of the sets that have a report, the one written last first."""
-    paths = sorted(project.path("reports").glob("*.json"), key=lambda path: -path.stat().st_mtime)
+    paths = sorted(
+        storage.whole(project.path("reports"), "*.json"), key=lambda path: -path.stat().st_mtime
+    )
     return [read_report(path).set for path in paths]
 
 

@@ -253,7 +253,7 @@ class _Shards:
         """
         from safetensors import SafetensorError
 
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in storage.whole(self.folder, "*.safetensors"):
             try:
                 shard = self._open(path, wanted)
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:

@@ -164,7 +164,7 @@ class _Verifier:
     def _latents(self) -> int:
         from dpd_core.models.latents import shard_fault
 
-        shards = sorted(self.project.path("latents").glob("*.safetensors"))
+        shards = storage.whole(self.project.path("latents"), "*.safetensors")
         for path in shards:
             fault = shard_fault(path)
             if fault:
@@ -178,7 +178,7 @@ class _Verifier:
 
     def _adapters(self) -> int:
         count = 0
-        for path in sorted(self.project.path("adapters").glob("*/adapter.json")):
+        for path in storage.whole(self.project.path("adapters"), "*/adapter.json"):
             fix = f"Delete the folder {path.parent.name} and run the stage 'train' again."
             record = self._json(path, ("id", "recipe"), fix)
             if record is None:
@@ -222,7 +222,9 @@ class _Verifier:
 
     def _exports(self) -> int:
         count = 0
-        folders = {path.parent for path in self.project.path("export").glob("*/manifest.json")}
+        folders = {
+            path.parent for path in storage.whole(self.project.path("export"), "*/manifest.json")
+        }
         record = self.project.record("export")
         if record and isinstance(record["result"].get("folder"), str):
             folders.add(recorded_path(self.project, record["result"]["folder"]))

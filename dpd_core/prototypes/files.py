@@ -272,7 +272,8 @@ def load_clustering(project: Project) -> Clustering:
     path = project.path(STAGE, "centers.safetensors")
     try:
         centers = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:
+        # The last two: number types that numpy does not know.
         raise ProjectError(f"not readable ({error}).", where=path, fix=_FIX) from error
     sizes = {name: len(entries) for name, entries in prototypes.items()}
     agree = sizes == {name: len(rows) for name, rows in centers.items()} and all(

@@ -74,12 +74,13 @@ def matching_networks(
         key: Digest of everything that determines the networks.
         on_step: Called after each training step; may raise to stop.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     networks = []
     for number in range(count):
         path = folder / f"{key}-{number}.safetensors"
-        if not path.exists():
+        stored = _stored(path)
+        if stored is None:
             states = _train(
                 images,
                 labels,
@@ -96,7 +97,7 @@ def matching_networks(
             }
             with storage.atomic_path(path) as temporary:
                 save_file(flat, temporary)
-        stored = load_file(path)
+            stored = flat
         for moment in range(len(MOMENTS)):
             network = build_student("convnet", n_classes)
             prefix = f"{moment}/"
@@ -109,6 +110,19 @@ def matching_networks(
             )
             networks.append(network.to(hardware.device).eval().requires_grad_(False))
     return networks
+
+
+def _stored(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file that can be made again; ``None`` if it is not there or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        return None
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        return None
 
 
 def project_networks(

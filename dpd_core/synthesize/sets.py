@@ -218,7 +218,7 @@ def filled_slots(root: Path) -> list[SlotRecord]:
     Raises:
         ProjectError: one is damaged.
     """
-    return [_read_slot(root, path) for path in sorted((root / "slots").glob("*.json"))]
+    return [_read_slot(root, path) for path in storage.whole(root / "slots", "*.json")]
 
 
 def save_candidates(

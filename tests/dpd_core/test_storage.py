@@ -31,6 +31,16 @@ def test_atomic_folder_replaces_the_whole_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_what_is_being_written_is_not_found(tmp_path: Path) -> None:
+    """A list that is read while another writes sees whole files only."""
+    storage.write_json(tmp_path / "a" / "b.json", {})
+    with storage.atomic_path(tmp_path / "a" / "c.json"), storage.atomic_folder(tmp_path / "d") as d:
+        (d / "e.json").write_text("{")
+        assert len(list((tmp_path / "a").glob("*.json"))) == 2, "or the rule is not needed"
+        assert storage.whole(tmp_path / "a", "*.json") == [tmp_path / "a" / "b.json"]
+        assert storage.whole(tmp_path, "*/*.json") == [tmp_path / "a" / "b.json"]
+
+
 def test_read_json_lines_leaves_a_torn_last_line_out(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     storage.append_json_line(path, {"n": 1})

@@ -188,8 +188,18 @@ def project_cases(root: Path) -> Iterator[Case]:
             )
 
 
+def _tensors(header: Any, body: bytes = b"") -> bytes:
+    """A safetensors file with this header, true or not."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
 def hostile_weights() -> list[tuple[str, bytes]]:
     """What may be offered in place of a safetensors file."""
+
+    def one(kind: str, shape: list[int], start: int, end: int) -> dict[str, Any]:
+        return {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+
     header = json.dumps({"x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}})
     return [
         ("a pickle", pickle.dumps({"weight": [1.0]})),
@@ -197,6 +207,20 @@ def hostile_weights() -> list[tuple[str, bytes]]:
         ("nothing", b""),
         ("a header of 2^60 bytes", (1 << 60).to_bytes(8, "little") + b"{}"),
         ("a tensor of 4 TiB", len(header).to_bytes(8, "little") + header.encode()),
+        (
+            "tensors that overlap",
+            _tensors({"a": one("F32", [2], 0, 8), "b": one("F32", [2], 4, 12)}, bytes(12)),
+        ),
+        ("a type too wide", _tensors({"weight": one("F64", [2], 0, 8)}, bytes(8))),
+        ("a type unknown", _tensors({"weight": one("X9", [2], 0, 8)}, bytes(8))),
+        ("bfloat16", _tensors({"weight": one("BF16", [2], 0, 4)}, bytes(4))),
+        ("float8", _tensors({"weight": one("F8_E4M3", [4], 0, 4)}, bytes(4))),
+        ("an end before its start", _tensors({"weight": one("F32", [2], 8, 0)}, bytes(8))),
+        ("a size that overflows", _tensors({"weight": one("F32", [1 << 32] * 2, 0, 0)})),
+        ("a tensor behind a hole", _tensors({"weight": one("F32", [1], 100, 104)}, bytes(104))),
+        ("a deep header", _tensors(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")),
+        ("a header of 50 MB of blanks", _tensors(b"{}" + b" " * (50 << 20))),
+        ("a header that is no text", _tensors(b'{"\xff":1}')),
         ("no header", (2).to_bytes(8, "little") + b"[]"),
         ("text", b"weights\n" * 10),
     ]

@@ -1,10 +1,7 @@
 """A full disk, a read-only folder, and two processes on one project: told, and nothing spoilt."""
 
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,25 +17,11 @@ from dpd_core.pipeline import jobs
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
 from tests.support.distilled_project import make_project
+from tests.support.full_disk import leave
 
 ROOT = Path(__file__).parents[2]
 EXPORT = ExportConfig(adapter=False)
 EVALUATE = EvaluateConfig(student_steps=1, seeds=1, distribution=False)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 8 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if os.name != "posix" or shutil.which("mount") is None:
-        pytest.skip("there is no mount command here")
-    made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"a small file system cannot be made here: {made.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def remount(disk: Path, option: str) -> None:
@@ -50,20 +33,6 @@ def project(disk: Path) -> Project:
     project = make_project(disk, size=32)
     edits.edit(project, "forest", 0, "trees")
     return project
-
-
-def leave(disk: Path, free: int) -> Path:
-    """Fill the disk up to some free bytes; delete the file to have room again."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(1 << 16))
-        except OSError:
-            pass
-    size = filler.stat().st_size
-    os.truncate(filler, max(size - free, 0))
-    return filler
 
 
 @pytest.mark.parametrize("free", [0, 4 << 10, 16 << 10, 40 << 10, 80 << 10, 160 << 10])
