@@ -3,12 +3,17 @@ pace for each address, because a token of one's own making costs nothing."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 from app.server import janitor
 from app.server.pace import Pace
 from app.server.settings import MB, Settings
 from dpd_core.errors import ProjectError
+
+_LEAST_FILES = 20_000
+"""Files that can still be made, below which no new work is taken; on a small disk a fiftieth."""
 
 
 class Arrivals:
@@ -49,18 +54,36 @@ class Arrivals:
 
 def free_bytes(settings: Settings) -> int:
     """Free bytes of the disk that holds the state."""
+    return shutil.disk_usage(_place(settings)).free
+
+
+def few_files(settings: Settings) -> bool:
+    """Whether the disk that holds the state can hold hardly any file more (its inodes are used
+    up), however many bytes are free; never where the system does not count them."""
+    if not hasattr(os, "statvfs"):
+        return False
+    disk = os.statvfs(_place(settings))
+    return disk.f_files > 0 and disk.f_favail < min(_LEAST_FILES, disk.f_files // 50)
+
+
+def _place(settings: Settings) -> Path:
     place = settings.home
     while not place.exists():
         place = place.parent
-    return shutil.disk_usage(place).free
+    return place
 
 
 def check_room(settings: Settings) -> None:
     """Before anything that takes disk space is begun.
 
     Raises:
-        ProjectError: less than ``min_free`` is left.
+        ProjectError: less than ``min_free`` is left, or hardly a file can be made.
     """
+    if few_files(settings):
+        raise ProjectError(
+            "the server's disk can hold hardly any file more (its inodes are used up).",
+            fix="Come back later." if settings.hosted else "Delete folders of many small files.",
+        )
     free = free_bytes(settings)
     if free < settings.min_free:
         raise ProjectError(

@@ -247,7 +247,13 @@ class JobQueue:
             cache=entry.folder / _CACHE,
             budget=max(self.settings.quota - folder_size(entry.workspace), 0) if hosted else None,
         )
-        child, born = workers.start(entry.arguments, known, Job(entry.folder).output, nice=hosted)
+        child, born = workers.start(
+            entry.arguments,
+            known,
+            Job(entry.folder).output,
+            nice=hosted,
+            largest_file=self.settings.quota if hosted else 0,
+        )
         self._children.append(child)
         self._starts.append((time.monotonic(), entry.address or str(entry.workspace)))
         self.list.put(replace(entry, started=time.time(), pid=child.pid, born=born))

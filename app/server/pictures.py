@@ -32,6 +32,9 @@ SHOWN = {top: endings for one in COMMANDS.values() for top, endings in one.serve
 SIZES = {"thumb": THUMBNAIL, "large": LARGE}
 """Side of the images of the data set in px, by kind of link."""
 
+_KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+"""Of images that are shown as they are."""
+
 _HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
 
 
@@ -87,10 +90,13 @@ class ImageServer:
         if kind == "data" and key in self._data:
             packed = "gzip" in request.headers.get("accept-encoding", "")
             return await run_in_threadpool(self._tell, Project(root), key, packed)
-        path = await run_in_threadpool(self._find, Project(root), kind, key)
-        if path is None:
+        found = await run_in_threadpool(self._find, Project(root), kind, key)
+        if found is None:
             return PlainTextResponse("no such image", 404)
-        return FileResponse(path, headers=_HEADERS)
+        if isinstance(found, Path):
+            return FileResponse(found, headers=_HEADERS)
+        content, suffix = found
+        return Response(content, media_type=_KINDS[suffix], headers=_HEADERS)
 
     def _tell(self, project: Project, name: str, packed: bool) -> Response:
         try:
@@ -108,14 +114,21 @@ class ImageServer:
             )
         return response
 
-    def _find(self, project: Project, kind: str, key: str) -> Path | None:
+    def _find(self, project: Project, kind: str, key: str) -> Path | tuple[bytes, str] | None:
+        """The file; or its content and ending where it lies outside the project."""
         try:
             if kind in SIZES:
                 record = load_index(project).by_id.get(key)
-                return on_screen(project, record, SIZES[kind]) if record else None
+                shown = on_screen(project, record, SIZES[kind]) if record else None
+                if record is None or shown != record.path:
+                    return shown
+                # Whatever lies there now, maybe behind a link, only the image itself is sent.
+                content = shown.read_bytes()
+                same = hashlib.sha256(content).hexdigest() == record.sha256
+                return (content, shown.suffix.lower()) if same else None
             path = project.path(key).resolve()
             top = path.relative_to(project.root).parts[0]
         except (DPDError, ValueError, OSError, IndexError):
             return None
-        shown = kind == "file" and path.suffix in SHOWN.get(top, ()) and path.is_file()
-        return path if shown else None
+        sent = kind == "file" and path.suffix in SHOWN.get(top, ()) and path.is_file()
+        return path if sent else None

@@ -79,7 +79,7 @@ class WaitingList:
         """All of them, oldest first. One that cannot be read is set aside, so that it stops nobody
         else."""
         found = []
-        for path in sorted(self.folder.glob("*.json")):
+        for path in storage.whole(self.folder, "*.json"):
             try:
                 found.append(_entry(storage.read_json(path), path.stem))
             except (ProjectError, TypeError, ValueError) as error:

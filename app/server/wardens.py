@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from app.server import workers
-from app.server.arrivals import free_bytes
+from app.server.arrivals import few_files, free_bytes
 from app.server.limits import folder_size
 from app.server.settings import MB, Settings
 from app.server.waiting_list import Entry
@@ -73,14 +73,15 @@ class Wardens:
         paused = Job(entry.folder).asked_for(PAUSE)
         if waited_for and paused is not None and paused > settings.pause_seconds:
             return b"it was paused while others waited"
-        if not measured:
-            return b""
+        # At every look: gigabytes are taken within seconds.
         if workers.memory(entry.pid, entry.born) > settings.run_memory:
             workers.end(entry.pid, entry.born, kill=True)
             return b"it took too much memory"
+        if not measured:
+            return b""
         if folder_size(entry.workspace) > 1.5 * settings.quota:
             return b"its owner's projects have outgrown the quota"
-        if free_bytes(settings) < min(settings.min_free / 2, 250 * MB):
+        if free_bytes(settings) < min(settings.min_free / 2, 250 * MB) or few_files(settings):
             return b"the disk is nearly full"
         return b""
 

@@ -12,17 +12,26 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 _NICENESS = 10
+_OOM_SCORE = "800"
 _SAME_SECONDS = 2.0
 
 
 def start(
-    arguments: Sequence[str], environment: Mapping[str, str], output: Path, *, nice: bool
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    output: Path,
+    *,
+    nice: bool,
+    largest_file: int = 0,
 ) -> tuple[subprocess.Popen[bytes], float]:
     """Start ``python -m dpd_core`` with these arguments.
 
     Args:
         output: File for what it prints.
-        nice: Whether the server itself goes before it.
+        nice: Whether the server itself goes before it: for the processor, and where the machine's
+            memory is used up.
+        largest_file: Most bytes of a file that it may write, where the system can tell it so (on
+            Linux); 0: any.
 
     Returns:
         The process, and when it began, in seconds since 1970.
@@ -43,7 +52,16 @@ def start(
         born = process.create_time()
         if nice:
             process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else _NICENESS)
+            _goes_first(child.pid)
+        if largest_file and hasattr(psutil, "RLIMIT_FSIZE"):
+            process.rlimit(psutil.RLIMIT_FSIZE, (largest_file, largest_file))
     return child, born
+
+
+def _goes_first(pid: int) -> None:
+    """Tell Linux to end this process before others when the machine's memory is used up."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text(_OOM_SCORE)
 
 
 def find(pid: int, born: float) -> psutil.Process | None:

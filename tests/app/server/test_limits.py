@@ -268,12 +268,35 @@ def test_the_server_decodes_no_image(hosted: Settings, tmp_path: Path, monkeypat
     server, index = ImageServer(hosted.secret), load_index(project)
     for record in index.images:
         for kind in ("thumb", "large"):
-            path = server._find(project, kind, record.id)
-            assert path is not None
-            assert (path == record.path) == (record.path.suffix == ".png")
+            found = server._find(project, kind, record.id)
+            own = (record.path.read_bytes(), ".png")
+            assert found is not None
+            assert (found == own) == (record.path.suffix == ".png")
     shutil.rmtree(project.path("dataset", "thumbnails"))
     tiff = next(record for record in index.images if record.path.suffix == ".tif")
     assert server._find(project, "thumb", tiff.id) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on other systems")
+def test_a_link_in_an_images_place_is_not_followed(hosted: Settings, tmp_path: Path) -> None:
+    source, secret = tmp_path / "scenes", tmp_path / "secret"
+    secret.write_bytes(b"of the owner")
+    for name in ("a", "b"):
+        for number in range(4):
+            path = source / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64), (40 * number, 60, ord(name))).save(path)
+    project = visit(hosted)
+    run(project, DatasetConfig(data=str(source)))
+    server = ImageServer(hosted.secret)
+    assert server._find(project, "thumb", "a/0.png") is not None
+    (source / "a" / "0.png").unlink()
+    (source / "a" / "0.png").symlink_to(secret)
+    assert server._find(project, "thumb", "a/0.png") is None
+    place = project.path("distilled", "one", "x.png")
+    place.parent.mkdir(parents=True)
+    place.symlink_to(secret)
+    assert server._find(project, "file", "distilled/one/x.png") is None
 
 
 def test_too_many_files_at_once_are_refused(hosted: Settings, tmp_path: Path) -> None:
