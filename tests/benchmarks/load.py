@@ -2,8 +2,9 @@
 
 Each visitor speaks to the real server as the page in a browser does: loads the page, asks every two
 seconds what is new, follows every announced change as the page's own event graph says, turns pages
-of thumbnails and fetches them, and opens and saves captions. Meanwhile one of them trains. Printed
-are the latency of each kind of request and the memory of the server.
+of thumbnails and fetches them, and opens and saves captions. Meanwhile one of them trains, and
+others (``--hostile``) do harm. Printed are the latency of each kind of request of the honest ones,
+and the memory and open files of the server.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from app.server.settings import Settings
 from app.server.workspaces import SEEN, folder_name, new_visitor
 from dpd_core.config import resolve
 from dpd_core.project import Project
+from tests.benchmarks.hostile_visitors import molest
 from tests.support.studio_app import PROJECT, App, free_port
 
 PACE_SECONDS = Settings(home=Path()).served_to_strangers().tick_seconds
@@ -52,6 +54,8 @@ class Log:
     errors: list[str] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+    hostile: dict[int, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Count, median, 95th percentile and maximum in seconds; memory in MB."""
@@ -82,6 +86,13 @@ class Log:
                 "half": round(self.memory[half][1]),
                 "end": round(self.memory[-1][1]),
             },
+            "open_files": {
+                "start": self.files[0],
+                "half": self.files[half],
+                "end": self.files[-1],
+                "most": max(self.files),
+            },
+            "answers_to_hostile": {str(status): n for status, n in sorted(self.hostile.items())},
         }
 
 
@@ -273,11 +284,14 @@ async def watch_memory(process: psutil.Process, log: Log, end: float) -> None:
         log.memory.append((time.monotonic(), process.memory_info().rss / 2**20))
         times = process.cpu_times()
         log.cpu.append(times.user + times.system)
+        log.files.append(process.num_fds() if hasattr(process, "num_fds") else 0)
         await asyncio.sleep(1)
 
 
-async def visit(app: App, tokens: list[str], seconds: float, actions: tuple[str, ...]) -> Log:
-    """All visitors; returns what they saw."""
+async def visit(
+    app: App, tokens: list[str], seconds: float, actions: tuple[str, ...], hostile: int
+) -> Log:
+    """All visitors; returns what the honest ones saw."""
     assert app.process is not None
     log = Log()
     async with httpx.AsyncClient(base_url=app.url, timeout=120) as client:
@@ -287,6 +301,10 @@ async def visit(app: App, tokens: list[str], seconds: float, actions: tuple[str,
     tasks = [
         browse(visitor, place * ARRIVAL_SECONDS / len(visitors), end, actions)
         for place, visitor in enumerate(visitors)
+    ]
+    tasks += [
+        molest(app.url, number, ARRIVAL_SECONDS * number / hostile, end, log.hostile)
+        for number in range(hostile)
     ]
     results = await asyncio.gather(
         watch_memory(psutil.Process(app.process.pid), log, end), *tasks, return_exceptions=True
@@ -304,6 +322,7 @@ def run(
     visitors: int,
     seconds: float,
     train: bool = True,
+    hostile: int = 0,
     actions: tuple[str, ...] = ("turn_page", "edit_caption"),
 ) -> dict[str, Any]:
     """Serve, visit, measure; returns the summary.
@@ -314,11 +333,12 @@ def run(
         visitors: How many at the same time.
         seconds: For how long.
         train: Whether one of them trains meanwhile.
+        hostile: How many of them do harm instead.
         actions: What they do.
     """
     home.mkdir(parents=True)
     settings = Settings(home=home).served_to_strangers()
-    tokens = make_visitors(settings, project, visitors)
+    tokens = make_visitors(settings, project, visitors - hostile)
     app = App(home, free_port(), {"DPD_HOSTED": "1", "DPD_PROXIES": "127.0.0.1"})
     app.start()
     queue, job = JobQueue(settings), ""
@@ -327,7 +347,7 @@ def run(
         if train:
             config = resolve("train", steps=100_000, batch_size=2, preview_steps=0)
             job = queue.start(mine, "train", config)
-        log = asyncio.run(visit(app, tokens, seconds, actions))
+        log = asyncio.run(visit(app, tokens, seconds, actions, hostile))
         trained = queue.current(mine)
     finally:
         if job:
@@ -351,6 +371,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="a new folder for the state")
     parser.add_argument("--visitors", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--hostile", type=int, default=0, help="so many of them do harm")
     parser.add_argument("--no-train", action="store_true")
     parser.add_argument(
         "--p95", type=float, default=1.0, help="most seconds of a page action, for 95 of 100"
@@ -362,6 +383,7 @@ def main() -> int:
         visitors=options.visitors,
         seconds=options.seconds,
         train=not options.no_train,
+        hostile=options.hostile,
     )
     print(json.dumps(result, indent=1))
     slow = any(

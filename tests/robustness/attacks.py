@@ -1,126 +1,42 @@
 """Attacks on a server of our own, on loopback: ``python -m tests.robustness.attacks``.
 
-Two servers are started, one for strangers and one local with a token; each attack is made over HTTP
-(or with a hostile file given to a real run), and says what it got. The exit status is 1 if one
-succeeds. Nothing but loopback is spoken to.
+Two servers are started, one for strangers as a Space runs it and one local with a token; each
+attack is made over HTTP (or with a hostile file given to a real run), and says what it got. The
+exit status is 1 if one succeeds. Nothing but loopback is spoken to.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import secrets
-import struct
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
-from PIL import Image
 
 from app.server.workspaces import folder_name, new_visitor
+from tests.robustness.hostile_archives import hostile_files as archives
+from tests.robustness.request_attacks import (
+    closed_routes,
+    headers,
+    left_open,
+    preflights,
+    rebinding,
+    sign_in,
+)
+from tests.robustness.space import CLIENT, SECRET, SPACE, Provider
+from tests.robustness.target import Attack, Target
 from tests.support.studio_app import ROOT, App, free_port, wait_for
 
-OWNER = {"HF_TOKEN": "hf_of_the_owner", "OAUTH_CLIENT_SECRET": "secret_of_the_owner"}
+OWNER = {"HF_TOKEN": "hf_of_the_owner", "OAUTH_CLIENT_SECRET": SECRET}
 FILE_SECONDS, FILE_BYTES = 60.0, 1200 * 2**20
 """Most that one hostile file may cost in processor time and memory, the interpreter included."""
-
-
-@dataclass
-class Target:
-    """A running server and who attacks it."""
-
-    app: App
-
-    def client(self, address: str = "203.0.113.66", **options: Any) -> httpx.Client:
-        """A caller at an address, as the proxy before the server would say."""
-        headers = {"X-Forwarded-For": address, **options.pop("headers", {})}
-        return httpx.Client(base_url=self.app.url, headers=headers, timeout=60, **options)
-
-    def call(self, client: httpx.Client, name: str, *values: Any) -> tuple[bool, str]:
-        """Call an endpoint of the API: whether it worked, and everything that was answered."""
-        reply = client.post(f"/gradio_api/call/{name}", json={"data": list(values)})
-        if reply.status_code != 200:
-            return False, reply.text
-        answer = client.get(f"/gradio_api/call/{name}/{reply.json()['event_id']}").text
-        return "event: complete" in answer, answer
-
-    def visitors(self) -> int:
-        """How many visitors have folders."""
-        return len(list((self.app.home / "visitors").glob("*")))
-
-    def workers(self) -> list[psutil.Process]:
-        """Runs at work."""
-        assert self.app.process is not None
-        return psutil.Process(self.app.process.pid).children()
-
-    def rss(self) -> int:
-        """Bytes of memory that the server holds."""
-        assert self.app.process is not None
-        return psutil.Process(self.app.process.pid).memory_info().rss
-
-
-Attack = Callable[[Target], str | None]
-"""Returns what it got, or ``None``."""
-
-
-def rebinding(target: Target) -> str | None:
-    """A foreign name for this machine, and a foreign page, read or send something."""
-    asked = ("GET", "/config"), ("POST", "/gradio_api/run/predict"), ("POST", "/gradio_api/upload")
-    for headers in (
-        {"Host": "evil.example"},
-        {"Host": "evil.example", "Origin": "http://evil.example"},
-        {"Origin": "http://evil.example"},
-        {"Origin": "http://localhost:1"},
-        {"Origin": "null"},
-    ):
-        with target.client(headers=headers) as client:
-            for method, path in asked:
-                reply = client.request(method, path, content=b"{}" if method == "POST" else None)
-                if reply.status_code != 403 or "components" in reply.text:
-                    return f"{method} {path} with {headers}: {reply.status_code}"
-    return None
-
-
-def closed_routes(target: Target) -> str | None:
-    """Gradio's own routes give files or reach other servers."""
-    with target.client() as client:
-        for path in (
-            "/gradio_api/file=/etc/passwd",
-            f"/gradio_api/file={target.app.home}/secret",
-            f"/file={target.app.home}/secret",
-            "/gradio_api/proxy=http://127.0.0.1/",
-            "/gradio_api/deep_link?session_hash=x",
-            f"/studio/{'0' * 40}/file/project.json",
-            "/monitoring/summary",
-        ):
-            reply = client.get(path)
-            if reply.status_code not in (403, 404):
-                return f"{path}: {reply.status_code}"
-    return None
-
-
-def headers(target: Target) -> str | None:
-    """The page can be framed, or an answer taken for another kind."""
-    with target.client() as client:
-        for path in ("/", "/config", "/studio/x/y/z"):
-            found = client.get(path).headers
-            policy = found.get("content-security-policy", "")
-            if "frame-ancestors 'self'" not in policy or "object-src 'none'" not in policy:
-                return f"{path} may be framed"
-            if found.get("x-content-type-options") != "nosniff":
-                return f"{path} may be sniffed"
-    return None
 
 
 def large_bodies(target: Target) -> str | None:
@@ -282,7 +198,7 @@ def token_required(target: Target) -> str | None:
 
 def hostile_files(target: Target) -> str | None:
     """A file costs a run minutes or gigabytes, or more is unpacked than the budget."""
-    for name, content in _files().items():
+    for name, content in archives().items():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(content)
@@ -324,79 +240,10 @@ def _watch(run: subprocess.Popen[bytes]) -> str | None:
     return None
 
 
-def _files() -> dict[str, bytes]:
-    """Hostile archives by name."""
-    image = io.BytesIO()
-    Image.new("RGB", (16, 16), (30, 90, 60)).save(image, "PNG")
-    scenes = {f"{name}/{n}.png": image.getvalue() for name in "ab" for n in range(4)}
-    inner = _zip({**scenes, "a/zeros.png": bytes(4 << 20)})
-    for _ in range(6):
-        inner = _zip({f"a/{k}.zip": inner for k in range(2)} | scenes)
-    pages = _zip({**scenes, "a/pages.tif": _endless_tiff(200_000)})
-    return {
-        "nested.zip": inner,
-        "overlapping.zip": _overlapping(),
-        "zeros.tar.gz": _zeros(),
-        "inodes.zip": _zip({**scenes, **{f"a/x{n}.png": b"" for n in range(20_000)}}),
-        "pages.zip": pages,
-    }
-
-
-def _zip(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return file.getvalue()
-
-
-def _overlapping() -> bytes:
-    """A zip whose thousand members are all the same bytes of the file."""
-    plain = _zip({"a/0.png": bytes(8 << 20)})
-    end = plain.rindex(b"PK\x05\x06")
-    start = struct.unpack("<I", plain[end + 16 : end + 20])[0]
-    entry = plain[start:end]
-    count = 1000
-    entries = b"".join(entry.replace(b"a/0.png", b"a/%03d.p" % n) for n in range(count))
-    tail = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count, count, len(entries), start, 0)
-    return plain[:start] + entries + tail
-
-
-def _zeros() -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for n in range(40):
-            info = tarfile.TarInfo(f"a/{n}.png")
-            info.size = 2 << 20
-            archive.addfile(info, io.BytesIO(bytes(info.size)))
-    return file.getvalue()
-
-
-def _endless_tiff(pages: int) -> bytes:
-    """A TIFF of many pages of one pixel, each with a directory of its own."""
-    tags = [
-        (256, 1),
-        (257, 1),
-        (258, 8),
-        (259, 1),
-        (262, 1),
-        (273, 8),
-        (277, 1),
-        (278, 1),
-        (279, 1),
-    ]
-    size = 2 + 12 * len(tags) + 4
-    found = bytearray(struct.pack("<2sHI", b"II", 42, 10) + b"\x07\x00")
-    for page in range(pages):
-        following = 10 + (page + 1) * size if page + 1 < pages else 0
-        found += struct.pack("<H", len(tags))
-        found += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-        found += struct.pack("<I", following)
-    return bytes(found)
-
-
 HOSTED: tuple[Attack, ...] = (
     rebinding,
+    preflights,
+    sign_in,
     closed_routes,
     headers,
     large_bodies,
@@ -406,6 +253,7 @@ HOSTED: tuple[Attack, ...] = (
     torn_record,
     chosen_addresses,
     flood,
+    left_open,
     hostile_files,
 )
 LOCAL: tuple[Attack, ...] = (token_required,)
@@ -418,21 +266,40 @@ def run(folder: Path, names: list[str] | None = None) -> list[str]:
         chosen = [one for one in attacks if not names or one.__name__ in names]
         if not chosen:
             continue
-        extra = {"DPD_HOSTED": "1", "DPD_PROXIES": "127.0.0.1", **OWNER} if hosted else {}
+        provider = Provider() if hosted else None
+        extra = _as_space(provider) if provider else {}
         app = App(folder / ("hosted" if hosted else "local"), free_port(), extra)
         options = [] if hosted else ["--token"]
         try:
             app.start(120, options)
             for attack in chosen:
                 begun = time.monotonic()
-                found = attack(Target(app))
+                found = attack(Target(app, provider))
                 seconds = time.monotonic() - begun
                 print(f"{'GOT IN' if found else 'held':7} {attack.__name__:24} {seconds:5.1f} s")
                 if found:
                     got.append(f"{attack.__name__}: {found}")
         finally:
             app.stop()
+            if provider:
+                provider.close()
     return got
+
+
+def _as_space(provider: Provider) -> dict[str, str]:
+    """The variables of a Space whose visitors can sign in, at our provider."""
+    return {
+        "DPD_HOSTED": "1",
+        "DPD_PROXIES": "127.0.0.1",
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "SYSTEM": "spaces",
+        "SPACE_ID": "someone/dpd-studio",
+        "SPACE_HOST": SPACE,
+        "OAUTH_CLIENT_ID": CLIENT,
+        "OAUTH_SCOPES": "profile",
+        "OPENID_PROVIDER_URL": provider.url,
+        **OWNER,
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
