@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dpd_core import STAGES, __version__
-from dpd_core.config import CONFIGS, PRESETS, BenchmarkConfig, ProjectConfig, resolve
-from dpd_core.errors import ConfigError, DPDError, JobStopped
+from dpd_core.config import CONFIGS, PRESETS, BenchmarkConfig, ProjectConfig, RunConfig, resolve
+from dpd_core.errors import DPDError, JobStopped
 from dpd_core.hardware import peak_resident_memory
 from dpd_core.pipeline.stages import COMMANDS
 from dpd_core.settings import AUTO, Setting, StageConfig, settings_of, stage_name, suggestion
@@ -157,18 +157,13 @@ def _run_one(stage: str, options: dict[str, Any], terminal: Terminal) -> dict[st
 
 def _run_all(options: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     """All seven stages; those that are finished with the same settings are skipped."""
-    from dpd_core.pipeline.jobs import skip_current
-
     given = _overrides(options, _RUN_FLAGS)
-    configs = {stage: resolve(stage, options["preset"], **given[stage]) for stage in STAGES}
-    project = _project(options, create=True)
-    results = {}
-    for stage in STAGES:
-        if not options["force"] and skip_current(project, stage, configs[stage], terminal.show):
-            results[stage] = project.result(stage)
-        else:
-            results[stage] = _start(project, stage, configs[stage], terminal)
-    return results
+    assignments = [
+        f"{stage}.{name}={value}" for stage in STAGES for name, value in given[stage].items()
+    ]
+    values = {**_given(options, RunConfig), "set": assignments}
+    config = RunConfig.from_dict({**values, "preset": options["preset"] or "published"})
+    return _start(_project(options, create=True), "run", config, terminal)
 
 
 def _verify(folder: str, terminal: Terminal, *, as_json: bool) -> int:
@@ -232,28 +227,15 @@ def _overrides(
     options: dict[str, Any], flags: dict[str, tuple[str, ...]]
 ) -> dict[str, dict[str, Any]]:
     """Settings by stage that a command for several stages gives, by flags and by ``--set``."""
+    from dpd_core.pipeline.plan import parse_assignment
+
     given: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
     for stage, names in flags.items():
         given[stage] = {name: options[name] for name in names if options.get(name) is not None}
-    for assignment in options["set"]:
-        stage, name, value = _parse_assignment(assignment)
+    for assignment in options["set"] or ():
+        stage, name, value = parse_assignment(assignment)
         given[stage][name] = value
     return given
-
-
-def _parse_assignment(text: str) -> tuple[str, str, str]:
-    path, separator, value = text.partition("=")
-    stage, dot, name = path.partition(".")
-    name = name.replace("-", "_")
-    if not separator or not dot or stage not in STAGES:
-        near = suggestion(stage, STAGES) if dot else ""
-        raise ConfigError(
-            f"got {text!r}.",
-            where="--set",
-            fix=f"{near}Write it as STAGE.NAME=VALUE, like train.steps=500.",
-        )
-    CONFIGS[stage].from_dict({name: value})  # says what is wrong before anything starts
-    return stage, name, value
 
 
 class _Parser(argparse.ArgumentParser):
@@ -277,19 +259,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    everything = commands.add_parser(
-        "run", parents=[common], help="All seven stages, in order; finished ones are skipped."
-    )
-    for stage, names in _RUN_FLAGS.items():
-        _add_flags(everything, CONFIGS[stage], names)
-    everything.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="STAGE.NAME=VALUE",
-        help="Any other setting of a stage; can be repeated.",
-    )
-    everything.add_argument("--force", action="store_true", help="Run finished stages again.")
     text = "Recompute the digests of everything the project recorded; say what differs."
     commands.add_parser("verify", parents=[basic], help=text, description=text)
     for one in COMMANDS.values():
@@ -297,7 +266,11 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             one.name, parents=shared, help=one.summary, description=one.summary
         )
-        _add_flags(command, one.config)
+        skipped = ("preset",) if one.runs_stages else ()
+        _add_flags(command, one.config, [n for n in settings_of(one.config) if n not in skipped])
+        if one.runs_stages:
+            for stage, names in _RUN_FLAGS.items():
+                _add_flags(command, CONFIGS[stage], names)
         if one.own_projects:
             _add_own(command)
     return parser
@@ -341,6 +314,8 @@ def _add_flag(group: Any, known: Setting) -> None:
     options: dict[str, Any] = {"dest": known.name, "default": None, "help": text.replace("%", "%%")}
     if known.kind is bool:
         group.add_argument(known.flag, action=argparse.BooleanOptionalAction, **options)
+    elif known.repeated:
+        group.add_argument(known.flag, action="append", metavar="STAGE.NAME=VALUE", **options)
     else:
         words = ",".join((*[AUTO] * known.optional, *known.choices))
         name = known.name.upper().split("_")[-1]

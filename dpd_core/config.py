@@ -466,6 +466,24 @@ class BenchmarkConfig(StageConfig):
     out: str = setting("out/benchmark", "Folder of projects, results and report.", path="output")
 
 
+class RunConfig(StageConfig):
+    """All seven stages, in order; finished ones are skipped."""
+
+    preset: str = setting(
+        "published",
+        "Settings of the stages to start from.",
+        choices=("quick", "standard", "published"),
+    )
+    update: bool = setting(
+        False,
+        "Run each stage with what it was last run with; the preset is for those that never ran.",
+    )
+    set: tuple[str, ...] = setting(
+        (), "Any setting of a stage, as STAGE.NAME=VALUE; can be repeated.", repeated=True
+    )
+    force: bool = setting(False, "Run finished stages again.")
+
+
 CONFIGS: dict[str, type[StageConfig]] = {
     "project": ProjectConfig,
     "dataset": DatasetConfig,
@@ -478,9 +496,10 @@ CONFIGS: dict[str, type[StageConfig]] = {
     "preview": PreviewConfig,
     "resample": ResampleConfig,
     "benchmark": BenchmarkConfig,
+    "run": RunConfig,
 }
-"""Settings class by stage name; ``"project"`` holds what all stages share, ``"preview"``
-and ``"resample"`` are no stages but commands beside them."""
+"""Settings class by stage name; ``"project"`` holds what all stages share, the last four are no
+stages but commands beside them."""
 
 
 PRESET_NOTES: dict[str, str] = {

@@ -1,6 +1,7 @@
 """The folder of a job, through which a run and those who follow it talk.
 
-``jobs/<id>/`` holds ``config.json`` (stage, settings, the command that does the same),
+``jobs/<id>/`` holds ``config.json`` (stage, settings, the command that does the same, and the job
+that this one is a part of),
 ``state.json`` (whether it runs, and how it ended), ``events.jsonl`` (everything the stage said)
 and ``output.txt`` (what its process printed, where a server started it). Whoever wants something
 of a run puts a file named for the request beside them: ``stop``, ``pause``, ``sample_now``.
@@ -70,7 +71,13 @@ class Job:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")
         job = cls(project / "jobs" / (job_id or f"{stamp}-{stage}-{secrets.token_hex(2)}"))
         command = command_line(stage, config, project)
-        made = {"stage": stage, "settings": config.to_dict(), "command": command}
+        whole = _listening.get()
+        made = {
+            "stage": stage,
+            "settings": config.to_dict(),
+            "command": command,
+            "part_of": whole.id if whole else "",
+        }
         storage.write_json(job.folder / "config.json", made)
         return job
 
@@ -91,13 +98,22 @@ class Job:
 
     @property
     def config(self) -> dict[str, Any]:
-        """``stage``, ``settings`` and ``command``.
+        """``stage``, ``settings`` and ``command``; see also :attr:`part_of`.
 
         Raises:
             ProjectError: the file is missing or damaged.
         """
         kinds = {"stage": str, "settings": dict, "command": str}
         return storage.read_record(self.folder / "config.json", kinds, fix=_FIX)
+
+    @property
+    def part_of(self) -> str:
+        """Id of the job whose part it is; empty for most.
+
+        Raises:
+            ProjectError: its file is missing or damaged.
+        """
+        return str(self.config.get("part_of", ""))
 
     @property
     def begun(self) -> bool:

@@ -72,6 +72,15 @@ class Log(Event):
 
 
 @dataclass(frozen=True)
+class Phases(Event):
+    """The phases of a plan, in order: ``stage``, ``name``, ``state`` (``open``, ``running``,
+    ``done`` or ``skipped``), the ``seconds`` it is expected to take, and those ``spent``."""
+
+    stage: str
+    phases: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Done(Event):
     """The stage finished; ``result`` is its JSON-able summary."""
 
@@ -91,7 +100,7 @@ class Failed(Event):
 Emit = Callable[[Event], None]
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Progress, Metric, Preview, Began, Log, Done, Failed)
+    kind.__name__: kind for kind in (Progress, Metric, Preview, Began, Log, Phases, Done, Failed)
 }
 
 

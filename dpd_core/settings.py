@@ -55,6 +55,7 @@ class Setting:
         path: What it names, if it may be a path.
         hub: Whether it may be a Hub id.
         words: Values of a path that stand for something we know, and are no path.
+        repeated: Whether the command line gives it once a part, because its parts hold commas.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Setting:
     path: PathKind | None
     hub: bool
     words: tuple[str, ...]
+    repeated: bool
 
     @property
     def flag(self) -> str:
@@ -98,6 +100,7 @@ def setting(
     path: PathKind | None = None,
     hub: bool = False,
     words: tuple[str, ...] = (),
+    repeated: bool = False,
 ) -> Any:
     """Declare a field of a settings class; :class:`Setting` says what the arguments mean."""
     return Field(
@@ -115,6 +118,7 @@ def setting(
             "path": path,
             "hub": hub,
             "words": list(words),
+            "repeated": repeated,
         },
     )
 
@@ -216,6 +220,9 @@ def command_words(stage: str, config: StageConfig, project: Path) -> list[str]:
             continue
         if known.kind is bool:
             words.append(known.flag if value else f"--no-{known.flag[2:]}")
+            continue
+        if known.repeated:
+            words += [word for part in value for word in (known.flag, part)]
             continue
         text = joined(value) if isinstance(value, tuple) else str(value)
         text = AUTO if value is None else text

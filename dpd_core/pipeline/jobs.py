@@ -5,9 +5,10 @@ What the folder holds, and how one asks a run to stop or to wait, is :mod:`dpd_c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dpd_core import STAGES, controls, storage
@@ -39,7 +40,8 @@ def run_stage(
 ) -> dict[str, Any]:
     """Run a stage as a job, in this process, and put its result on record.
 
-    A command that is no stage (``preview``, ``resample``) runs likewise, but leaves no record.
+    A command that is no stage (``preview``, ``resample``) runs likewise, but leaves no record. One
+    that runs stages leaves the project to them: what people write is asked for before each.
 
     Args:
         project: The project; locked for as long as the stage runs.
@@ -57,9 +59,7 @@ def run_stage(
     command = COMMANDS[stage]
     if not is_main_process():
         return command.run(project, config, lambda event: None)
-    with project.lock():
-        storage.tidy(project.root)
-        mend(project)
+    with contextlib.nullcontext() if command.runs_stages else _tidied(project):
         inputs = inputs_now(project, stage) if stage in STAGES else {}
         job = Job.announce(project.root, stage, config, job_id=os.environ.pop(JOB_ID, None))
         job.begin()
@@ -94,6 +94,15 @@ def run_stage(
         job.end("done", result=result)
         emit(Done(stage, result))
         return result
+
+
+@contextlib.contextmanager
+def _tidied(project: Project) -> Iterator[None]:
+    """The project locked, and without what killed processes have left."""
+    with project.lock():
+        storage.tidy(project.root)
+        mend(project)
+        yield
 
 
 def skip_current(project: Project, stage: str, config: StageConfig, listen: Emit) -> bool:

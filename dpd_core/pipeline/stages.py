@@ -31,6 +31,7 @@ class Command:
         name: The word on the command line, and of its settings class.
         module: Where its ``run`` lives; imported when it starts, because torch and its friends
             take seconds to import.
+        runs_stages: Whether it runs stages, each of which locks the project for itself.
         own_projects: Whether it makes the projects it works on, and takes none. Such a command is
             not for strangers.
         served: File endings by folder of a project: what the page may fetch of what it leaves.
@@ -38,6 +39,7 @@ class Command:
 
     name: str
     module: str
+    runs_stages: bool = False
     own_projects: bool = False
     served: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -162,6 +164,7 @@ COMMANDS: dict[str, Command] = {
     **TABLE,
     "preview": Command("preview", "dpd_core.synthesize.preview", served={"previews": (".png",)}),
     "resample": Command("resample", "dpd_core.synthesize.resample"),
+    "run": Command("run", "dpd_core.pipeline.plan", runs_stages=True),
     "benchmark": Command("benchmark", "dpd_core.pipeline.benchmark", own_projects=True),
 }
 """Everything that can be run, by name."""

@@ -116,6 +116,40 @@ def is_current(project: Project, stage: str, config: StageConfig | None = None) 
     return _is_current(stage, config, project.manifest(), HandEdits(project))
 
 
+WRITTEN = {
+    "overrides": "prototypes were chosen or images excluded by hand",
+    "labels": "classes of images were corrected",
+    "texts": "captions were edited",
+    "names": "classes were renamed",
+    "adapter": "another adapter was chosen",
+    "set": "images of the set were changed",
+}
+"""What it means that a digest of :data:`BY_HAND` is another one, in words."""
+
+
+def why_stale(project: Project, stage: str, config: StageConfig) -> str:
+    """Why a run of this stage with these settings would not be skipped, in words; empty if it
+    would be. What is said of an earlier stage is not repeated: it may make the same again."""
+    manifest = project.manifest()
+    record = manifest["stages"].get(stage)
+    if record is None:
+        return "it has not run yet"
+    if record["project_settings"] != ProjectConfig.from_dict(manifest["settings"]).to_dict():
+        return "the model, the device or the seed is another one"
+    now, then = config.to_dict(), record["settings"]
+    changed = [name for name in now if now[name] != then.get(name)]
+    if changed:
+        return "settings changed: " + ", ".join(name.replace("_", " ") for name in changed)
+    edits = _as_read(HandEdits(project).of(stage), record)
+    before = _as_read(record["inputs"].get("by_hand", {}), record)
+    written = [WRITTEN[name] for name, digest in edits.items() if digest != before.get(name)]
+    if written:
+        return " and ".join(written)
+    if not is_current(project, stage):
+        return "an earlier stage is out of date"
+    return ""
+
+
 def _is_current(
     stage: str, config: StageConfig | None, manifest: dict[str, Any], edits: HandEdits
 ) -> bool:

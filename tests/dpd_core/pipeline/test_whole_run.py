@@ -102,7 +102,8 @@ def test_every_job_is_on_record_with_the_command_that_does_the_same(
 ) -> None:
     project = Project.open(finished[0])
     all_jobs = jobs.list_jobs(project)
-    assert [job.config["stage"] for job in all_jobs] == list(STAGES)
+    assert [job.config["stage"] for job in all_jobs] == ["run", *STAGES]
+    assert [job.part_of for job in all_jobs] == ["", *[all_jobs[0].id] * len(STAGES)]
     assert {job.status for job in all_jobs} == {"done"}
     train = next(job for job in all_jobs if job.config["stage"] == "train")
     assert "--steps 4" in train.config["command"]
@@ -118,7 +119,9 @@ def test_a_finished_run_is_not_repeated(
     before = len(jobs.list_jobs(Project.open(project)))
     assert main(["run", "--project", str(project), *SMALL, "--json"]) == 0
     assert last_json(capsys.readouterr().out)["results"] == summary["results"]
-    assert len(jobs.list_jobs(Project.open(project))) == before
+    after = jobs.list_jobs(Project.open(project))
+    assert len(after) == before + 1, "the plan itself, and no stage"
+    assert after[-1].config["stage"] == "run"
 
 
 def test_the_same_slots_come_out_the_same_under_another_name(
