@@ -1,4 +1,4 @@
-"""The page: sidebar, seven tabs, and the clock that tells them what changed on disk."""
+"""The page: sidebar, start page, seven tabs, and the clock that tells them what changed on disk."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from app.server.pictures import ImageServer
 from app.server.settings import Settings
 from app.shell import projects
 from app.shell.sidebar import KEEP_THEME, Sidebar
+from app.start.tab import StartTab
 from app.synthesize.tab import SynthesizeTab
 from app.train.tab import TrainTab
 from app.ui import revisions
 from app.ui.context import COVER, Context, address
 from app.ui.gradio_patches import keep_ids
-from dpd_core import STAGES
+from dpd_core import STAGES, storage
 from dpd_core.errors import DPDError
 
 TABS: dict[str, Any] = dict(
@@ -37,11 +38,14 @@ TABS: dict[str, Any] = dict(
 )
 """The tab of each stage."""
 
-LOOKED_AT = {stage: (stage,) for stage in STAGES} | {"prototypes": ("prototypes", "map")}
+START = "start"
+"""The page before the stages' tabs."""
+
+LOOKED_AT = {stage: (stage,) for stage in (START, *STAGES)} | {"prototypes": ("prototypes", "map")}
 """Whose changes a tab shows. The other tabs hear of a change when they are opened: most of what a
 page asks for would otherwise be for tabs that nobody sees."""
 
-LIVE = ("captions", "train", "synthesize")
+LIVE = (START, "captions", "train", "synthesize")
 """Tabs that follow the job at work."""
 
 
@@ -66,16 +70,16 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
             limits,
         )
         # Hidden text boxes and not states: a state set outside the queue announces no change.
-        ctx.revision = _hidden("revision", ("project", "all", "job", "map", *STAGES))
+        ctx.revision = _hidden("revision", ("project", "all", "job", "map", START, *STAGES))
         ctx.pulse = _hidden("pulse", LIVE)
-        ctx.filled = _hidden("filled", STAGES)
+        ctx.filled = _hidden("filled", (START, *STAGES))
         sidebar = Sidebar(ctx)
         sidebar.build()
         tabs: dict[str, Any] = {}
         with gr.Tabs(elem_id="tabs") as tab_bar:
-            for stage in STAGES:
+            for stage, kind in ({START: StartTab} | TABS).items():
                 with gr.Tab(stage.capitalize(), id=stage, elem_id=f"tab-{stage}") as tab:
-                    tabs[stage] = TABS[stage](ctx)
+                    tabs[stage] = kind(ctx)
                     tabs[stage].tab = tab
                     tabs[stage].build()
         sidebar.wire()
@@ -117,7 +121,7 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
         project, job = [gr.skip()] * len(of_project), [gr.skip()] * len(of_job)
         if "project" in new or "all" in new:
             project = sidebar.show_project(session)
-        if "job" in new and found:
+        if {"job", "project", "all"} & set(new) and found:
             job = sidebar.show_job(ctx.project(session))
         return [*(new.get(key, gr.skip()) for key in states), *project, *job]
 
@@ -149,12 +153,14 @@ def _now_on_disk(ctx: Context, session: dict[str, Any]) -> dict[str, str]:
         project = ctx.project(session)
         names = ctx.workspace(session).names()
         stages = revisions.revisions(project)
-        job = revisions.pulse(project, ctx.jobs)
+        job, current = revisions.pulse(project, ctx.jobs), ctx.jobs.current(project)
         return {
             "project": projects.token(project, names),
             # The last stage's token carries all earlier ones and the manifest.
             "all": stages[STAGES[-1]],
             **stages,
+            # Also when work begins and ends, after which other buttons make sense.
+            START: storage.digest(stages[STAGES[-1]], current and (current.id, current.status)),
             "map": stages["captions"],  # it tells the captions of the prototypes
             "job": job,
             **{f"pulse-{tab}": job for tab in LIVE},

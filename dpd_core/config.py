@@ -481,6 +481,9 @@ class RunConfig(StageConfig):
     set: tuple[str, ...] = setting(
         (), "Any setting of a stage, as STAGE.NAME=VALUE; can be repeated.", repeated=True
     )
+    keep: tuple[str, ...] = setting(
+        (), "Stages that are left as they are, out of date or not yet run."
+    )
     force: bool = setting(False, "Run finished stages again.")
 
 

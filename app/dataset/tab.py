@@ -9,6 +9,7 @@ import gradio as gr
 from app.dataset import service
 from app.dataset import view as views
 from app.dataset.class_balance import class_balance
+from app.server.uploads import remove_uploads, take_upload, uploaded
 from app.ui.context import Context
 from app.ui.form import StageForm, current_settings
 from app.ui.html import HTML, sent
@@ -165,12 +166,12 @@ class DatasetTab:
         gr.Info("Reading the images; the sidebar shows how far it is.")
 
     def _take(self, project: Project, files: list[str] | None, class_name: str) -> list[Any]:
-        taken = service.take_upload(project, files or [], class_name or "", self.ctx.limits)
+        taken = take_upload(project, files or [], class_name or "", self.ctx.limits)
         gr.Info("Added. Now read the images.")
         return [None, f"In the project: {taken}"]
 
     def _clear(self, project: Project) -> list[Any]:
-        service.remove_uploads(project)
+        remove_uploads(project)
         return [None, _uploads(project)]
 
     def _source(self, project: Project) -> list[Any]:
@@ -234,7 +235,7 @@ def _show_source(source: str) -> list[Any]:
 
 
 def _uploads(project: Project) -> str:
-    files = service.uploaded(project)
+    files = uploaded(project)
     if not files:
         return "Nothing has been uploaded into this project yet."
     return "In the project: " + ", ".join(path.name for path in files)

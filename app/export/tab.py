@@ -192,7 +192,10 @@ class ExportTab:
             *kept,
             *self.show(project, *fields),
             views.downloads(
-                service.exports(project), lambda one: link(project, one.archive), pushed
+                service.exports(project),
+                lambda one: link(project, one.archive),
+                pushed,
+                project.name,
             ),
             gr.Markdown(
                 f"Pushed to [{pushed}](https://huggingface.co/datasets/{pushed})."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.export.service import Exported
+from app.ui.downloads import archive_name, size
 from dpd_core.export.plan import ExportPlan
 
 PLAN_TEMPLATE = """{{#if value.rows}}<div class='table-scroll' tabindex='0' role='region'
@@ -21,20 +22,9 @@ PLAN_TEMPLATE = """{{#if value.rows}}<div class='table-scroll' tabindex='0' role
 {{else}}<p class='empty'>{{value.empty}}</p>{{/if}}"""
 
 DOWNLOADS_TEMPLATE = """{{#if value.rows}}<ul class='downloads'>{{#each value.rows}}<li>
-<a href='{{this.link}}' download='{{this.file}}'>Download {{this.file}}</a>
+<a href='{{this.link}}' download='{{this.save_as}}'>Download {{this.file}}</a>
 <span>{{this.note}}</span>{{#if this.warning}}<em>{{this.warning}}</em>{{/if}}</li>{{/each}}</ul>
 {{else}}<p class='empty'>{{value.empty}}</p>{{/if}}"""
-
-
-def size(count: int) -> str:
-    """Bytes for a person: ``512 B``, ``12 KB``, ``3.4 MB``."""
-    if count < 1000:
-        return f"{count} B"
-    for unit in ("KB", "MB", "GB"):
-        value = count / 1000 ** (("KB", "MB", "GB").index(unit) + 1)
-        if value < 999.5 or unit == "GB":
-            return f"{value:.0f} {unit}" if value >= 10 or unit == "KB" else f"{value:.1f} {unit}"
-    raise AssertionError("every size has a unit")
 
 
 def plan(found: ExportPlan | None, *, problem: str = "") -> dict[str, Any]:
@@ -91,9 +81,12 @@ def card(found: ExportPlan | None) -> str:
 
 
 def downloads(
-    found: Sequence[Exported], link: Callable[[Exported], str], pushed: str | None
+    found: Sequence[Exported],
+    link: Callable[[Exported], str],
+    pushed: str | None,
+    project: str = "",
 ) -> dict[str, Any]:
-    """The list of finished exports."""
+    """The list of finished exports of a project."""
     rows = []
     for one in found:
         parts = [
@@ -106,6 +99,7 @@ def downloads(
             {
                 "link": link(one),
                 "file": one.archive.name,
+                "save_as": archive_name(project, one.finished, one.set_name),
                 "note": " · ".join(part for part in parts if part),
                 "warning": "The set has been changed since: export it again."
                 if one.outdated

@@ -52,6 +52,8 @@ class JobView:
             seconds.
         error: What went wrong, if it failed.
         stopping: Whether it was asked to stop and has not done so yet.
+        part_of: Id of the plan whose part it is; empty for most.
+        seconds: How long it has been at work, or was.
     """
 
     id: str
@@ -66,6 +68,8 @@ class JobView:
     message: str = ""
     error: str = ""
     stopping: bool = False
+    part_of: str = ""
+    seconds: float | None = None
 
     @property
     def active(self) -> bool:
@@ -102,7 +106,8 @@ class JobQueue:
     def start(
         self, project: Project, stage: str, config: StageConfig, *, token: str | None = None
     ) -> str:
-        """Put a run on the waiting list; returns its job id.
+        """Put a run on the waiting list; returns its job id. A plan of all stages may wait for the
+        project's reading of images, which begins as soon as they are there.
 
         Args:
             token: The visitor's Hub token, which the run finds in its environment. It is kept in
@@ -114,7 +119,7 @@ class JobQueue:
             ConfigError: a setting that this visitor may not use.
         """
         busy = [job for job in self.jobs(project) if job.active]
-        if busy:
+        if busy and not (stage == "run" and all(job.stage == "dataset" for job in busy)):
             raise ProjectError(
                 f"the stage '{busy[0].stage}' of this project is {busy[0].status}.",
                 fix="Wait until it has finished, or stop it.",
@@ -153,8 +158,12 @@ class JobQueue:
                     at_work.append(entry)
             self._wardens.look(at_work, waiting)
             free = max(self.settings.heavy_jobs - len(at_work), 0)
-            for entry in fair_order(waiting, self._recent())[:free]:
-                self._launch(entry)
+            working = {entry.project for entry in at_work}
+            ready = [entry for entry in waiting if entry.project not in working]
+            for entry in fair_order(ready, self._recent())[:free]:
+                if entry.project not in working:
+                    working.add(entry.project)
+                    self._launch(entry)
 
     def jobs(self, project: Project, last: int = 20) -> list[JobView]:
         """The newest runs of a project, newest first."""
@@ -165,8 +174,11 @@ class JobQueue:
         return [self._view(job, listed, order) for job in newest]
 
     def current(self, project: Project) -> JobView | None:
-        """The run that is waiting or at work, else the last one."""
+        """The run that is waiting or at work, else the last one; of a plan the whole."""
         views = self.jobs(project, last=1)
+        if views and views[0].part_of:
+            whole = [one for one in self.jobs(project) if one.id == views[0].part_of]
+            return (whole or views)[0]
         return views[0] if views else None
 
     def pause(self, project: Project, job_id: str) -> None:
@@ -297,9 +309,12 @@ class JobQueue:
         made = job.config
         entry = listed.get(job.id)
         stopped = job.asked(STOP)
-        status, error, progress = "stopped", "", {}
+        status, error, progress, seconds = "stopped", "", {}, None
         if job.begun:
-            status, error = job.status, job.state.get("error", "")
+            state = job.state
+            status, error = job.status, state.get("error", "")
+            if isinstance(begun := state.get("started"), int | float):
+                seconds = float(state.get("ended", time.time())) - begun
             if status == "running" and job.asked(PAUSE):
                 status = "paused"
             elif status == "interrupted" and stopped:  # it did not listen
@@ -322,6 +337,8 @@ class JobQueue:
             hidden(progress.get("message", "")),
             hidden(error),
             stopping=status in ACTIVE and stopped,
+            part_of=job.part_of,
+            seconds=seconds,
         )
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from app.server.settings import MB, Settings
 from app.server.workspaces import Workspace
-from dpd_core.config import ExportConfig
+from dpd_core.config import ExportConfig, RunConfig
 from dpd_core.errors import ConfigError, ProjectError
+from dpd_core.pipeline import plan
 from dpd_core.pipeline.stages import COMMANDS
 from dpd_core.project import Project
 from dpd_core.settings import Setting, StageConfig, settings_of
@@ -63,7 +64,10 @@ class Limits:
             return
         self.check_paths(project, stage, config)
         self.check_paths(project, "project", project.config)
-        if isinstance(config, ExportConfig) and config.push and not signed_in:
+        exported = config
+        if isinstance(config, RunConfig):
+            exported = plan.settings(project, config)["export"]
+        if isinstance(exported, ExportConfig) and exported.push and not signed_in:
             raise ConfigError(
                 "a run on this server does not push; it would use the server's own account.",
                 where="export.push",
@@ -85,6 +89,9 @@ class Limits:
                 f"{stage!r} cannot be started here.",
                 fix="Run the app on a machine of your own, or use its command line there.",
             )
+        if isinstance(config, RunConfig):
+            for one, settings in plan.settings(project, config).items():
+                self.check_paths(project, one, settings)
         for known in settings_of(type(config)).values():
             value = getattr(config, known.name)
             if known.path and value and not _harmless(project, known, value):

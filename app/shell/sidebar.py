@@ -188,23 +188,34 @@ class Sidebar:
     @property
     def shown(self) -> list[Any]:
         """Components that :meth:`show_project` fills."""
-        return [self.project, self.stages, self.undelete]
+        return [self.project, self.undelete]
 
     @property
     def job_outputs(self) -> list[Any]:
         """Components that :meth:`show_job` fills."""
-        return [self.job, self.pause, self.resume, self.stop, self.command, self.recent]
+        return [
+            self.stages,
+            self.job,
+            self.pause,
+            self.resume,
+            self.stop,
+            self.command,
+            self.recent,
+        ]
 
     def show_job(self, project: Project) -> list[Any]:
         """The current job of a project, the buttons that make sense for it, and earlier ones."""
         recent = self.ctx.jobs.jobs(project, last=8)
         rows = view.recent_jobs(recent)
-        if not recent:
+        job = self.ctx.jobs.current(project)
+        at_work = recent[0].stage if recent and recent[0].active else ""
+        stages = view.stage_list(project, at_work)
+        if job is None:
             hidden = gr.Button(visible=False)
-            return [view.job(None), hidden, hidden, hidden, "", rows]
-        job = recent[0]
+            return [stages, view.job(None), hidden, hidden, hidden, "", rows]
         again = job.status in ("paused", "stopped", "interrupted", "failed")
         return [
+            stages,
             view.job(job),
             gr.Button(visible=job.status == "running" and not job.stopping),
             gr.Button("Try again" if job.status == "failed" else "Resume", visible=again),
@@ -214,22 +225,18 @@ class Sidebar:
         ]
 
     def show_project(self, session: dict[str, Any]) -> list[Any]:
-        """The list of projects and the stages of the open one."""
+        """The list of projects, and what can be brought back."""
         workspace = self.ctx.workspace(session)
         names, deleted = workspace.names(), workspace.deleted()
         undelete = gr.Button(
             f"Undo: bring back {deleted[0].name}" if deleted else "Undo", visible=bool(deleted)
         )
         try:
-            project = self.ctx.project(session)
+            self.ctx.project(session)
         except DPDError as error:
             gr.Warning(escaped(error))
-            return [gr.Dropdown(choices=names, value=None), [], undelete]
-        return [
-            gr.Dropdown(choices=names, value=session["project"]),
-            view.stage_list(project),
-            undelete,
-        ]
+            return [gr.Dropdown(choices=names, value=None), undelete]
+        return [gr.Dropdown(choices=names, value=session["project"]), undelete]
 
     def _steer(self, act: Any) -> Any:
         def steer(project: Project) -> list[Any]:

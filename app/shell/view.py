@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from app.server.jobs import JobView
 
 STAGE_LIST_TEMPLATE = """<ol class='stages'>
-{{#each value}}<li class='{{this.state}}'><span>{{this.stage}}</span><em>{{this.note}}</em></li>
+{{#each value}}<li class='{{this.state}}{{#if this.runs}} at-work{{/if}}'><span>{{this.stage}}</span
+><em>{{this.note}}</em></li>
 {{/each}}</ol>"""
 
 JOB_TEMPLATE = """<div class='job {{value.status}}' role='status'>
 <p><b>{{value.title}}</b> <span>{{value.note}}</span></p>
-<progress max='100' value='{{value.percent}}' aria-label='progress'></progress>
-<p class='small'>{{value.detail}}</p></div>"""
+{{#if value.counted}}<progress max='100' value='{{value.percent}}' aria-label='progress'></progress>
+{{else}}<progress max='100' aria-label='at work'></progress>{{/if}}
+<p class='small'>{{value.detail}}</p>{{#if value.next}}<p><a href='#' data-go='{{value.next}}'>Next:
+{{value.next}} →</a></p>{{/if}}</div>"""
 
 RECENT_JOBS_TEMPLATE = """<ol class='recent'>
 {{#each value}}<li class='{{this.status}}'><b>{{this.stage}}</b> <em>{{this.status}}</em>
@@ -29,45 +32,71 @@ RECENT_JOBS_TEMPLATE = """<ol class='recent'>
 {{else}}<li>No job has run in this project yet.</li>{{/each}}</ol>"""
 
 
-def stage_list(project: Project) -> list[dict[str, str]]:
-    """Each stage with ``state`` (``done``, ``stale`` or ``open``) and a ``note``."""
+def stage_list(project: Project, at_work: str = "") -> list[dict[str, Any]]:
+    """Each stage with ``state`` (``done``, ``stale`` or ``open``), a ``note``, and whether it
+    ``runs``.
+
+    Args:
+        at_work: The stage of the job at work.
+    """
     rows = []
     for stage in STAGES:
         state = "open"
         if project.record(stage) is not None:
             state = "done" if is_current(project, stage) else "stale"
         note = {"done": "done", "stale": "out of date", "open": ""}[state]
-        rows.append({"stage": stage, "state": state, "note": note})
+        runs = stage == at_work
+        note = "at work" if runs else note
+        rows.append({"stage": stage, "state": state, "note": note, "runs": runs})
     return rows
 
 
 def job(view: JobView | None) -> dict[str, Any]:
-    """The job panel's values."""
+    """The job panel's values. Without a ``percent`` the bar moves and tells no share: what is at
+    work has not counted its units, or those it counted are done."""
     if view is None:
-        return {"status": "none", "title": "No job yet", "note": "", "percent": 0, "detail": ""}
-    percent = round(100 * view.done / view.total) if view.total else 0
-    if view.status == "done":
-        percent = 100
-    detail = view.message
-    if view.status == "queued":
-        detail = f"{_count(view.position)} before it on the waiting list"
-    elif view.stopping:
-        detail = "stopping after this step; what is finished is kept"
-    elif view.error:
-        detail = view.error
-    elif view.status == "done":
-        detail = ""
-    elif view.total and view.active:
-        detail = f"{view.message} {view.done}/{view.total}"
-        if view.eta is not None:
-            detail += f", {duration(view.eta)} left"
+        return {"status": "none", "title": "No job yet", "note": "", "detail": ""}
+    counted = view.active and 0 < view.done < view.total
+    percent = min(round(100 * view.done / view.total), 99) if counted else None
+    if not view.active or view.status == "queued":
+        percent = 100 if view.status == "done" else 0
     return {
         "status": view.status,
-        "title": view.stage,
+        "title": "all stages" if view.stage == "run" else view.stage,
         "note": view.status,
         "percent": percent,
-        "detail": detail,
+        "counted": percent is not None,
+        "detail": _detail(view),
+        "next": _next(view),
     }
+
+
+def _detail(view: JobView) -> str:
+    """How far a job is, or how it ended."""
+    if view.status == "queued":
+        return f"{_count(view.position)} before it on the waiting list"
+    if view.stopping:
+        return "stopping after this step; what is finished is kept"
+    if view.error:
+        return view.error
+    if view.status == "done":
+        return f"took {duration(view.seconds)}" if view.seconds is not None else ""
+    if not view.active:
+        return view.message
+    if not view.total:
+        return view.message or "loading"
+    if view.done >= view.total:
+        return f"{view.message} {view.done}/{view.total}, finishing"
+    # A plan counts seconds, and says itself which phase it is at.
+    detail = view.message if view.stage == "run" else f"{view.message} {view.done}/{view.total}"
+    return detail if view.eta is None else f"{detail}, {duration(view.eta)} left"
+
+
+def _next(view: JobView) -> str:
+    """The stage to go to when this one is done."""
+    if view.status != "done" or view.stage not in STAGES[:-1]:
+        return ""
+    return STAGES[STAGES.index(view.stage) + 1]
 
 
 def recent_jobs(views: Sequence[JobView]) -> list[dict[str, str]]:

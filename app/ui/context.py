@@ -42,7 +42,7 @@ COVER = """(session) => {
   const covers = STAGES.map((stage) => `cover-${stage}`);
   document.body.classList.add(...covers);
   setTimeout(() => document.body.classList.remove(...covers), 30000);
-}""".replace("STAGES", json.dumps(STAGES))
+}""".replace("STAGES", json.dumps(["start", *STAGES]))
 """Nothing of another project: as soon as the session has another one, all tabs are covered (see
 ``assets/app/head.html``), each until its own data are there."""
 
@@ -122,7 +122,7 @@ class Context:
             except DPDError as error:
                 raise message(error) from error
         if session.get("tab") not in STAGES:
-            session["tab"] = STAGES[0]
+            session["tab"] = "start"
         return session
 
     def on(

@@ -55,6 +55,20 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def roughly(seconds: float) -> str:
+    """An estimate for a person: ``under a minute``, ``about 12 min``, ``about 3 hours``."""
+    if seconds < 55:
+        return "under a minute"
+    minutes = seconds / 60
+    if minutes < 90:
+        steps = 1 if minutes < 15 else 5
+        return f"about {max(1, steps * round(minutes / steps))} min"
+    hours = minutes / 60
+    if hours < 36:
+        return f"about {hours:.0f} hours"
+    return f"about {hours / 24:.0f} days"
+
+
 def made_by(job: JobView) -> str | None:
     """Id of the adapter that a training job makes; ``None`` as long as it has not said."""
     # It is said once, early, before the long part begins.

@@ -48,6 +48,12 @@ def settings(project: Project, config: RunConfig) -> dict[str, StageConfig]:
     Raises:
         ConfigError: an assignment names no setting, or a bad value.
     """
+    if unknown := sorted(set(config.keep) - set(STAGES)):
+        raise ConfigError(
+            f"got {unknown[0]!r}, which is no stage.",
+            where="run.keep",
+            fix=f"{suggestion(unknown[0], STAGES)}Stages: {', '.join(STAGES)}.",
+        )
     given: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
     for text in config.set:
         stage, name, value = parse_assignment(text)
@@ -72,6 +78,9 @@ def plan(project: Project, config: RunConfig) -> list[Step]:
     """
     steps: list[Step] = []
     for stage, one in settings(project, config).items():
+        if stage in config.keep:
+            steps.append(Step(stage, one, ""))
+            continue
         reason = "all stages are to run again" if config.force else why_stale(project, stage, one)
         runs = [step.stage for step in steps if step.reason]
         feeding = [earlier for earlier in runs if _feeds(earlier, stage)]
@@ -118,6 +127,8 @@ def run(project: Project, config: RunConfig, emit: Emit = ignore) -> dict[str, A
     steps = plan(project, config)
     tracker = Tracker(project, [step for step in steps if step.reason], emit)
     for step in steps:
+        if step.stage in config.keep:
+            continue
         if not config.force and skip_current(project, step.stage, step.config, emit):
             tracker.skip(step.stage)
             continue
@@ -125,7 +136,7 @@ def run(project: Project, config: RunConfig, emit: Emit = ignore) -> dict[str, A
         run_stage(project, step.stage, step.config, listen=tracker.hear)
         tracker.end(step.stage)
     tracker.tell_phases()
-    return {stage: project.result(stage) for stage in STAGES}
+    return {stage: record["result"] for stage in STAGES if (record := project.record(stage))}
 
 
 class Tracker:

@@ -19,8 +19,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from app.dataset import service
+from app.dataset import service as dataset
 from app.server import janitor
+from app.server import uploads as service
 from app.server.jobs import JobQueue
 from app.server.limits import Limits, folder_size
 from app.server.pictures import ImageServer
@@ -321,7 +322,7 @@ def test_images_uploaded_class_by_class_become_a_data_set(hosted: Settings, tmp_
     again = tmp_path / "0.png"
     again.write_bytes(image_bytes((1, 2, 3)))
     service.take_upload(project, [str(again)], "forest", limits)
-    choice = service.choose(project, "upload", folder="", hub="")
+    choice = dataset.choose(project, "upload", folder="", hub="")
     config = DatasetConfig(**choice)
     limits.check_paths(project, "dataset", config)
     run(project, config)
