@@ -19,7 +19,7 @@ from app.server.limits import Limits
 from app.server.pictures import ImageServer
 from app.server.settings import Settings
 from app.shell import projects
-from app.shell.sidebar import KEEP_THEME, Sidebar
+from app.shell.sidebar import AT_FIRST, Sidebar
 from app.start.tab import StartTab
 from app.synthesize.tab import SynthesizeTab
 from app.train.tab import TrainTab
@@ -129,7 +129,7 @@ def _wire_clock(page: gr.Blocks, ctx: Context, sidebar: Sidebar, tab_bar: gr.Tab
         session = ctx.begin(session)
         return [session, gr.Tabs(selected=session["tab"])]
 
-    page.load(None, js=KEEP_THEME, api_visibility="private")
+    page.load(None, js=AT_FIRST, api_visibility="private")
     ctx.session.change(None, inputs=[ctx.session], js=COVER, api_visibility="private")
     page.load(load, inputs=[ctx.session], outputs=[ctx.session, tab_bar], **silent)
     gr.on(

@@ -185,10 +185,16 @@ class CaptionsConfig(StageConfig):
 class TrainConfig(StageConfig):
     """Fine-tuning with the classification-consistency loss."""
 
-    steps: int = setting(20000, "Optimizer steps.", low=1, high=10_000_000)
-    batch_size: int = setting(8, "Samples a step, over all processes.", low=1, high=4096)
-    learning_rate: float = setting(5e-4, "Peak learning rate of AdamW.", low=0.0, high=1.0)
-    rank: int = setting(4, "LoRA rank.", low=1, high=512)
+    steps: int = setting(
+        20000, "How long to train, in steps of the optimizer.", low=1, high=10_000_000
+    )
+    batch_size: int = setting(
+        8, "Images a training step looks at, over all processes.", low=1, high=4096
+    )
+    learning_rate: float = setting(
+        5e-4, "How far a step of training goes: the peak learning rate of AdamW.", low=0.0, high=1.0
+    )
+    rank: int = setting(4, "How much the adapter can hold: the rank of LoRA.", low=1, high=512)
     targets: str = setting(
         "attention",
         "What is trained: LoRA on the attention projections (as published), LoRA on "
@@ -311,15 +317,23 @@ class SynthesizeConfig(StageConfig):
     )
     adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
     steps: int = setting(50, "Sampling steps.", low=1, high=1000)
-    scheduler: str = setting("ddim", "Solver.", choices=("ddim", "dpm++", "unipc"))
+    scheduler: str = setting(
+        "ddim",
+        "How noise becomes an image: ddim, as published, or a solver that needs fewer steps.",
+        choices=("ddim", "dpm++", "unipc"),
+    )
     cfg: float | None = setting(
         7.5,
-        "Classifier-free guidance scale; 1: none, auto: the strategy's own.",
+        "How strictly an image follows its caption (classifier-free guidance scale); 1: the plain "
+        "model, auto: the strategy's own.",
         low=1.0,
         high=50.0,
     )
     guidance_scale: float = setting(
-        1.0, "Strength s of the prototype guidance.", low=0.0, high=100.0
+        1.0,
+        "How strongly an image is pulled towards its prototype (the guidance's strength s).",
+        low=0.0,
+        high=100.0,
     )
     guidance_end: float = setting(
         0.8, "Share of the steps after which guidance ends.", low=0.0, high=1.0, advanced=True

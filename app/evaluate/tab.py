@@ -28,7 +28,7 @@ class EvaluateTab:
         self.form = StageForm(
             ctx,
             "evaluate",
-            shown=("student_steps", "seeds", "distribution"),
+            shown=("student_steps", "seeds"),
             hidden=("set_name", "baselines"),
             run_label=None,
         )
@@ -36,7 +36,7 @@ class EvaluateTab:
     def build(self) -> None:
         """Make the components."""
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=1, min_width=300, elem_classes="settings"):
                 self._build_form()
             with gr.Column(scale=3, min_width=420):
                 with gr.Row():

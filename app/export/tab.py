@@ -30,7 +30,7 @@ class ExportTab:
         """Make the components."""
         self.seen = gr.Textbox(visible="hidden", elem_id="export-seen")
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=1, min_width=300, elem_classes="settings"):
                 self._build_form()
             with gr.Column(scale=2, min_width=420):
                 self.plan = HTML({}, html_template=views.PLAN_TEMPLATE, elem_id="export-plan")

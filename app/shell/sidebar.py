@@ -22,11 +22,14 @@ _THEME = """() => {
   const dark = document.body.classList.toggle('dark');
   localStorage.setItem('dpd-theme', dark ? 'dark' : 'light');
 }"""
-KEEP_THEME = """() => {
+AT_FIRST = """() => {
+  if (innerWidth < 900) document.querySelector('#sidebar.open .toggle-button')?.click();
   const kept = localStorage.getItem('dpd-theme');
   if (kept && !new URLSearchParams(location.search).has('__theme'))
     document.body.classList.toggle('dark', kept === 'dark');
 }"""
+"""What a page just loaded does: in a narrow window the sidebar gives its room to the tabs, and the
+theme is the one chosen before."""
 
 
 class Sidebar:

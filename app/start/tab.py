@@ -54,14 +54,14 @@ class StartTab:
                 "Use my images", variant="primary", elem_id="start-use", min_width=120
             )
         self.plan = HTML({}, html_template=views.PLAN_TEMPLATE, elem_id="start-plan")
-        with gr.Row():
+        with gr.Row(elem_id="start-steer"):
             self.resume = gr.Button("Resume", visible=False, elem_id="start-resume", min_width=0)
             self.stop = gr.Button(
                 "Stop", variant="stop", visible=False, elem_id="start-stop", min_width=0
             )
         self.download = HTML({}, html_template=views.DOWNLOAD_TEMPLATE, elem_id="start-download")
         self.stale = HTML({}, html_template=views.UPDATE_TEMPLATE, elem_id="start-stale")
-        with gr.Row():
+        with gr.Row(elem_id="start-again"):
             self.update = gr.Button(
                 "Update what is out of date",
                 variant="primary",
@@ -163,7 +163,8 @@ class StartTab:
         seconds: dict[str, float] = {}
         for phase in estimate.phases(project, configs) if configs else []:
             seconds[phase.stage] = seconds.get(phase.stage, 0.0) + phase.seconds
-        now = storage.digest(str(project.root), project.record("dataset") is not None)
+        unmade = project.record("synthesize") is None
+        now = storage.digest(str(project.root), project.record("dataset") is not None, busy)
         offered = steps if not busy else []
         return [
             now,
@@ -172,7 +173,7 @@ class StartTab:
             views.update(offered, seconds),
             gr.Button(visible=bool(offered)),
             gr.Button(visible=bool(offered) and views.words_only(offered)),
-            gr.skip() if now == seen else gr.Accordion(open=project.record("synthesize") is None),
+            gr.skip() if now == seen else gr.Accordion(open=unmade and not busy),
             self.times(project, ipc),
             gr.Button(visible=project.record("dataset") is not None),
         ]

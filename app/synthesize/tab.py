@@ -21,7 +21,7 @@ from dpd_core.project import Project
 from dpd_core.synthesize.edits import choose_candidate, pin_slot
 from dpd_core.synthesize.strategies import STRATEGIES
 
-SHOWN = ("steps", "scheduler", "cfg", "guidance_scale", "candidates", "set_name")
+SHOWN = ("candidates",)
 HIDDEN = ("strategy", "adapter", "keep_pinned")
 LATEST = ""
 """Stands in the choice of a set for the one at work or made last."""
@@ -38,7 +38,7 @@ class SynthesizeTab:
     def build(self) -> None:
         """Make the components."""
         with gr.Row():
-            with gr.Column(scale=2, min_width=300):
+            with gr.Column(scale=2, min_width=300, elem_classes="settings"):
                 self._build_settings()
             with gr.Column(scale=5, min_width=380):
                 self._build_view()

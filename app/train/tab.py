@@ -25,7 +25,7 @@ from dpd_core.hardware import choose_hardware
 from dpd_core.project import Project
 from dpd_core.train.adapters import choose_adapter
 
-SHOWN = ("steps", "learning_rate", "rank", "batch_size", "consistency_weight", "decoder_steps")
+SHOWN = ("steps", "consistency_weight")
 IDLE = "Nothing trained yet: choose a preset and start."
 
 
@@ -45,7 +45,7 @@ class TrainTab:
             info="Fills the fields below; change them as you like.",
         )
         with gr.Row():
-            with gr.Column(scale=2, min_width=260):
+            with gr.Column(scale=2, min_width=260, elem_classes="settings"):
                 self.form.build()
             with gr.Column(scale=5, min_width=340):
                 self.status = HTML(

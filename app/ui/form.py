@@ -25,7 +25,7 @@ class StageForm:
         stage: Stage name.
         shown: Fields in plain sight, in this order.
         hidden: Fields that the form leaves out (they keep their values). All others that are not
-            shown go into the fold "More settings".
+            shown go into the fold "Advanced".
         run_label: Text of the button that starts the stage; ``None`` for no button.
 
     Attributes:
@@ -54,7 +54,7 @@ class StageForm:
             self.fields[name] = self._component(known[name])
         rest = [name for name in known if name not in self.shown and name not in self.hidden]
         if rest:
-            with gr.Accordion("More settings", open=False, elem_id=f"{self.stage}-more"):
+            with gr.Accordion("Advanced", open=False, elem_id=f"{self.stage}-more"):
                 for name in rest:
                     self.fields[name] = self._component(known[name])
         self._filled = gr.State("")

@@ -37,8 +37,12 @@ def status(
     if job.active and job.total:
         unit = "step" if job.message == "training" else job.message
         parts.append(f"{unit} {job.done:,} of {job.total:,}")
-        if job.eta is not None and job.status == "running":
+        if job.done >= job.total:
+            parts.append("finishing")
+        if job.eta is not None and job.status == "running" and job.done < job.total:
             parts.append(f"{duration(job.eta)} left")
+    if job.status == "done" and job.seconds is not None:
+        parts.append(f"took {duration(job.seconds)}")
     if job.status == "failed":
         parts.append(job.error)
     if job.status in ("stopped", "interrupted"):

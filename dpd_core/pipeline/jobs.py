@@ -88,6 +88,8 @@ def run_stage(
         except BaseException as error:
             stopped = isinstance(error, JobStopped | KeyboardInterrupt)
             message = str(error) if isinstance(error, DPDError) else repr(error)
+            if isinstance(error, KeyboardInterrupt):
+                message = "stopped as asked; what was finished is kept."
             job.end("stopped" if stopped else "failed", error=message)
             emit(Failed(stage, message, stopped))
             raise

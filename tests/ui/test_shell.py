@@ -154,6 +154,7 @@ def test_visitors_of_a_served_app_do_not_see_each_other(
     first.wait_for_function("document.querySelector('#project input').value === 'private'")
     second.reload()
     open_app(second, app)
+    second.locator("#sidebar .toggle-button").click()  # folded: the window is narrow
     second.get_by_label("Project", exact=True).click()
     second.get_by_role("option", name="demo").wait_for()
     assert second.get_by_role("option", name="private").count() == 0

@@ -114,6 +114,7 @@ def test_a_set_fills_while_it_is_made_and_is_compared(
     page = new_page()
     open_app(page, app, "Synthesize")
     wait_for(lambda: page.locator(f"{GRID} li").count() == 6)
+    page.locator("#synthesize-more > button").click()
     page.locator("#synthesize-cfg input").fill("2")
     page.locator("#synthesize-cfg input").press("Tab")
     page.locator("#synthesize-run").click()

@@ -45,7 +45,7 @@ def curve_length(page: Any) -> int:
 
 
 def open_more(page: Any) -> None:
-    page.locator("#train-more").get_by_text("More settings").click()
+    page.locator("#train-more").get_by_text("Advanced").click()
 
 
 def test_a_run_is_watched_reloaded_and_stopped(
@@ -131,6 +131,7 @@ def test_earlier_runs_are_compared_and_used_again(
     before = adapters.find_adapter(project).id
     page = new_page()
     open_app(page, app, "Train")
+    open_more(page)
     fill(page, "steps", "12")
     fill(page, "rank", "3")
     page.locator("#train-run").click()
