@@ -119,22 +119,21 @@ class StartTab:
         ctx.on_change("start", self.show, outputs=live)
         ctx.on_change("start", self.refresh, inputs=[self.seen, self.ipc], outputs=rest)
         ctx.on_pulse("start", self.show, outputs=live)
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+        quiet: dict[str, Any] = {"show_progress": "hidden"}
         ctx.on(self.ipc.change, self.times, inputs=[self.ipc], outputs=self.quality, quiet=True)
         for event, act in ((self.drop.dropped, self.take), (self.drop.demo, self.take_demo)):
-            ctx.on(event, act, outputs=live, **quick)
-        ctx.on(self.make.click, self.start, inputs=[self.quality, self.ipc], outputs=live, **quick)
+            ctx.on(event, act, outputs=live, **quiet)
+        ctx.on(self.make.click, self.start, inputs=[self.quality, self.ipc], outputs=live, **quiet)
         for button, retrain in ((self.update, True), (self.words, False)):
-            ctx.on(button.click, self._update(retrain), outputs=live, **quick)
-        ctx.on(self.stop.click, self.stop_plan, outputs=live, **quick)
-        ctx.on(self.resume.click, self.resume_plan, outputs=live, **quick)
+            ctx.on(button.click, self._update(retrain), outputs=live, **quiet)
+        ctx.on(self.stop.click, self.stop_plan, outputs=live, **quiet)
+        ctx.on(self.resume.click, self.resume_plan, outputs=live, **quiet)
         for button, opened in ((self.use, self._own_project), (self.look, self._demo)):
             done = button.click(
                 opened,
                 inputs=[ctx.session],
                 outputs=[ctx.session],
                 api_visibility="private",
-                queue=False,
             )
             if button is self.look:
                 done.success(None, js=_LOOK, api_visibility="private")
