@@ -15,6 +15,8 @@ from dpd_core.export.contents import (
     export_rows,
     set_adapter,
 )
+from dpd_core.export.html_report import FILE as REPORT
+from dpd_core.export.html_report import MOST_BYTES
 from dpd_core.project import Project
 from dpd_core.synthesize.sets import DistilledSet
 
@@ -23,6 +25,8 @@ _BYTES_PER_LISTED_FILE = 110
 _PARQUET_BYTES_PER_FILE = 5000
 _PARQUET_BYTES_PER_IMAGE = 300
 """Captions and columns of one image in Parquet, beside the image itself."""
+_PAGE_BYTES, _PAGE_BYTES_PER_IMAGE = 4500, 200
+"""The text of the report, and what stands beside each of its images."""
 _SOFT_LABELS_BYTES_PER_IMAGE, _SOFT_LABELS_BYTES_PER_CLASS = 60, 11
 """The image's path and one probability in the file of soft labels."""
 
@@ -132,6 +136,16 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
             )
         )
     files.append(PlannedFiles("README.md", "The dataset card.", 1, len(card.encode())))
+    shown = min(images, MOST_BYTES) * 4 // 3
+    files.append(
+        PlannedFiles(
+            REPORT,
+            "A report to send on: images, captions, accuracy, nearness to real images, settings.",
+            1,
+            shown + _PAGE_BYTES + _PAGE_BYTES_PER_IMAGE * len(rows),
+            exact=False,
+        )
+    )
     listed = sum(file.count for file in files)
     files.append(
         PlannedFiles(

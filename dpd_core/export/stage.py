@@ -32,6 +32,8 @@ from dpd_core.export.contents import (
     files_below,
     set_adapter,
 )
+from dpd_core.export.html_report import FILE as REPORT
+from dpd_core.export.html_report import html_report
 from dpd_core.export.manifest import is_export, write_export
 from dpd_core.export.push import hub_token, push
 from dpd_core.export.soft_labels import soft_labels
@@ -77,6 +79,8 @@ def run(
             storage.write_json(temporary / SOFT_LABELS, labels)
         facts = card_facts(project, config, distilled, rows, adapter=adapter)
         (temporary / "README.md").write_text(dataset_card(facts), encoding="utf-8")
+        page = html_report(facts, rows)
+        (temporary / REPORT).write_text(page, encoding="utf-8")
         write_export(
             temporary,
             distilled,
@@ -108,7 +112,7 @@ def write_zip(folder: Path, archive: Path) -> None:
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.create_system, info.external_attr = 3, 0o644 << 16
             # Images, Parquet and weights are compressed or incompressible already.
-            text = path.suffix in (".json", ".jsonl", ".md", ".txt")
+            text = path.suffix in (".json", ".jsonl", ".md", ".txt", ".html")
             info.compress_type = zipfile.ZIP_DEFLATED if text else zipfile.ZIP_STORED
             info.file_size = path.stat().st_size
             with path.open("rb") as source, packed.open(info, "w") as target:

@@ -1,6 +1,8 @@
 """The export stage: what others load is what was distilled."""
 
+import html
 import os
+import re
 import zipfile
 
 import pytest
@@ -16,6 +18,7 @@ from dpd_core.export import stage as export
 from dpd_core.export.card import code_block, escape
 from dpd_core.export.contents import class_folder
 from dpd_core.project import Project
+from dpd_core.synthesize.sets import DistilledSet
 from tests.support.distilled_project import make_project
 from tests.support.finished_stage import finish
 
@@ -116,9 +119,20 @@ def test_the_card_is_valid_and_escaped(exported):
     assert "has not been evaluated" in body
 
 
+def test_the_report_is_one_file_with_nothing_of_anybody_in_its_markup(exported):
+    project, _, folder, _ = exported
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert text.count("data:image/png;base64,") == 10
+    assert "Tiny: *scenes* &lt;b&gt;" in text
+    assert "Tiny: *scenes* <b>" not in text
+    assert not re.search(r"<script|<link|url\(|(src|href)=.(?!data:)", text), "it asks nobody"
+    for record in DistilledSet.load(project).slots:
+        assert html.escape(record.caption) in text
+
+
 def test_the_card_tells_no_local_path(exported):
     project, _, folder, _ = exported
-    for file in ("README.md", "manifest.json", "train/metadata.jsonl"):
+    for file in ("README.md", "report.html", "manifest.json", "train/metadata.jsonl"):
         assert str(project.root.parent) not in (folder / file).read_text(encoding="utf-8")
     assert "python -m dpd_core synthesize --project PROJECT --steps 25" in (
         folder / "README.md"
