@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from app.server.pace import Pace
 from app.server.paths import hidden, hide
 from app.server.settings import Settings
 from app.server.waiting_list import Entry, WaitingList, fair_order
+from dpd_core import storage
 from dpd_core.config import CONFIGS
 from dpd_core.controls import PAUSE, STOP, Job
 from dpd_core.errors import ProjectError
@@ -167,18 +168,20 @@ class JobQueue:
 
     def jobs(self, project: Project, last: int = 20) -> list[JobView]:
         """The newest runs of a project, newest first."""
+        return self._views(list(reversed(Job.all_in(project.root)[-last:])))
+
+    def _views(self, jobs: Sequence[Job]) -> list[JobView]:
         listed = {entry.job: entry for entry in self.list.entries()}
         waiting = [entry for entry in listed.values() if entry.started is None]
         order = [entry.job for entry in fair_order(waiting, self._recent())]
-        newest = reversed(Job.all_in(project.root)[-last:])
-        return [self._view(job, listed, order) for job in newest]
+        return [self._view(job, listed, order) for job in jobs]
 
     def current(self, project: Project) -> JobView | None:
         """The run that is waiting or at work, else the last one; of a plan the whole."""
         views = self.jobs(project, last=1)
         if views and views[0].part_of:
-            whole = [one for one in self.jobs(project) if one.id == views[0].part_of]
-            return (whole or views)[0]
+            whole = Job(project.root / "jobs" / storage.safe_name(views[0].part_of))
+            return self._views([whole])[0] if whole.announced else views[0]
         return views[0] if views else None
 
     def pause(self, project: Project, job_id: str) -> None:

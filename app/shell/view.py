@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.ui.job_status import duration
 from dpd_core import STAGES
-from dpd_core.pipeline.staleness import is_current
+from dpd_core.pipeline.staleness import current_stages
 from dpd_core.project import Project
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ def stage_list(project: Project, at_work: str = "") -> list[dict[str, Any]]:
         at_work: The stage of the job at work.
     """
     rows = []
+    made, current = project.manifest()["stages"], current_stages(project)
     for stage in STAGES:
-        state = "open"
-        if project.record(stage) is not None:
-            state = "done" if is_current(project, stage) else "stale"
+        state = "done" if stage in current else "stale" if stage in made else "open"
         note = {"done": "done", "stale": "out of date", "open": ""}[state]
         runs = stage == at_work
         note = "at work" if runs else note

@@ -9,11 +9,11 @@ from typing import Any
 
 from app.server.jobs import JobQueue, JobView
 from app.server.uploads import uploaded
-from app.ui.messages import in_words
 from dpd_core import STAGES, storage
 from dpd_core.config import PRESET_NOTES, PRESETS, RunConfig, resolve
+from dpd_core.controls import Job
 from dpd_core.dataset.index import load_index
-from dpd_core.errors import DatasetError, DPDError
+from dpd_core.errors import DatasetError, DPDError, ProjectError
 from dpd_core.models.files import native_side, resolve_model
 from dpd_core.pipeline import estimate, plan
 from dpd_core.project import Project
@@ -141,15 +141,16 @@ def phases_of(job: JobView) -> list[dict[str, Any]]:
     return event["phases"] if event else []
 
 
-def durations(project: Project, queue: JobQueue) -> Mapping[str, float]:
+def durations(project: Project) -> Mapping[str, float]:
     """Seconds that the last finished run of each stage took."""
     found: dict[str, float] = {}
-    for job in queue.jobs(project, last=LOOK_BACK):
-        if job.status == "done" and job.seconds is not None:
-            found.setdefault(job.stage, job.seconds)
+    for job in reversed(Job.all_in(project.root)[-LOOK_BACK:]):
+        if len(found) == len(STAGES):
+            break
+        try:
+            stage, state = job.config["stage"], job.state
+            if stage in STAGES and stage not in found and state["status"] == "done":
+                found[stage] = float(state["ended"]) - float(state["started"])
+        except (ProjectError, KeyError, TypeError, ValueError):  # not begun, or damaged
+            continue
     return found
-
-
-def problem(error: DPDError) -> str:
-    """An error in a sentence of the page."""
-    return in_words(error)

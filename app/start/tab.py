@@ -142,15 +142,15 @@ class StartTab:
         """What changes while work goes on: the plan, the images, the stages."""
         jobs = self.ctx.jobs
         job = service.current_plan(project, jobs)
-        current = jobs.current(project)
-        running = current.stage if current is not None and current.active else ""
-        rows = stage_list(project, running if job is None else self._at_work(project))
+        newest = jobs.jobs(project, last=1)
+        at_work = newest[0].stage if newest and newest[0].active else ""
+        rows = stage_list(project, at_work)
         return [
             _progress(job),
             gr.Button(visible=_may_resume(job)),
             gr.Button(visible=job is not None and job.active),
             service.found_images(project, jobs),
-            views.stage_line(rows, service.durations(project, jobs)),
+            views.stage_line(rows, service.durations(project)),
         ]
 
     def refresh(self, project: Project, seen: str, ipc: float) -> list[Any]:
@@ -219,11 +219,6 @@ class StartTab:
         if job is not None:
             self.ctx.jobs.resume(project, job.id)
         return self.show(project)
-
-    def _at_work(self, project: Project) -> str:
-        """The stage that a plan is at."""
-        newest = self.ctx.jobs.jobs(project, last=1)
-        return newest[0].stage if newest and newest[0].active else ""
 
     def _hero(self, project: Project) -> dict[str, Any]:
         distilled: DistilledSet | None = None

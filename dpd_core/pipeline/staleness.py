@@ -116,6 +116,12 @@ def is_current(project: Project, stage: str, config: StageConfig | None = None) 
     return _is_current(stage, config, project.manifest(), HandEdits(project))
 
 
+def current_stages(project: Project) -> set[str]:
+    """The stages that are current, each with the settings it was run with."""
+    manifest, edits = project.manifest(), HandEdits(project)
+    return {stage for stage in TABLE if _is_current(stage, None, manifest, edits)}
+
+
 WRITTEN = {
     "overrides": "prototypes were chosen or images excluded by hand",
     "labels": "classes of images were corrected",
