@@ -25,7 +25,7 @@ from app.synthesize.tab import SynthesizeTab
 from app.train.tab import TrainTab
 from app.ui import revisions
 from app.ui.context import COVER, Context, address
-from app.ui.gradio_patches import keep_ids
+from app.ui.gradio_patches import answer_no_preflights, keep_ids
 from dpd_core import STAGES, storage
 from dpd_core.errors import DPDError
 
@@ -52,6 +52,7 @@ LIVE = (START, "captions", "train", "synthesize")
 def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """Make the page; the caller launches it."""
     keep_ids()
+    answer_no_preflights()
     paths.hide(settings)
     with gr.Blocks(
         title="DPD Studio",

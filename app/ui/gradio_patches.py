@@ -8,6 +8,7 @@ upstream mends it. What a subclass can do is no patch: see :class:`app.ui.html.H
 ``Queue.sleep_when_free``              :func:`ask_queue_seldom`: a tenth of a core for ever
 ``Blocks.launch(_frontend=False)``     :data:`LAUNCH`: gives up where the page is slow to answer
 ``create_or_modify_pyi``               :func:`write_no_stubs`: a subclass writes beside its source
+``routes.CustomCORSMiddleware``        :func:`answer_no_preflights`: it stands before our guards
 =====================================  ==========================================================
 """
 
@@ -17,9 +18,10 @@ import functools
 from typing import Any
 
 import gradio as gr
-from gradio import component_meta
+from gradio import component_meta, routes
 from gradio.blocks import Block
 from gradio.state_holder import SessionState
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 LAUNCH: dict[str, Any] = {"_frontend": False}
 """For ``launch``: Gradio (6.31.0) would give up where the page does not answer itself within three
@@ -54,6 +56,27 @@ def write_no_stubs() -> None:
     which a type checker then believes instead of the source.
     """
     component_meta.create_or_modify_pyi = lambda *_: None  # type: ignore[assignment]
+
+
+class _PassOn:
+    """Middleware that does nothing."""
+
+    def __init__(self, app: ASGIApp, **_: Any):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+def answer_no_preflights() -> None:
+    """Leave questions of foreign pages whether they may (CORS) to :mod:`app.server.middleware`,
+    which refuses them.
+
+    Gradio (6.31.0) puts a middleware of its own before those that it is given; it answers each
+    preflight with 200, and names the page's origin where both are of this machine, whatever the
+    port. No page of ours is of another origin.
+    """
+    routes.CustomCORSMiddleware = _PassOn  # type: ignore[assignment,misc]
 
 
 def ask_queue_seldom(page: gr.Blocks) -> None:
