@@ -312,7 +312,8 @@ class JobQueue:
         made = job.config
         entry = listed.get(job.id)
         stopped = job.asked(STOP)
-        status, error, progress, seconds = "stopped", "", {}, None
+        status, error, progress = "stopped", "", {}
+        seconds: float | None = None
         if job.begun:
             state = job.state
             status, error = job.status, state.get("error", "")

@@ -13,7 +13,7 @@ from dpd_core.evaluate.report import SIGNIFICANT, Report
 from dpd_core.pipeline.plan import Step
 from dpd_core.synthesize.sets import DistilledSet
 
-PAIRS = 8
+PAIRS = 6
 """Pairs of the strip: one a class, as many as go beside each other."""
 
 HERO_TEMPLATE = """<div class='hero'>

@@ -272,8 +272,9 @@ class Tracker:
             for phase, state, spent in zip(self.phases, self.state, self.spent, strict=True)
             if state == "done" and phase.seconds
         ]
-        expected, spent = (sum(values) for values in zip(*ended, strict=True)) if ended else (0, 0)
-        return (spent + 20.0) / (expected + 20.0)
+        expected = sum(expected for expected, _ in ended)
+        took = sum(took for _, took in ended)
+        return (took + 20.0) / (expected + 20.0)
 
     def _estimate_again(self) -> None:
         known = estimate.phases(self.project, {step.stage: step.config for step in self.steps})
