@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.ui.job_status import duration
+from app.ui.messages import of_job
 from dpd_core import STAGES
 from dpd_core.pipeline.staleness import current_stages
 from dpd_core.project import Project
@@ -77,7 +78,7 @@ def _detail(view: JobView) -> str:
     if view.stopping:
         return "stopping after this step; what is finished is kept"
     if view.error:
-        return view.error
+        return of_job(view.error)
     if view.status == "done":
         return f"took {duration(view.seconds)}" if view.seconds is not None else ""
     if not view.active:

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.server.jobs import JobQueue, JobView
 from app.server.uploads import uploaded
+from app.ui.messages import of_job
 from dpd_core import STAGES, storage
 from dpd_core.config import PRESET_NOTES, PRESETS, RunConfig, resolve
 from dpd_core.controls import Job
@@ -95,7 +96,7 @@ def found_images(project: Project, queue: JobQueue) -> str:
         if job.active:
             return f"Reading: {job.message or job.status} …"
         if job.error:
-            return job.error
+            return of_job(job.error)
     try:
         index = load_index(project)
     except DPDError:

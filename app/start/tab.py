@@ -18,7 +18,7 @@ from app.start import view as views
 from app.start.drop_zone import drop_zone, uploaded_file
 from app.ui.context import Context
 from app.ui.html import HTML, sent
-from app.ui.messages import message
+from app.ui.messages import message, of_job
 from dpd_core import storage
 from dpd_core.config import DatasetConfig
 from dpd_core.errors import DPDError
@@ -294,7 +294,7 @@ def _progress(job: JobView | None) -> dict[str, Any]:
         done=job.done,
         total=job.total,
         eta=job.eta,
-        error=job.error,
+        error=of_job(job.error),
         seconds=job.seconds,
         position=job.position,
     )

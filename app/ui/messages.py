@@ -42,6 +42,11 @@ def in_words(error: DPDError) -> str:
     return paths.hidden(text)
 
 
+def of_job(text: str) -> str:
+    """What a job has noted down of its error, in the words of the page."""
+    return paths.hidden(_RUN.sub(_press, text))
+
+
 def needed(error: DPDError) -> str | None:
     """The stage that has to be run first, if that is what is wrong."""
     found = _RUN.search(error.fix or "") if isinstance(error, StageMissing) else None

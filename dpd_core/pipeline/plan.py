@@ -266,7 +266,7 @@ class Tracker:
         self.emit(Progress(NAME, round(spent), round(spent + eta), round(eta, 1), text))
 
     def _pace(self) -> float:
-        """How much longer than expected phases have taken; some seconds are no measure yet."""
+        """How much longer than expected phases have taken; a minute is no measure yet."""
         ended = [
             (phase.seconds, spent)
             for phase, state, spent in zip(self.phases, self.state, self.spent, strict=True)
@@ -274,7 +274,7 @@ class Tracker:
         ]
         expected = sum(expected for expected, _ in ended)
         took = sum(took for _, took in ended)
-        return (took + 20.0) / (expected + 20.0)
+        return (took + 60.0) / (expected + 60.0)
 
     def _estimate_again(self) -> None:
         known = estimate.phases(self.project, {step.stage: step.config for step in self.steps})

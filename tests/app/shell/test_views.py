@@ -42,6 +42,21 @@ def test_a_running_job_tells_how_far_it_is_and_how_long_it_takes() -> None:
     assert shown["detail"] == "step 25/100, 2:05 left"
 
 
+def test_a_job_at_work_is_never_said_to_be_done() -> None:
+    shown = view.job(job("running", done=100, total=100, eta=0.0, message="encoding images"))
+    assert not shown["counted"], "the bar moves and tells no share"
+    assert shown["detail"] == "encoding images 100/100, finishing"
+    assert view.job(job("running", message=""))["detail"] == "loading"
+    plan = view.job(job("running", stage="run", done=9, total=90, eta=81.0, message="2 of 9: x"))
+    assert (plan["title"], plan["detail"]) == ("all stages", "2 of 9: x, 1:21 left")
+
+
+def test_a_finished_job_tells_its_time_and_what_comes_next() -> None:
+    shown = view.job(job("done", seconds=65.0))
+    assert (shown["detail"], shown["next"], shown["percent"]) == ("took 1:05", "synthesize", 100)
+    assert view.job(job("done", stage="export"))["next"] == ""
+
+
 @pytest.mark.parametrize(("position", "text"), [(0, "no job"), (1, "1 job"), (3, "3 jobs")])
 def test_a_waiting_job_tells_its_place(position: int, text: str) -> None:
     assert view.job(job("queued", position=position))["detail"].startswith(text)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.ui.messages import BUTTONS, escaped, in_words, needed
+from app.ui.messages import BUTTONS, escaped, in_words, needed, of_job
 from dpd_core import STAGES
 from dpd_core.errors import DatasetError, StageMissing
 from dpd_core.project import Project
@@ -33,3 +33,10 @@ def test_in_words_keeps_a_files_name_and_other_places(tmp_path: Path) -> None:
 
 def test_escaped_keeps_what_a_visitor_sent_as_text() -> None:
     assert "<b>" not in escaped(DatasetError("there is no <b>."))
+
+
+def test_a_jobs_error_names_the_button_and_no_command() -> None:
+    text = "there are no prototypes. Run `python -m dpd_core prototypes --project /x/y` first."
+    assert of_job(text) == (
+        "there are no prototypes. Press “Re-cluster” in the tab Prototypes first."
+    )
