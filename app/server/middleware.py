@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.server.arrivals import free_bytes
+from app.server.faults import Faults
 from app.server.pace import Pace, network
 from app.server.settings import LOCAL_HOSTS, MB, Settings
 
@@ -68,7 +69,7 @@ def guards(settings: Settings, *, token: str | None = None) -> list[Middleware]:
         found.append(Middleware(TokenRequired, token=token, cookie=f"dpd-{TOKEN}-{settings.port}"))
     if settings.hosted:
         found.append(Middleware(RequestPace, settings=settings))
-    found.append(Middleware(BodyLimit, settings=settings))
+    found += [Middleware(BodyLimit, settings=settings), Middleware(Faults)]
     return found
 
 
@@ -338,6 +339,11 @@ class BodyLimit:
                 return
             if not message.get("more_body"):
                 break
+        try:
+            body.decode()
+        except UnicodeDecodeError:  # FastAPI's own refusal of it would fail
+            await _refusal(400, "the request is no text.")(scope, receive, send)
+            return
         pieces: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def replay() -> Message:

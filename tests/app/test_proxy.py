@@ -88,7 +88,7 @@ def test_page_scripts_and_pictures_are_found_below_the_path(shown: tuple[App, st
         if not script.startswith("http"):
             assert ask(front + place)
     for name in ("list_projects", "list_prototypes"):
-        values = [] if name == "list_projects" else ["demo"]
+        values = [""] if name == "list_projects" else ["demo", ""]
         begun = json.loads(ask(f"{front}/dpd/gradio_api/call/{name}", {"data": values}))
         told = ask(f"{front}/dpd/gradio_api/call/{name}/{begun['event_id']}").decode()
         assert "event: complete" in told, told

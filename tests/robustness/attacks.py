@@ -25,6 +25,7 @@ from tests.robustness.hostile_archives import hostile_files as archives
 from tests.robustness.request_attacks import (
     closed_routes,
     headers,
+    junk,
     left_open,
     preflights,
     rebinding,
@@ -253,6 +254,7 @@ HOSTED: tuple[Attack, ...] = (
     torn_record,
     chosen_addresses,
     flood,
+    junk,
     left_open,
     hostile_files,
 )

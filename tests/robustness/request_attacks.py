@@ -94,6 +94,22 @@ def sign_in(target: Target) -> str | None:
     return None
 
 
+def junk(target: Target) -> str | None:
+    """Bodies that are no requests make faults, and fill the log."""
+    before = target.app.log.stat().st_size
+    deep = b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    unknown = b'{"data":[],"fn_index":99999,"session_hash":"x"}'
+    with target.client() as client:
+        for _ in range(20):
+            for body in (b"\xb4\x99\xab", b"{", b"null", deep, unknown):
+                for path in ("/gradio_api/run/predict", "/gradio_api/queue/join"):
+                    told = client.post(path, content=body).text
+                    if "Traceback" in told or ".py" in told:
+                        return f"{path} tells {told[:200]}"
+    grown = target.app.log.stat().st_size - before
+    return f"the log grew by {grown >> 10} kB" if grown > 100_000 else None
+
+
 def left_open(target: Target) -> str | None:
     """Requests that are broken off keep files, sockets or memory of the server."""
     assert target.app.process is not None

@@ -212,3 +212,27 @@ def test_one_customer_of_a_provider_is_one_place() -> None:
     assert network("::ffff:192.0.2.1") == "192.0.2.1"
     assert network("fe80::1%eth0") == "fe80::/64"
     assert network("testclient") == "testclient"
+
+
+def test_a_body_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    browser = client(Settings(home=tmp_path))
+    assert browser.post("/gradio_api/run/predict", content=b"\xb4\x99\xab").status_code == 400
+    assert browser.post("/gradio_api/run/predict", content="ü".encode()).status_code == 200
+
+
+def test_a_fault_is_a_line_and_its_story_is_told_a_few_times(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(request: Request) -> PlainTextResponse:
+        raise KeyError("x" * 100_000)
+
+    app = Starlette(
+        routes=[Route("/{path:path}", fail)], middleware=guards(Settings(home=tmp_path))
+    )
+    browser = TestClient(app, base_url="http://localhost:7860")
+    for _ in range(50):
+        reply = browser.get("/config")
+        assert reply.status_code == 500 and "failed at this request" in reply.text
+    assert caplog.text.count("GET /config: KeyError") == 50
+    assert caplog.text.count("Traceback") + caplog.text.count("xxxx\n") <= 20
+    assert len(caplog.text) < 60_000
