@@ -142,6 +142,8 @@ class StartTab:
         """What changes while work goes on: the plan, the images, the stages."""
         jobs = self.ctx.jobs
         job = service.current_plan(project, jobs)
+        if job is not None and job.status == "done" and service.updates(project):
+            job = None  # what it made is out of date, which stands below
         newest = jobs.jobs(project, last=1)
         at_work = newest[0].stage if newest and newest[0].active else ""
         rows = stage_list(project, at_work)
@@ -168,7 +170,7 @@ class StartTab:
         return [
             now,
             self._hero(project),
-            {} if busy else self._download(project),
+            {} if busy else self._download(project, outdated=bool(offered)),
             views.update(offered, seconds),
             gr.Button(visible=bool(offered)),
             gr.Button(visible=bool(offered) and views.words_only(offered)),
@@ -237,14 +239,17 @@ class StartTab:
             lambda record: images.file(project, distilled.path(record)) if distilled else "",
         )
 
-    def _download(self, project: Project) -> dict[str, Any]:
+    def _download(self, project: Project, *, outdated: bool) -> dict[str, Any]:
         record = project.record("export")
         found = export.exports(project)
         if record is None or not found:
             return {}
         newest = found[0]
         link = self.ctx.images.file(project, newest.archive)
-        return views.download(link, project.name, newest.finished, newest.size, newest.images)
+        shown = views.download(link, project.name, newest.finished, newest.size, newest.images)
+        if outdated:
+            shown["note"] += " · as it was before what is out of date below"
+        return shown
 
     def _own_project(self, session: dict[str, Any] | None) -> dict[str, Any]:
         """A project for the visitor's images: a new one, or one that is still empty."""

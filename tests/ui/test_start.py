@@ -70,7 +70,9 @@ def test_an_edit_is_taken_up_and_the_set_downloaded(
     edits.edit(project, name, prototypes[0].cluster_id, "an edited caption of this place")
     open_app(page, app)
     page.locator("#start-stale", has_text="captions were edited").wait_for()
+    page.locator("#start-download", has_text="as it was before").wait_for()
     page.locator("#start-update").click()
+    page.locator("#start-plan", has_text="left in all").wait_for()
     page.locator("#start-plan", has_text="Your data set is ready").wait_for(timeout=MINUTES)
     with page.expect_download() as download:
         page.locator("#start-download a").click()
