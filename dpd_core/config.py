@@ -288,31 +288,23 @@ class SynthesizeConfig(StageConfig):
     )
     selection: str | None = setting(
         None,
-        "Rule that keeps one candidate a slot; auto: the strategy's own.",
-        choices=("margin", "first", "correct", "difficulty", "diverse"),
+        "Rule that keeps one candidate a slot; set: those of all slots are chosen together; "
+        "auto: the strategy's own.",
+        choices=("margin", "first", "correct", "difficulty", "diverse", "set"),
         advanced=True,
     )
-    detail: float | None = setting(
+    max_similarity: float | None = setting(
         None,
-        "Share of the prototype's detail, which the autoencoder loses, that is put back; "
-        "auto: the strategy's own. Near 1 the images resemble their prototypes closely.",
-        low=0.0,
+        "Candidates that come nearer to a real training image than this share of the training "
+        "images come to one another are refused; 1: none, auto: the strategy's own.",
+        low=0.5,
         high=1.0,
-        advanced=True,
     )
     decoder: str | None = setting(
         None,
         "Decoder of the autoencoder: the model's own, or the one that the train stage has tuned "
         "to the training images (--decoder-steps); auto: the strategy's choice.",
         choices=("model", "tuned"),
-        advanced=True,
-    )
-    refine_steps: int | None = setting(
-        None,
-        "Steps of refining the whole set after sampling; 0: none, auto: the strategy's own. "
-        "Students learn more from it; it leaves a fine grain.",
-        low=0,
-        high=100_000,
         advanced=True,
     )
     adapter: str = setting("latest", "Adapter id, 'latest', or 'none' for the plain model.")
@@ -339,8 +331,11 @@ class SynthesizeConfig(StageConfig):
         0.8, "Share of the steps after which guidance ends.", low=0.0, high=1.0, advanced=True
     )
     spherical: bool = setting(False, "Aim at a random point near the prototype.", advanced=True)
-    candidates: int = setting(
-        5, "Images sampled for each prototype; one is kept.", low=1, high=1000
+    candidates: int | None = setting(
+        None,
+        "Images sampled for each prototype, of which one is kept; auto: the strategy's own.",
+        low=1,
+        high=1000,
     )
     batch_size: int = setting(20, "Candidates sampled at once.", low=1, high=4096, advanced=True)
     keep_pinned: str = setting(
@@ -551,7 +546,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "checkpoint_steps": 50,
             "preview_steps": 100,
         },
-        "synthesize": _SYNTHESIZE,
+        "synthesize": {**_SYNTHESIZE, "candidates": 12},
         "evaluate": {"student_steps": 200, "seeds": 3},
     },
     "standard": {

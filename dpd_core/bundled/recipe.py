@@ -82,8 +82,8 @@ def recipe_for(hardware: Hardware, minutes: dict[str, float]) -> Recipe:
         ),
         text_to_image=LoopRecipe(
             minutes=minutes["text-to-image"],
-            batch_size=48,
-            learning_rate=5e-4,
+            batch_size=24,
+            learning_rate=4e-4,
             warmup=100,
             ema_decay=0.998,
         ),
@@ -94,6 +94,6 @@ def recipe_for(hardware: Hardware, minutes: dict[str, float]) -> Recipe:
             warmup=100,
             ema_decay=0.997,
         ),
-        pool=2048,
-        fresh=24,
+        pool=3072,
+        fresh=6,
     )

@@ -56,7 +56,6 @@ class CardFacts:
         parquet, soft_labels, text_files: Whether the folder holds them.
         columns: Columns beside the image, and what they mean.
         adapter: The line of Python that loads the adapter in the folder; empty if there is none.
-        detailed: Whether detail of the real images was put back into the synthetic ones.
     """
 
     title: str
@@ -74,7 +73,6 @@ class CardFacts:
     soft_labels: bool = False
     text_files: bool = False
     columns: Mapping[str, str] = field(default_factory=lambda: FEATURES)
-    detailed: bool = False
 
 
 def dataset_card(facts: CardFacts) -> str:
@@ -150,15 +148,9 @@ def _front_matter(facts: CardFacts) -> str:
 
 def _introduction(facts: CardFacts) -> str:
     total = sum(count for _, _, count in facts.classes)
-    kind = (
-        "each starts from a real image, named in `manifest.json`, keeps its detail and resembles "
-        "it closely, so the set is not anonymous"
-        if facts.detailed
-        else "every image is generated, none is a photograph"
-    )
     lines = [
         f"{total} synthetic images of {len(facts.classes)} classes, distilled from a labelled "
-        f"collection of real scenes: {kind}. Made with "
+        "collection of real scenes: every image is generated, none is a photograph. Made with "
         "DPD Studio (discriminative prototype-guided diffusion, arXiv 2601.15829).\n",
         "| class | in words | images |",
         "| --- | --- | ---: |",

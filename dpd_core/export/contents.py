@@ -17,7 +17,6 @@ from dpd_core.export.card import FEATURES, ORIGIN_FEATURES, CardFacts
 from dpd_core.project import Project
 from dpd_core.settings import StageConfig, command_words
 from dpd_core.synthesize.records import SlotRecord
-from dpd_core.synthesize.resolved import resolved
 from dpd_core.synthesize.sets import DistilledSet
 from dpd_core.train.adapters import Adapter, find_adapter
 
@@ -211,7 +210,6 @@ def card_facts(
         soft_labels=config.soft_labels,
         text_files=config.text_files,
         columns=columns(rows),
-        detailed=resolved(config_used).detail > 0,
     )
 
 

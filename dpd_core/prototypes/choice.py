@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dpd_core import storage
 from dpd_core.dataset.index import DatasetIndex, load_index
@@ -34,6 +34,7 @@ from dpd_core.seeding import derive_seed, generator
 from dpd_core.students import ridge
 from dpd_core.students import training as students
 from dpd_core.students.networks import Student
+from dpd_core.students.ridge import RidgeSpace
 
 TRIES = 8
 """Other members tried for each prototype; four times as many found nothing better."""
@@ -90,11 +91,10 @@ def taught_prototypes(
         networks = ridge.trained_networks(project, real, hardware=hardware, emit=emit, stage=stage)
         row_of = {image_id: row for row, image_id in enumerate(real.ids)}
         images = real.pixels[[row_of[image_id] for image_id in pool.ids]]
-        spaces = feature_spaces(networks, images, hardware)
+        spaces = choice_spaces(networks, images, pool.labels, hardware)
         meter = Meter(emit, stage, tries, message="choosing prototypes")
         found = exchange(
-            spaces,
-            pool.labels,
+            partial(choice_loss, spaces, pool.labels),
             pool.clusters,
             [pool.ids.index(first[slot]) for slot in slots],
             tries=tries,
@@ -171,44 +171,42 @@ class Exchanged:
 
 
 @torch.no_grad()
-def feature_spaces(
-    networks: Sequence[Student], images: np.ndarray, hardware: Hardware
-) -> list[Tensor]:
-    """Features of all images in each network, as the loss sees them.
+def choice_spaces(
+    networks: Sequence[Student], images: np.ndarray, labels: np.ndarray, hardware: Hardware
+) -> list[RidgeSpace]:
+    """What each network makes of the images, to choose some of them that stand for all.
 
     Args:
         networks: Frozen, in evaluation mode.
         images: uint8 (N, S, S, 3).
+        labels: Columns, int (N,).
         hardware: Where to compute.
-
-    Returns:
-        For each network float (N, D + 1), normalised, on the CPU.
     """
+    truth = ridge.one_hot(torch.from_numpy(labels), int(labels.max()) + 1)
     spaces = []
     for network in networks:
-        features = torch.from_numpy(students.features(network, images, hardware=hardware))
-        spaces.append(ridge.normalised_features(features, features.mean(0), features.std(0) + 1e-4))
+        found = torch.from_numpy(students.features(network, images, hardware=hardware))
+        seen = ridge.normalised_features(found, found.mean(0), found.std(0) + 1e-4)
+        spaces.append(ridge.ridge_space(seen, seen, truth))
     return spaces
 
 
 @torch.no_grad()
-def choice_loss(spaces: Sequence[Tensor], labels: Tensor, rows: Sequence[int]) -> float:
-    """Loss of :mod:`dpd_core.students.ridge` for real images as the set, mean over the networks.
+def choice_loss(spaces: Sequence[RidgeSpace], labels: np.ndarray, rows: Sequence[int]) -> float:
+    """Loss of :mod:`dpd_core.students.ridge` of a set, mean over the networks.
 
     Args:
-        spaces: See :func:`feature_spaces`.
-        labels: Columns of all images, int (N,).
-        rows: The images that make the set.
+        spaces: One a network.
+        labels: Columns of all images that may stand in the set, int (P,).
+        rows: Those that do.
     """
-    n_classes = int(labels.max()) + 1
-    targets, picked = ridge.one_hot(labels, n_classes), torch.tensor(rows)
-    losses = [ridge.ridge_loss(space[picked], targets[picked], space, targets) for space in spaces]
-    return float(torch.stack(losses).mean())
+    columns = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    targets, picked = ridge.one_hot(columns, int(columns.max()) + 1), torch.tensor(rows)
+    return float(np.mean([space.loss(targets, picked) for space in spaces]))
 
 
 def exchange(
-    spaces: Sequence[Tensor],
-    labels: np.ndarray,
+    loss_of: Callable[[list[int]], float],
     clusters: Sequence[Sequence[int]],
     first: Sequence[int],
     *,
@@ -220,8 +218,7 @@ def exchange(
     """Exchange representatives for other members of their clusters while the loss falls.
 
     Args:
-        spaces: See :func:`feature_spaces`.
-        labels: Columns of all images, int (N,).
+        loss_of: The rows of a set → its loss, for instance :func:`choice_loss`.
         clusters: Rows of the members of each cluster.
         first: The representative of each cluster to begin with.
         tries: Exchanges that are tried, in rounds over all clusters in random order.
@@ -232,9 +229,8 @@ def exchange(
     Returns:
         The choice, never worse than the first in this loss.
     """
-    columns = torch.from_numpy(np.asarray(labels, dtype=np.int64))
     rows = list(first)
-    loss = before = choice_loss(spaces, columns, rows)
+    loss = before = loss_of(rows)
     open_clusters = [
         cluster
         for cluster, members in enumerate(clusters)
@@ -250,7 +246,7 @@ def exchange(
         others = [row for row in clusters[cluster] if row != rows[cluster]]
         other = others[int(torch.randint(len(others), (), generator=draws))]
         tried = [*rows[:cluster], other, *rows[cluster + 1 :]]
-        value = choice_loss(spaces, columns, tried)
+        value = loss_of(tried)
         if value < loss:
             rows, loss = tried, value
         if on_try is not None:

@@ -89,6 +89,22 @@ class Nearness:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """The highest similarity of each of M images to any reference, by the two kinds that say what
+    a copy is.
+
+    Attributes:
+        features, layout: float (M,), at most 1.
+        by_features, by_layout: Row of that reference, int (M,).
+    """
+
+    features: np.ndarray
+    layout: np.ndarray
+    by_features: np.ndarray
+    by_layout: np.ndarray
+
+
+@dataclass(frozen=True)
 class Limits:
     """The similarities that 95 % of real images stay below."""
 
@@ -199,6 +215,28 @@ def nearest(
     )
 
 
+def likeness(
+    images: np.ndarray,
+    references: References,
+    *,
+    exclude: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+    on_images: Callable[[int], None] | None = None,
+) -> Likeness:
+    """The part of :func:`nearest` that is quick; arguments and errors as there."""
+    if exclude is not None and len(references) < 2:
+        raise DatasetError("there is no other image to compare with.", fix="Use more images.")
+    parts = []
+    for start in range(0, max(len(images), 1), _CHUNK):
+        part = turned(images[start : start + _CHUNK], device=device)
+        skipped = None if exclude is None else np.asarray(exclude)[start : start + _CHUNK]
+        alike, layout, _ = _similarities(part, references, skipped)
+        parts.append((alike.max(1), layout.max(1), alike.argmax(1), layout.argmax(1)))
+        if on_images is not None:
+            on_images(len(part))
+    return Likeness(*(np.concatenate(found) for found in zip(*parts, strict=True)))
+
+
 def limits(real: Nearness) -> Limits:
     """What real images stay below, from their own nearness to other real images."""
     return Limits(
@@ -239,13 +277,8 @@ def _nearest(
 ) -> Nearness:
     """:func:`nearest` of a few images."""
     every = np.arange(len(images))
-    alike = (_unit(images.features - references.centre) @ references.features.T).max(0)
-    layout = images.layouts @ references.layouts.T
-    turn, layout = layout.argmax(0), layout.max(0)
-    left = len(references)
-    if exclude is not None:
-        alike[every, exclude] = layout[every, exclude] = -np.inf
-        left -= 1
+    alike, layout, turn = _similarities(images, references, exclude)
+    left = len(references) - (exclude is not None)
     short = np.argsort(-layout, 1, kind="stable")[:, : min(SHORTLIST, left)]
     structure = np.stack(
         [
@@ -263,6 +296,19 @@ def _nearest(
         alike.max(0),
         layout.max(0),
     )
+
+
+def _similarities(
+    images: Queries, references: References, exclude: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By features and by layout, (M, N) each, and the orientation that is nearest by layout."""
+    alike = (_unit(images.features - references.centre) @ references.features.T).max(0)
+    layout = images.layouts @ references.layouts.T
+    turn, layout = layout.argmax(0), layout.max(0)
+    if exclude is not None:
+        every = np.arange(len(images))
+        alike[every, exclude] = layout[every, exclude] = -np.inf
+    return alike, layout, turn
 
 
 def _blurred(pixels: np.ndarray) -> np.ndarray:

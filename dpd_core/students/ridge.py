@@ -1,15 +1,15 @@
 """What a set teaches, as a number: kernel ridge regression in the features of a few networks.
 
 A set is good if a classifier fitted to it holds for the real images. The classifier that can be
-fitted in closed form, and therefore differentiated with respect to the images, is ridge
-regression on a network's features (FRePo: Zhou, Nezhadarya, Ba, NeurIPS 2022):
+fitted in closed form is ridge regression on a network's features (FRePo: Zhou, Nezhadarya, Ba,
+NeurIPS 2022):
 
     L = ½ mean ‖Y_r − F_r F_sᵀ (F_s F_sᵀ + λI)⁻¹ Y_s‖²
 
-with features F, centred one-hot labels Y, r a batch of real training images, s the set. Where real
-images are chosen by it (:mod:`dpd_core.prototypes.choice`), the networks are trained once on the
-real training images and kept at several moments, so that the choice does not suit one network only.
-Where images are moved by it, they are trained on the set (:mod:`dpd_core.synthesize.refine`).
+with features F, centred one-hot labels Y, r the real training images, s the set. Images are chosen
+by it: real ones as prototypes (:mod:`dpd_core.prototypes.choice`), generated ones for a set
+(:mod:`dpd_core.synthesize.choice`). The networks are trained once on the real training images and
+kept at several moments, so that the choice does not suit one network only.
 """
 
 from __future__ import annotations
@@ -259,11 +259,52 @@ def ridge_prediction(support: Tensor, labels: Tensor, queries: Tensor) -> Tensor
     return queries @ support.T @ torch.linalg.solve(kernel + ridge * identity, labels)
 
 
-def ridge_loss(support: Tensor, labels: Tensor, queries: Tensor, truth: Tensor) -> Tensor:
-    """The loss of the module's head, a scalar; arguments as in :func:`ridge_prediction`, and
-    ``truth``, Y_r, (R, n)."""
-    predicted = ridge_prediction(support, labels, queries)
-    return 0.5 * (predicted - truth).square().sum(1).mean()
+@dataclass(frozen=True)
+class RidgeSpace:
+    """One network's features of the images that may stand in a set, with what the loss needs of
+    the real ones: sums over them, so that a loss costs the same however many there are. Made by
+    :func:`ridge_space`.
+
+    Attributes:
+        features: Of the P images that may stand in a set, (P, D).
+        scatter: F_rᵀ F_r / R, (D, D).
+        moment: F_rᵀ Y_r / R, (D, n).
+        energy: ‖Y_r‖² / R.
+    """
+
+    features: Tensor
+    scatter: Tensor
+    moment: Tensor
+    energy: float
+
+    def loss(self, labels: Tensor, rows: Tensor) -> float:
+        """The loss of the set that some of the images make.
+
+        Args:
+            labels: Centred one-hot labels of all P images, (P, n).
+            rows: Those of the set, int (S,).
+        """
+        support = self.features[rows]
+        kernel = support @ support.T
+        ridge = RIDGE * kernel.diagonal().mean()
+        identity = torch.eye(len(support), device=support.device)
+        weights = support.T @ torch.linalg.solve(kernel + ridge * identity, labels[rows])
+        fitted = (weights * (self.scatter @ weights)).sum() - 2 * (weights * self.moment).sum()
+        return 0.5 * (self.energy + float(fitted))
+
+
+def ridge_space(features: Tensor, real: Tensor, truth: Tensor) -> RidgeSpace:
+    """A space for choosing a set.
+
+    Args:
+        features: Of the images that may stand in the set, (P, D).
+        real: F_r, of the real training images, (R, D).
+        truth: Y_r, (R, n).
+    """
+    count = len(real)
+    return RidgeSpace(
+        features, real.T @ real / count, real.T @ truth / count, float(truth.square().sum()) / count
+    )
 
 
 def normalised_features(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

@@ -3,9 +3,8 @@
 ``python -m dpd_core preview --project DIR --prompt TEXT --before TEXT`` is not a stage: it leaves
 no record and makes nothing out of date. The images are those of the strategy it names, made by the
 sampler of the stage ``synthesize``: with a prototype, they are the first candidates that the stage
-would sample for its slot with this text (before the set as a whole is refined, where the strategy
-does that). They are kept by content in ``previews/``, so that a text tried before is not sampled
-again.
+would sample for its slot with this text. They are kept by content in ``previews/``, so that a text
+tried before is not sampled again.
 """
 
 from __future__ import annotations

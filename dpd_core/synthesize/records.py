@@ -36,7 +36,10 @@ class Candidate:
         predicted: What the latent classifier takes it for.
         sha256: Of its file; empty until it is written.
         round: 0 if the stage sampled it, else the round in which the slot was sampled anew.
-        refined_from: Place of the candidate that was refined to this; ``None``: it was sampled.
+        members: Ids of the real images that its start was joined of; empty: of another start.
+        features, layout: How near it comes to a real training image, see
+            :mod:`dpd_core.students.copies`; ``None``: not measured.
+        refused: Whether that is too near.
     """
 
     index: _Count
@@ -45,7 +48,10 @@ class Candidate:
     predicted: StrictStr
     sha256: StrictStr = ""
     round: _Count = 0
-    refined_from: _Count | None = None
+    members: tuple[StrictStr, ...] = ()
+    features: _Number | None = None
+    layout: _Number | None = None
+    refused: StrictBool = False
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,14 @@ class SlotRecord:
         size: Side of its images in pixels.
         prototype_id: Image id of the prototype.
         caption, caption_version: The text it was made from, and its version in the caption log.
-        candidates: All that were made for it.
+        candidates: Those that were made for it; of many, the best.
         chosen: Place of the one that is the slot's image.
         chosen_by: ``score`` or ``hand``.
         pinned: Whether it is kept when the set is made again.
         round: How often it was sampled anew.
         from_set: The set it was taken over from; empty: it was made for this one.
+        sampled, refused: How many candidates were made, and how many of them refused as copies;
+            0 where all are still there.
     """
 
     class_name: Annotated[StrictStr, Field(alias="class")]
@@ -79,6 +87,8 @@ class SlotRecord:
     pinned: StrictBool = False
     round: _Count = 0
     from_set: StrictStr = ""
+    sampled: _Count = 0
+    refused: _Count = 0
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.file)
@@ -89,8 +99,6 @@ class SlotRecord:
             raise ValueError("the chosen candidate is none of the slot's")
         if len({candidate.index for candidate in self.candidates}) != len(self.candidates):
             raise ValueError("two candidates have one index")
-        if any((c.refined_from or 0) >= len(self.candidates) for c in self.candidates):
-            raise ValueError("a candidate is refined from none of the slot's")
 
     @property
     def slot(self) -> Slot:
@@ -111,11 +119,6 @@ class SlotRecord:
     def is_right(self) -> bool:
         """Whether the latent classifier takes the image for what it is."""
         return self.image.predicted == self.class_name
-
-    @property
-    def is_refined(self) -> bool:
-        """Whether it has a refined candidate, chosen or not."""
-        return any(candidate.refined_from is not None for candidate in self.candidates)
 
     def candidate_file(self, candidate: Candidate) -> str:
         """Where a candidate lies, below the set's folder."""
@@ -164,6 +167,7 @@ class Recipe:
         settings: Of the stage.
         slots: All of the set, in its order.
         kept: Slots taken over from another set: class, number, digest of the image.
+        members: Digest of what each slot's members are; empty where none is started from.
     """
 
     model: StrictStr
@@ -175,6 +179,7 @@ class Recipe:
     settings: dict[str, Any]
     slots: tuple[PlannedSlot, ...]
     kept: tuple[tuple[StrictStr, _Count, StrictStr], ...] = ()
+    members: StrictStr = ""
 
     @property
     def identity(self) -> str:

@@ -15,15 +15,18 @@ from typing import Any
 from dpd_core.config import ResampleConfig, SynthesizeConfig
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.events import Began, Emit, Meter, Preview, ignore
+from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import model_identity
 from dpd_core.models.latents import latents_for
 from dpd_core.project import Project
-from dpd_core.prototypes.files import Slot
+from dpd_core.prototypes.files import Slot, load_members
+from dpd_core.synthesize.choice import best, pick
 from dpd_core.synthesize.edits import commit, editing
 from dpd_core.synthesize.records import BY_SCORE, SlotRecord
 from dpd_core.synthesize.resolved import resolved
 from dpd_core.synthesize.sampler import Sampler, SlotTask, project_sampler, sampling_backbone
 from dpd_core.synthesize.sets import DistilledSet, read_recipe, save_candidates
+from dpd_core.synthesize.starts import members_key, slot_members
 from dpd_core.train import adapters
 from dpd_core.train.classifier import load_classifier
 
@@ -52,6 +55,8 @@ def run(project: Project, config: ResampleConfig, emit: Emit = ignore) -> dict[s
                 images,
                 first=len(record.candidates),
             )
+            if sampler.resolved.chooses_together:
+                merged = _chosen(project, current, merged, task.round, emit)
             commit(project, current, [merged])
         path = project.relative(distilled.path(merged))
         emit(Preview(COMMAND, task.slot.number, path, task.caption))
@@ -103,6 +108,12 @@ def _sampler(project: Project, distilled: DistilledSet, emit: Emit) -> Sampler:
             where=distilled.root,
             fix=again,
         )
+    if how.from_members and recipe.members != members_key(slot_members(load_members(project))):
+        raise ProjectError(
+            "the clusters are not those that the set was made from.",
+            where=distilled.root,
+            fix=again,
+        )
     classifier = load_classifier(project, recipe.classifier)
     adapter = adapters.find_adapter(project, recipe.adapter) if recipe.adapter else None
     backbone = sampling_backbone(project, adapter, how)
@@ -110,13 +121,56 @@ def _sampler(project: Project, distilled: DistilledSet, emit: Emit) -> Sampler:
     for record in sorted(distilled.slots, key=lambda record: record.slot):
         prototype_ids.setdefault(record.class_name, []).append(record.prototype_id)
     return project_sampler(
-        project, backbone, how, latents, classifier, prototype_ids, seed=recipe.seed
+        project,
+        backbone,
+        how,
+        latents,
+        classifier,
+        prototype_ids,
+        seed=recipe.seed,
+        emit=emit,
+        stage=COMMAND,
+    )
+
+
+def _chosen(
+    project: Project, current: DistilledSet, merged: SlotRecord, number: int, emit: Emit
+) -> SlotRecord:
+    """The slot with that of its new candidates chosen which serves the set as it stands best, and
+    the best of the new ones kept."""
+    new = [candidate for candidate in merged.candidates if candidate.round == number]
+    open_to = [candidate.index for candidate in new if not candidate.refused]
+    records = [merged if record.slot == merged.slot else record for record in current.slots]
+    picked = pick(
+        project,
+        current.root,
+        records,
+        {merged.slot: open_to or [merged.image.index]},
+        choose_hardware(project.config),
+        emit,
+        stage=COMMAND,
+    )[merged.slot]
+    kept = best(picked)
+    candidates = tuple(
+        replace(candidate, score=picked.scores.get(candidate.index, candidate.score))
+        for candidate in merged.candidates
+        if candidate.round != number or candidate.index in kept
+    )
+    for candidate in set(new) - set(candidates):
+        if candidate.index not in kept:
+            (current.root / merged.candidate_file(candidate)).unlink(missing_ok=True)
+    return replace(
+        merged,
+        candidates=candidates,
+        chosen=[candidate.index for candidate in candidates].index(picked.chosen),
+        sampled=merged.sampled + len(new),
+        refused=merged.refused + sum(candidate.refused for candidate in new),
     )
 
 
 def _merged(record: SlotRecord, made: SlotRecord, number: int) -> SlotRecord:
     """The slot with the new candidates behind the old ones, and the best new one chosen."""
-    first = len(record.candidates)
+    first = 1 + max(candidate.index for candidate in record.candidates)
     new = tuple(
         replace(candidate, index=first + candidate.index, round=number)
         for candidate in made.candidates
@@ -124,7 +178,7 @@ def _merged(record: SlotRecord, made: SlotRecord, number: int) -> SlotRecord:
     return replace(
         record,
         candidates=record.candidates + new,
-        chosen=first + made.chosen,
+        chosen=len(record.candidates) + made.chosen,
         chosen_by=BY_SCORE,
         round=number,
     )

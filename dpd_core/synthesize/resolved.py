@@ -21,16 +21,17 @@ class ResolvedSynthesis:
     Attributes:
         strategy: Its name.
         steps, scheduler: Steps of the whole schedule, and the solver.
-        strength: Share of the schedule that is sampled; below 1 from the noised prototype.
+        start: What is noised where strength is below 1: the ``prototype``, or ``members``.
+        strength: Share of the schedule that is sampled.
         cfg: Classifier-free guidance scale; 1: none.
         guide, scale: Guidance term, and its scale; a term of scale 0 is ``none``.
         end: Share of the steps after which guidance ends.
         spherical: Whether prototype terms aim at a random point near the prototype.
-        rule: Selection rule, a name in ``selection.RULES``.
-        detail: Share of the prototype's detail that is put back.
+        rule: Selection rule, a name in ``selection.RULES``; ``set``: chosen together.
+        max_similarity: Share of real images that are less near to others than a candidate may come
+            to one; 1: no candidate is refused.
         tuned_decoder: Whether latents are decoded by the adapter's tuned decoder.
         decoder_required: Whether it is an error if there is none; else the model's own decodes.
-        refine_steps: Steps of refining the whole set.
         candidates: Images sampled for each slot.
         batch_size: Images sampled at once.
     """
@@ -38,6 +39,7 @@ class ResolvedSynthesis:
     strategy: str
     steps: int
     scheduler: str
+    start: str
     strength: float
     cfg: float
     guide: str
@@ -45,10 +47,9 @@ class ResolvedSynthesis:
     end: float
     spherical: bool
     rule: str
-    detail: float
+    max_similarity: float
     tuned_decoder: bool
     decoder_required: bool
-    refine_steps: int
     candidates: int
     batch_size: int
 
@@ -60,7 +61,17 @@ class ResolvedSynthesis:
     @property
     def needs_prototype(self) -> bool:
         """Whether an image cannot be sampled without a prototype."""
-        return self.guide != "none" or self.strength < 1 or self.detail > 0
+        return self.guide != "none" or self.strength < 1
+
+    @property
+    def from_members(self) -> bool:
+        """Whether sampling starts from the slot's members."""
+        return self.start == "members" and self.strength < 1
+
+    @property
+    def chooses_together(self) -> bool:
+        """Whether the set is chosen as a whole."""
+        return self.rule == "set"
 
 
 def resolved(config: SynthesizeConfig) -> ResolvedSynthesis:
@@ -75,6 +86,7 @@ def resolved(config: SynthesizeConfig) -> ResolvedSynthesis:
         strategy=config.strategy,
         steps=config.steps,
         scheduler=config.scheduler,
+        start=strategy.start,
         strength=_own(config.strength, strategy.strength),
         cfg=_own(config.cfg, strategy.cfg),
         guide=strategy.guide if scale else "none",
@@ -82,11 +94,10 @@ def resolved(config: SynthesizeConfig) -> ResolvedSynthesis:
         end=min(config.guidance_end, strategy.end),
         spherical=config.spherical,
         rule=_own(config.selection, strategy.rule),
-        detail=_own(config.detail, strategy.detail),
+        max_similarity=_own(config.max_similarity, strategy.max_similarity),
         tuned_decoder=_decoder(config, strategy) == "tuned",
         decoder_required=config.decoder == "tuned",
-        refine_steps=_own(config.refine_steps, strategy.refine_steps),
-        candidates=config.candidates,
+        candidates=_own(config.candidates, strategy.candidates),
         batch_size=config.batch_size,
     )
 

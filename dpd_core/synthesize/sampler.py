@@ -20,18 +20,22 @@ from dpd_core.dataset.images import to_square
 from dpd_core.dataset.index import load_index
 from dpd_core.dataset.pixels import open_record
 from dpd_core.errors import ModelError
+from dpd_core.events import Emit, ignore
 from dpd_core.models.backbone import Backbone, Prompts, load_backbone
 from dpd_core.models.guidance import spherical_target
 from dpd_core.models.latents import Latents
 from dpd_core.models.sampling import sample
 from dpd_core.project import Project
-from dpd_core.prototypes.files import Slot
+from dpd_core.prototypes.files import Slot, load_members
 from dpd_core.seeding import derive_seed
+from dpd_core.students.copies import Likeness
+from dpd_core.synthesize.guard import CopyGuard, copy_guard
 from dpd_core.synthesize.guides import ClassContext, build_guide, class_context
 from dpd_core.synthesize.records import Candidate, SlotRecord
 from dpd_core.synthesize.resolved import ResolvedSynthesis
 from dpd_core.synthesize.selection import RULES, Candidates
 from dpd_core.synthesize.sets import slot_file
+from dpd_core.synthesize.starts import MemberStarts, slot_members
 from dpd_core.train.adapters import Adapter
 from dpd_core.train.classifier import LatentClassifier
 
@@ -71,6 +75,7 @@ class Samples:
         latents: (n, C, h, w).
         logits: Of the latent classifier, (n, classes); ``None`` without one.
         seeds: Of the candidates.
+        members: Ids of the images that each one's start was joined of; empty: of another start.
     """
 
     task: SlotTask
@@ -78,6 +83,7 @@ class Samples:
     latents: Tensor
     logits: Tensor | None
     seeds: list[int]
+    members: list[tuple[str, ...]]
 
 
 class Sampler:
@@ -91,8 +97,8 @@ class Sampler:
             synthesis needs prototypes, and for choosing.
         classifier: The latent classifier; needed where it steers, and for choosing.
         context: What guidance and selection know of the classes.
-        original: The image of a prototype's id at the model's size; needed where detail is put
-            back.
+        starts: Where sampling starts from members.
+        guard: Refuses candidates; ``None``: refuses none.
     """
 
     def __init__(
@@ -104,10 +110,11 @@ class Sampler:
         latents: Latents | None = None,
         classifier: LatentClassifier | None = None,
         context: ClassContext | None = None,
-        original: Callable[[str], Any] | None = None,
+        starts: MemberStarts | None = None,
+        guard: CopyGuard | None = None,
     ):
         self.backbone, self.resolved, self.seed = backbone, resolved, seed
-        self.latents, self.original = latents, original
+        self.latents, self.starts, self.guard = latents, starts, guard
         self.context = context or ClassContext()
         self.classifier = classifier
         if classifier is not None:
@@ -178,6 +185,7 @@ class Sampler:
         noise, directions = self._noise(seeds)
         prototypes = self._prototypes(full)
         target = None if prototypes is None else prototypes.repeat_interleave(count, dim=0)
+        origin, members = self._origins(full, seeds)
         embeddings = prompts.batch(
             [row for row in [*rows, *[rows[-1]] * padding] for _ in range(count)]
         )
@@ -200,13 +208,13 @@ class Sampler:
             scheduler=resolved.scheduler,
             cfg=resolved.cfg,
             guide=guide,
-            origin=target,
+            origin=target if origin is None else origin,
             strength=resolved.strength,
             on_step=on_step,
         )
         logits = self._logits(sampled)
         _check_finite(tasks, sampled, logits)
-        images = self._images(sampled, full, prototypes)
+        images = self.backbone.decode_latents(sampled).cpu()
         for place, task in enumerate(tasks):
             part = slice(place * count, (place + 1) * count)
             yield Samples(
@@ -215,6 +223,7 @@ class Sampler:
                 sampled[part].cpu(),
                 None if logits is None else logits[part],
                 seeds[part],
+                members[part],
             )
 
     def _noise(self, seeds: list[int]) -> tuple[Tensor, Tensor]:
@@ -228,6 +237,24 @@ class Sampler:
         noise, directions = torch.stack(draws).unbind(1)
         return noise, directions
 
+    def _origins(
+        self, tasks: Sequence[SlotTask], seeds: Sequence[int]
+    ) -> tuple[Tensor | None, list[tuple[str, ...]]]:
+        """The latents that each candidate starts from, (B, C, h, w), and the members they are of;
+        ``None`` where the start is not of members."""
+        if not self.resolved.from_members:
+            return None, [()] * len(seeds)
+        assert self.starts is not None, "members are needed, and no starts given"
+        count = self.resolved.candidates
+        made = [
+            self.starts.start(task.slot, seed)
+            for task, seed in zip(
+                (task for task in tasks for _ in range(count)), seeds, strict=True
+            )
+        ]
+        images = np.stack([image for image, _ in made])
+        return self.backbone.encode_images(images).mean, [members for _, members in made]
+
     def _prototypes(self, tasks: Sequence[SlotTask]) -> Tensor | None:
         if self.latents is None:
             assert not self.resolved.needs_prototype, "prototypes are needed, and no latents given"
@@ -237,20 +264,6 @@ class Sampler:
     @torch.no_grad()
     def _logits(self, latents: Tensor) -> Tensor | None:
         return None if self.classifier is None else self.classifier(latents).float().cpu()
-
-    def _images(
-        self, latents: Tensor, tasks: Sequence[SlotTask], prototypes: Tensor | None
-    ) -> Tensor:
-        """The decoded candidates, with the prototypes' detail if it is wanted; uint8."""
-        images = self.backbone.decode_latents(latents).cpu()
-        share = self.resolved.detail
-        if share == 0 or prototypes is None or self.original is None:
-            return images
-        originals = np.stack([np.asarray(self.original(task.prototype_id)) for task in tasks])
-        decoded = self.backbone.decode_latents(prototypes).cpu().float()
-        detail = share * (torch.from_numpy(originals).float() - decoded)
-        images = images + detail.repeat_interleave(self.resolved.candidates, dim=0)
-        return images.round().clamp(0, 255).to(torch.uint8)
 
     def _record(self, samples: Samples) -> SlotRecord:
         """The slot with its candidates scored and the best chosen."""
@@ -268,7 +281,15 @@ class Sampler:
             self.context.others(class_name, prototype),
             self.context.difficulty(class_name, number),
         )
-        scores = RULES[self.resolved.rule](candidates)
+        # Where the set is chosen together, this is only where the search begins.
+        rule = "margin" if self.resolved.chooses_together else self.resolved.rule
+        scores = RULES[rule](candidates)
+        count = len(scores)
+        alike, refused = None, np.zeros(count, dtype=bool)
+        if self.guard is not None:
+            alike = self.guard.likeness(samples.images.numpy())
+            refused = self.guard.refuses(alike)
+        passed = ~refused if not refused.all() else _least_near(alike, self.guard)
         predicted = samples.logits.argmax(1).tolist()
         return SlotRecord(
             class_name=class_name,
@@ -279,12 +300,21 @@ class Sampler:
             caption=task.caption,
             caption_version=task.caption_version,
             candidates=tuple(
-                Candidate(index, seed, round(score, 6), classes[column])
+                Candidate(
+                    index,
+                    seed,
+                    round(score, 6),
+                    classes[column],
+                    members=samples.members[index],
+                    features=None if alike is None else round(float(alike.features[index]), 4),
+                    layout=None if alike is None else round(float(alike.layout[index]), 4),
+                    refused=bool(refused[index]),
+                )
                 for index, (seed, score, column) in enumerate(
                     zip(samples.seeds, scores.tolist(), predicted, strict=True)
                 )
             ),
-            chosen=int(scores.argmax()),
+            chosen=int(scores.masked_fill(~torch.from_numpy(passed), -torch.inf).argmax()),
         )
 
 
@@ -297,6 +327,8 @@ def project_sampler(
     prototype_ids: Mapping[str, Sequence[str]],
     *,
     seed: int,
+    emit: Emit = ignore,
+    stage: str = STAGE,
 ) -> Sampler:
     """The sampler of a set of this project.
 
@@ -307,6 +339,7 @@ def project_sampler(
         prototype_ids: *All* prototypes of the set by class name, in the order of the slots, also if
             only some slots are going to be sampled: guidance and selection look at the others.
         seed: The set's seed.
+        emit, stage: Progress.
     """
     records = {record.id: record for record in load_index(project).images}
     context = ClassContext()
@@ -314,9 +347,20 @@ def project_sampler(
         labels = {record.id: record.class_name for record in records.values()}
         context = class_context(prototype_ids, labels, latents, classifier, resolved, seed=seed)
 
-    def original(image_id: str) -> Any:
-        return to_square(open_record(records[image_id]), backbone.image_size)
+    starts, guard = None, None
+    if resolved.from_members:
 
+        def image(image_id: str) -> np.ndarray:
+            return np.asarray(to_square(open_record(records[image_id]), backbone.image_size))
+
+        members = {
+            image_id: member
+            for image_id, member in load_members(project).items()
+            if image_id in records
+        }
+        starts = MemberStarts(slot_members(members), image)
+    if classifier is not None:  # without one nothing is chosen, so nothing is refused
+        guard = copy_guard(project, resolved.max_similarity, backbone.hardware, emit, stage=stage)
     return Sampler(
         backbone,
         resolved,
@@ -324,7 +368,8 @@ def project_sampler(
         latents=latents,
         classifier=classifier,
         context=context,
-        original=original,
+        starts=starts,
+        guard=guard,
     )
 
 
@@ -353,6 +398,13 @@ def sampling_backbone(
         adapter=adapter.folder if adapter else None,
         decoder=resolved.tuned_decoder and there,
     )
+
+
+def _least_near(found: Likeness | None, guard: CopyGuard | None) -> np.ndarray:
+    """Of candidates that are all refused the one that is least near, bool (n,)."""
+    assert found is not None and guard is not None
+    above = np.maximum(found.features - guard.features, found.layout - guard.layout)
+    return np.arange(len(above)) == above.argmin()
 
 
 def _check_finite(tasks: Sequence[SlotTask], *values: Tensor | None) -> None:

@@ -1,7 +1,7 @@
 """The synthesize stage: a distilled set, resumable at the image.
 
-For each slot several candidates are sampled and one is kept; then strategies that refine move the
-images of the whole set together. See :mod:`dpd_core.synthesize.sets` for what lies where.
+For each slot several candidates are sampled and one is kept; a strategy that chooses the set
+together does that when all are there. See :mod:`dpd_core.synthesize.sets` for what lies where.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import model_identity
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.project import Project
-from dpd_core.prototypes.files import Slot, load_prototypes
+from dpd_core.prototypes.files import Slot, load_members, load_prototypes
+from dpd_core.synthesize.choice import choose_set
 from dpd_core.synthesize.contact_sheet import write_contact_sheet
 from dpd_core.synthesize.records import Manifest, PlannedSlot, Recipe, SlotRecord
-from dpd_core.synthesize.refine import refine_set
-from dpd_core.synthesize.resolved import resolved
+from dpd_core.synthesize.resolved import ResolvedSynthesis, resolved
 from dpd_core.synthesize.sampler import SlotTask, project_sampler, sampling_backbone
 from dpd_core.synthesize.sets import (
     DistilledSet,
@@ -40,6 +40,7 @@ from dpd_core.synthesize.sets import (
     take_over,
     write_manifest,
 )
+from dpd_core.synthesize.starts import members_key, slot_members
 from dpd_core.synthesize.strategies import get_strategy
 from dpd_core.train import adapters
 from dpd_core.train.adapters import Adapter
@@ -69,7 +70,7 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     processes = PartialState(cpu=choose_hardware(project.config).device.type == "cpu")
     if processes.num_processes > 1:
         emit(Log(STAGE, f"{processes.num_processes} processes share the work"))
-    recipe = _recipe(project, config, adapter, classifier, latents, tasks, kept)
+    recipe = _recipe(project, config, how, adapter, classifier, latents, tasks, kept)
     name = config.set_name or f"{config.strategy}-{recipe.identity[:8]}"
     root = set_folder(project, name)
     claim(root, name, recipe)
@@ -78,12 +79,17 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
         if task.slot in kept and not is_filled(root, task.slot):
             take_over(root, *kept[task.slot])
     missing = [task for task in tasks if not is_filled(root, task.slot)]
-    backbone = None
-    if missing or (how.refine_steps and not is_finished(root)):
+    if missing:
         backbone = sampling_backbone(project, adapter, how)
-    if missing and backbone is not None:
         sampler = project_sampler(
-            project, backbone, how, latents, classifier, _by_class(tasks), seed=recipe.seed
+            project,
+            backbone,
+            how,
+            latents,
+            classifier,
+            _by_class(tasks),
+            seed=recipe.seed,
+            emit=emit,
         )
         meter = Meter(
             emit, STAGE, len(tasks), done=len(tasks) - len(missing), message="sampling images"
@@ -97,15 +103,21 @@ def run(project: Project, config: SynthesizeConfig, emit: Emit = ignore) -> dict
     processes.wait_for_everyone()
     records = [read_slot(root, task.slot) for task in tasks]
     if processes.is_main_process:
-        if how.refine_steps and backbone is not None:
-            records = refine_set(
-                project, root, records, how.refine_steps, backbone, classifier, emit
+        if how.chooses_together and not is_finished(root):
+            records = choose_set(
+                project, root, records, choose_hardware(project.config), emit, stage=STAGE
             )
         _finish(project, config, name, recipe, records)
+    refused = sum(r.refused or sum(c.refused for c in r.candidates) for r in records)
+    sampled = sum(r.sampled or len(r.candidates) for r in records)
+    if refused:
+        emit(Log(STAGE, f"{refused} of {sampled} candidates refused: too near to a real image"))
     return {
         "set": name,
         "images": len(records),
         "strategy": config.strategy,
+        "candidates": sampled,
+        "refused": refused,
         "named_right": sum(record.is_right for record in records) / len(records),
     }
 
@@ -137,6 +149,7 @@ def _finish(
 def _recipe(
     project: Project,
     config: SynthesizeConfig,
+    how: ResolvedSynthesis,
     adapter: Adapter | None,
     classifier: LatentClassifier,
     latents: Latents,
@@ -152,6 +165,7 @@ def _recipe(
         strategy=get_strategy(config.strategy).definition,
         settings=config.replace(set_name="").to_dict(),
         slots=tuple(PlannedSlot(*task.slot, task.prototype_id, task.caption) for task in tasks),
+        members=members_key(slot_members(load_members(project))) if how.from_members else "",
         kept=tuple((*slot, record.image.sha256) for slot, (_, record) in sorted(kept.items())),
     )
 

@@ -8,7 +8,7 @@ line and the app take it from there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -28,7 +28,9 @@ class Strategy:
         formula: What it computes, in the symbols of :mod:`dpd_core.models.guidance`; empty if
             nothing.
         strength: Share of the noise schedule that is sampled: 1 starts from pure noise, less
-            starts from the prototype noised to that level.
+            from a real start noised to that level.
+        start: What that is: the ``prototype``, or ``members``, two of the slot's members joined;
+            see :mod:`dpd_core.synthesize.starts`.
         cfg: Classifier-free guidance scale where the setting leaves it to the strategy. 1, which is
             none, is what students learn most from with the bundled model: guidance makes images
             plainer to the eye, and more alike and richer in contrast than real ones. It costs
@@ -37,15 +39,17 @@ class Strategy:
             ``learnability`` or ``influence``; see :func:`dpd_core.synthesize.guides.build_guide`.
         scale: Scale of the term; the setting ``guidance_scale`` multiplies it.
         end: Share of the steps after which guidance ends at the latest.
-        rule: Selection rule that ranks the candidates of a slot, a name in ``selection.RULES``.
-        detail: Share of the prototype's detail that the autoencoder loses and that is put back.
+        rule: Selection rule that ranks the candidates of a slot, a name in ``selection.RULES``;
+            or ``set``: the candidates of all slots are chosen together, see
+            :mod:`dpd_core.synthesize.choice`.
+        candidates: Images sampled for each slot.
+        max_similarity: Share of real images that are less near to others than a candidate may come
+            to one; 1: no candidate is refused. See :mod:`dpd_core.synthesize.guard`.
         tuned_decoder: Whether latents are decoded by the decoder that the train stage has tuned to
             the training images, where it has.
         choice: The choice of prototypes that the method was made for, by which the benchmark
             compares it; see :mod:`dpd_core.prototypes.choice`. A set of a project has the
             project's prototypes, whatever they are.
-        refine_steps: Steps of refining the whole set after sampling; see
-            :mod:`dpd_core.synthesize.refine`.
         training: Settings of the train stage that belong to the method.
     """
 
@@ -53,15 +57,16 @@ class Strategy:
     description: str
     formula: str = ""
     strength: float = 1.0
+    start: str = "prototype"
     cfg: float = 1.0
     guide: str = "none"
     scale: float = 1.0
     end: float = 1.0
     rule: str = "margin"
-    detail: float = 0.0
+    candidates: int = 5
+    max_similarity: float = 1.0
     tuned_decoder: bool = False
     choice: str = "typical"
-    refine_steps: int = 0
     training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -75,34 +80,24 @@ class Strategy:
         }
 
 
-_DPD_PLUS = Strategy(
-    source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; the loss of choice "
-    "and refining after FRePo (Zhou et al., NeurIPS 2022)",
-    description="Starts from the prototype noised a little; the right and most distinct "
-    "candidate is kept, and the detail the autoencoder lost is put back. Then all images are moved "
-    "together, a little, until what they teach holds for the real ones. They stay close to copies "
-    "of their prototypes, so the set is not private: for new images take dpd+new or dpd.",
-    formula="z_τ = √ᾱ_τ·p + √(1−ᾱ_τ)·ε, strength 0.1; with more strength DPD's pull, in the first "
-    "80 % of the schedule; at last all images down ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖², K of students "
-    "of the set",
-    strength=0.1,
-    guide="prototype",
-    rule="diverse",
-    detail=1.0,
-    choice="taught",
-    tuned_decoder=True,
-    refine_steps=120,
-)
 STRATEGIES: dict[str, Strategy] = {
-    "dpd+": _DPD_PLUS,
-    "dpd+new": replace(
-        _DPD_PLUS,
-        description="As dpd+, but its images are new: sampled through half of the noise schedule "
-        "and pulled toward their prototypes, without the prototypes' own detail. Students learn "
-        "somewhat less from them. Nothing proves that they give nothing away: look at the nearest "
-        "real images before you share them.",
-        strength=0.5,
-        detail=0.0,
+    "dpd+": Strategy(
+        source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), completed by us; the loss of the choice "
+        "after FRePo (Zhou et al., NeurIPS 2022)",
+        description="Makes many new images for each slot, each begun from two members of the "
+        "cluster joined and noised, and pulled weakly toward the prototype. Those too near to a "
+        "real image are refused; of the others the set is chosen as a whole, by what it teaches.",
+        formula="z_τ = √ᾱ_τ·E(m∘x₁ + (1−m)∘x₂) + √(1−ᾱ_τ)·ε, then DPD's pull; of the candidates "
+        "argmin ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖² + β·mean_r(1 − max_s cos)",
+        strength=0.6,
+        start="members",
+        guide="prototype",
+        scale=0.5,
+        rule="set",
+        candidates=24,
+        max_similarity=0.95,
+        choice="taught",
+        tuned_decoder=True,
     ),
     "dpd": Strategy(
         source="DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published code",

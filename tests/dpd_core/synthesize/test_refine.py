@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dpd_core.synthesize.refine import Refiner
 from PIL import Image
 
 from dpd_core.config import ProjectConfig
@@ -14,7 +15,6 @@ from dpd_core.errors import ModelError
 from dpd_core.hardware import choose_hardware
 from dpd_core.students.networks import Student
 from dpd_core.students.ridge import MOMENTS, matching_networks, ridge_prediction
-from dpd_core.synthesize.refine import Refiner
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
 CLASSES, SIDE = 3, 16
