@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core.prototypes.files import Slot
-from dpd_core.synthesize.records import BY_HAND, PlannedSlot, SlotRecord
+from dpd_core.synthesize.records import BY_HAND, Candidate, PlannedSlot, SlotRecord
 from dpd_core.synthesize.strategies import STRATEGIES, Strategy
 
 PAGE = 30
@@ -114,7 +114,12 @@ def summary(shown: SetView) -> str:
     right = sum(record.is_right for record in shown.slots.values())
     by_hand = sum(record.chosen_by == BY_HAND for record in shown.slots.values())
     pinned = sum(record.pinned for record in shown.slots.values())
+    made = sum(record.sampled for record in shown.slots.values())
+    refused = sum(record.refused for record in shown.slots.values())
     parts = [f"{filled} images, {right} named right by the latent classifier"]
+    parts += [f"chosen from {made:,}, of which {refused:,} were too near to a real one"] * bool(
+        made
+    )
     parts += [f"{by_hand} chosen by hand"] * bool(by_hand) + [f"{pinned} pinned"] * bool(pinned)
     return ", ".join(parts)
 
@@ -153,6 +158,7 @@ def _cell(
                 "right": candidate.predicted == slot.class_name,
                 "chosen": candidate is record.image,
                 "round": candidate.round,
+                "note": _nearness(candidate),
                 "url": links.file(shown.root / record.candidate_file(candidate)),
             }
             for candidate in record.candidates
@@ -161,6 +167,15 @@ def _cell(
         other = beside.slots.get(slot)
         cell["beside"] = _image(other, beside, links) if other is not None else {"image": None}
     return cell
+
+
+def _nearness(candidate: Candidate) -> str:
+    """How near a candidate comes to a real image, in words; empty where nobody measured it."""
+    if candidate.features is None or candidate.layout is None:
+        return ""
+    if candidate.refused:
+        return "refused: too near to a real image"
+    return f"nearest real image: {candidate.features:.2f} alike, layout {candidate.layout:.2f}"
 
 
 def _image(record: SlotRecord, of: SetView, links: Links) -> dict[str, Any]:

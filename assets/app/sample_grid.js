@@ -101,6 +101,7 @@ function drawCandidate(cell, candidate, number) {
     make("span", { class: "line" }, scoreBadge(candidate), word),
     make("small", {}, said),
   );
+  if (candidate.note) choose.append(make("small", {}, candidate.note));
   if (candidate.round) choose.append(make("small", {}, `round ${candidate.round + 1}`));
   return make("li", { class: chosen ? "chosen" : "" }, choose);
 }

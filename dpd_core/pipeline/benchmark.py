@@ -135,7 +135,7 @@ def read_method(text: str) -> Method:
             raise ConfigError(
                 f"got {text!r}.",
                 where="benchmark.strategies",
-                fix="Write it as NAME@SETTING=VALUE, like dpd+@detail=0.",
+                fix="Write it as NAME@SETTING=VALUE, like dpd+@strength=0.5.",
             )
         settings[key.replace("-", "_")] = value
     choice = settings.pop("choice")

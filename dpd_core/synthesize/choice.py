@@ -2,8 +2,7 @@
 
 Scoring each candidate by itself takes the most typical one of each slot, and a set of typical
 images has seen little of what a class can look like. So the candidates of all slots are a pool, and
-coordinate exchange (:func:`dpd_core.prototypes.choice.exchange`) goes from slot to slot and takes
-another of the slot's candidates as long as this falls:
+coordinate descent goes from slot to slot and takes the candidate with which this is least:
 
     mean over recipes of networks of L(set)
     + COVERAGE · mean over real images of (1 − max cos to its class in the set)
@@ -36,9 +35,8 @@ from dpd_core.errors import ProjectError
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.hardware import Hardware
 from dpd_core.project import Project
-from dpd_core.prototypes.choice import exchange
 from dpd_core.prototypes.files import Slot
-from dpd_core.seeding import derive_seed
+from dpd_core.seeding import generator
 from dpd_core.students import features, ridge
 from dpd_core.students import training as students
 from dpd_core.students.ridge import RealImages, RidgeSpace
@@ -46,8 +44,8 @@ from dpd_core.synthesize.records import BY_HAND, SlotRecord
 from dpd_core.synthesize.sets import put_in_place
 
 COVERAGE = 0.5
-ROUNDS = 3
-"""Exchanges that are tried, in multiples of the candidates."""
+SWEEPS = 4
+"""How often at most every candidate is tried; it ends when nothing changes any more."""
 KEPT = 6
 """Candidates of each slot that are kept to look at and to choose from by hand: the best."""
 
@@ -58,8 +56,8 @@ class Picked:
 
     Attributes:
         chosen: Index of the one that is the slot's image.
-        scores: By index of all that could be: how much more the set's loss falls with the chosen
-            one than with this, times −1000; 0 for the chosen one.
+        scores: By index of all that could be: how much less the set's loss is with it than on the
+            average of the slot's candidates, in thousandths; the chosen one's is the highest.
     """
 
     chosen: int
@@ -236,16 +234,7 @@ def pick(
         )
         for record in records
     ]
-    tries = ROUNDS * sum(len(found) for found in open_to.values() if len(found) > 1)
-    meter = Meter(emit, stage, tries, message="choosing the set")
-    found = exchange(
-        objective,
-        [pool.rows[slot] for slot in slots],
-        first,
-        tries=tries,
-        seed=derive_seed(project.config.seed, "set"),
-        on_try=meter.advance,
-    )
+    found = _descended(objective, pool, slots, first, open_to, project.config.seed, emit, stage)
     changed = sum(one != other for one, other in zip(first, found.rows, strict=True))
     emit(
         Log(
@@ -254,16 +243,66 @@ def pick(
             f"(loss {found.before:.3f}, then {found.after:.3f})",
         )
     )
-    picked = {}
-    for place, slot in enumerate(slots):
-        if slot not in open_to:
-            continue
-        scores = {}
-        for row in pool.rows[slot]:
-            tried = [*found.rows[:place], row, *found.rows[place + 1 :]]
-            scores[pool.indices[row]] = round(1000 * (found.after - objective(tried)), 3)
-        picked[slot] = Picked(pool.indices[found.rows[place]], scores)
-    return picked
+    return {
+        slot: Picked(
+            pool.indices[row],
+            {
+                pool.indices[other]: _score(found.losses, other, pool.rows[slot])
+                for other in pool.rows[slot]
+            },
+        )
+        for slot, row in zip(slots, found.rows, strict=True)
+        if slot in open_to
+    }
+
+
+def _score(losses: Mapping[int, float], row: int, rows: Sequence[int]) -> float:
+    return round(1000 * (float(np.mean([losses[other] for other in rows])) - losses[row]), 3)
+
+
+@dataclass(frozen=True)
+class _Descended:
+    """Rows of the set, the loss before and after, and by row of the pool the loss of the set with
+    that candidate, when its slot was last looked at."""
+
+    rows: list[int]
+    before: float
+    after: float
+    losses: dict[int, float]
+
+
+def _descended(
+    objective: SetObjective,
+    pool: _Pool,
+    slots: Sequence[Slot],
+    first: Sequence[int],
+    open_to: Mapping[Slot, Sequence[int]],
+    seed: int,
+    emit: Emit,
+    stage: str,
+) -> _Descended:
+    """Slot by slot the candidate of least loss, in sweeps until nothing changes."""
+    rows = list(first)
+    before = after = objective(rows)
+    losses: dict[int, float] = {}
+    places = [place for place, slot in enumerate(slots) if slot in open_to]
+    total = SWEEPS * len(places)
+    meter = Meter(emit, stage, total, message="choosing the set")
+    draws = generator(seed, "set")
+    for _ in range(SWEEPS):
+        start = list(rows)
+        for number in torch.randperm(len(places), generator=draws).tolist():
+            place = places[number]
+            for row in pool.rows[slots[place]]:
+                losses[row] = objective([*rows[:place], row, *rows[place + 1 :]])
+            rows[place] = min(
+                pool.rows[slots[place]], key=lambda row: (losses[row], row != rows[place])
+            )
+            after = losses[rows[place]]
+            meter.advance()
+        if rows == start:
+            break
+    return _Descended(rows, before, after, losses)
 
 
 def best(picked: Picked) -> set[int]:

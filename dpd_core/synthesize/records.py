@@ -32,7 +32,8 @@ class Candidate:
     Attributes:
         index: Number in its slot, from 0; part of the file's name.
         seed: Seed of its noise.
-        score: By the strategy's selection rule; the largest is chosen.
+        score: By the strategy's selection rule, see :mod:`dpd_core.synthesize.selection` and
+            :mod:`dpd_core.synthesize.choice`; the largest is chosen.
         predicted: What the latent classifier takes it for.
         sha256: Of its file; empty until it is written.
         round: 0 if the stage sampled it, else the round in which the slot was sampled anew.

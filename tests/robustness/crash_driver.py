@@ -42,7 +42,7 @@ SETTINGS = {
     "captions": "--nearest 3 --batch-size 1",
     "train": "--steps 12 --decoder-steps 6 --batch-size 2 --targets all --checkpoint-steps 2 "
     "--preview-steps 6 --classifier-steps 60",
-    "synthesize": "--steps 3 --candidates 2 --batch-size 2 --refine-steps 12",
+    "synthesize": "--steps 3 --strategy dpd+ --candidates 3 --batch-size 3",
     "evaluate": "--student-steps 6 --seeds 2",
     "export": "",
 }
@@ -278,9 +278,9 @@ def _finished(root: Path) -> dict[str, bytes]:
 def _content(path: Path) -> bytes:
     if path.parent.name != "slots":
         return path.read_bytes()
-    # Refining adds a candidate to slots that are finished, and chooses it.
-    candidates = json.loads(path.read_bytes())["candidates"]
-    return json.dumps([one for one in candidates if "refined_from" not in one]).encode()
+    # Choosing the set together gives candidates that are there other scores.
+    record = json.loads(path.read_bytes())
+    return json.dumps([{**one, "score": 0} for one in record["candidates"]]).encode()
 
 
 def _steps(root: Path) -> dict[str, int]:

@@ -81,7 +81,6 @@ def test_from_a_new_project_to_a_data_set_that_loads(
         "synthesize",
         steps=3,
         candidates=2,
-        refine_steps=2,
     )
     run(page, "synthesize")
 

@@ -19,10 +19,9 @@ SETTINGS = {
     "train.decoder_steps": 2,
     "train.classifier_steps": 1,
     "synthesize.steps": 4,
-    "synthesize.candidates": 1,
+    "synthesize.candidates": 2,
     "synthesize.batch_size": 6,
     "synthesize.cfg": 1.0,
-    "synthesize.refine_steps": 2,
 }
 
 
@@ -98,27 +97,12 @@ def test_minimax_has_an_adapter_of_its_own(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_refined_image_is_one_more_candidate(finished: Path) -> None:
-    path = next(finished.glob("ipc-2-*/distilled/dpd*/manifest.json"))
-    slots = json.loads(path.read_text())["slots"]
-    assert len({slot["chosen"] for slot in slots}) == 1, "the set is refined as a whole or not"
-    for slot in slots:
-        assert ["refined_from" in candidate for candidate in slot["candidates"]] == [False, True]
-        images = [
-            (path.parent / "candidates" / f"{slot['file'][:-4]}-{number}.png").read_bytes()
-            for number in (0, 1)
-        ]
-        assert (path.parent / slot["file"]).read_bytes() == images[slot["chosen"]]
-        assert images[0] != images[1]
-
-
-@pytest.mark.slow
 def test_again_repeats_nothing_and_more_is_added(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = {path: path.stat().st_mtime_ns for path in finished.glob("ipc-*/**/*.png")}
     parts = {path: path.stat().st_mtime_ns for path in finished.glob("ipc-*/reports/parts/*")}
-    assert main(command(finished, "dpd+,minimax,dpd+@detail=0@refine_steps=0", "2,1")) == 0
+    assert main(command(finished, "dpd+,minimax,dpd+@selection=margin", "2,1")) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     summary = told["results"]["benchmark"]["accuracy"]
     for soft, labels in (("", "hard"), (", soft labels", "soft")):
@@ -128,7 +112,7 @@ def test_again_repeats_nothing_and_more_is_added(
     unchanged = {path for path in made if path.name != "contact_sheet.png"}
     assert all(path.stat().st_mtime_ns == made[path] for path in unchanged)
     assert all(path.stat().st_mtime_ns == before for path, before in parts.items())
-    assert row(finished, "dpd+@detail=0@refine_steps=0", 2)["images"] == 6
+    assert row(finished, "dpd+@selection=margin", 2)["images"] == 6
 
 
 @pytest.mark.slow

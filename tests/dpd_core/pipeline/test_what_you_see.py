@@ -19,7 +19,7 @@ BEFORE = (
     "captions --mode template",
     "train --steps 2 --batch-size 4 --classifier-steps 4 --preview-steps 0",
 )
-MAKE = "synthesize --strategy dpd+ --steps 2 --candidates 2 --refine-steps 2 --set-name mine"
+MAKE = "synthesize --strategy dpd+ --steps 2 --candidates 3 --set-name mine"
 
 
 def test_an_edited_caption_is_exported_with_an_image_of_the_prototype_shown(

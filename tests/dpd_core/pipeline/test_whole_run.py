@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -138,39 +137,6 @@ def test_the_same_slots_come_out_the_same_under_another_name(
     for path in files:
         other = project / "distilled" / "again" / path.relative_to(project / "distilled" / first)
         assert path.read_bytes() == other.read_bytes(), path.name
-
-
-def test_what_students_learn_more_from_is_chosen_refined_or_not(
-    finished: tuple[Path, dict],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    monkeypatch.setattr("dpd_core.synthesize.refine.RATE", 1.0)
-    shutil.copytree(finished[0], tmp_path / "copy")
-    project = Project.open(tmp_path / "copy")
-    words = [
-        "synthesize",
-        "--project",
-        str(project.root),
-        "--strategy",
-        "d4m",
-        "--detail",
-        "1",
-        "--refine-steps",
-        "24",
-    ]
-    assert main([*words, "--set-name", "spoilt"]) == 0
-    said = re.search(
-        r"refined set name ([\d.]+)% .* sampled one ([\d.]+)%; the (\w+) images are chosen",
-        capsys.readouterr().err,
-    )
-    assert said
-    better = float(said[1]) > float(said[2])
-    assert said[3] == ("refined" if better else "sampled")
-    for record in DistilledSet.load(project, "spoilt").slots:
-        assert record.candidates[-1].refined_from is not None
-        assert (record.image.refined_from is not None) == better
 
 
 def test_an_interrupted_set_is_completed_with_the_same_images(

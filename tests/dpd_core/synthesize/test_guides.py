@@ -75,5 +75,5 @@ def test_classifier_free_guidance_extrapolates() -> None:
 
 
 def test_an_unknown_strategy_lists_the_known() -> None:
-    with pytest.raises(Exception, match=r"Known strategies: dpd\+, dpd\+new, dpd, d4m"):
+    with pytest.raises(Exception, match=r"Known strategies: dpd\+, dpd, d4m"):
         get_strategy("magic")

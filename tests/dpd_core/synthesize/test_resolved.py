@@ -8,14 +8,20 @@ from dpd_core.settings import command_words
 from dpd_core.synthesize.resolved import resolved, resolved_preview
 from dpd_core.synthesize.strategies import STRATEGIES
 
-OPEN = {"cfg": None, "strength": None, "selection": None, "detail": None, "refine_steps": None}
+OPEN = {
+    "cfg": None,
+    "strength": None,
+    "selection": None,
+    "max_similarity": None,
+    "candidates": None,
+}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_resolved_takes_the_strategys_own_where_nothing_is_given(name: str) -> None:
     strategy, how = STRATEGIES[name], resolved(SynthesizeConfig(strategy=name, **OPEN))
     assert (how.cfg, how.strength, how.rule) == (strategy.cfg, strategy.strength, strategy.rule)
-    assert (how.detail, how.refine_steps) == (strategy.detail, strategy.refine_steps)
+    assert (how.candidates, how.max_similarity) == (strategy.candidates, strategy.max_similarity)
     assert (how.guide, how.scale) == (strategy.guide, strategy.scale)
     assert how.end == min(strategy.end, SynthesizeConfig().guidance_end)
     assert how.tuned_decoder == strategy.tuned_decoder
@@ -23,10 +29,10 @@ def test_resolved_takes_the_strategys_own_where_nothing_is_given(name: str) -> N
 
 
 def test_resolved_takes_what_is_given() -> None:
-    given = {"cfg": 3, "strength": 1, "selection": "first", "detail": 0, "refine_steps": 0}
+    given = {"cfg": 3, "strength": 1, "selection": "first", "max_similarity": 1}
     how = resolved(SynthesizeConfig(strategy="dpd+", decoder="model", guidance_scale=2, **given))
-    assert (how.cfg, how.strength, how.rule, how.detail) == (3.0, 1.0, "first", 0.0)
-    assert (how.refine_steps, how.tuned_decoder, how.scale) == (0, False, 2.0)
+    assert (how.cfg, how.strength, how.rule) == (3.0, 1.0, "first")
+    assert (how.max_similarity, how.tuned_decoder, how.scale) == (1.0, False, 1.0)
     assert resolved(SynthesizeConfig(strategy="dpd", decoder="tuned")).decoder_required
 
 
@@ -38,7 +44,7 @@ def test_resolved_has_no_guide_of_scale_zero() -> None:
 def test_resolved_preview_is_the_strategy_it_names(name: str) -> None:
     stage = resolved(SynthesizeConfig(strategy=name, cfg=None))
     preview = resolved_preview(PreviewConfig(strategy=name, cfg=None))
-    for field in ("guide", "scale", "end", "strength", "cfg", "detail", "tuned_decoder"):
+    for field in ("guide", "scale", "end", "strength", "cfg", "start", "tuned_decoder"):
         assert getattr(preview, field) == getattr(stage, field), field
 
 
@@ -49,7 +55,7 @@ def test_auto_and_an_empty_field_leave_a_setting_to_the_strategy(name: str) -> N
 
 
 def test_former_sentinels_are_refused() -> None:
-    former = {"cfg": 0, "strength": 0, "detail": -1, "refine_steps": -1, "decoder": "strategy"}
+    former = {"cfg": 0, "strength": 0, "max_similarity": 0, "candidates": 0, "decoder": "strategy"}
     for name, value in former.items():
         with pytest.raises(ConfigError, match=name):
             SynthesizeConfig(**{name: value})

@@ -13,10 +13,13 @@ from dpd_core.hardware import choose_hardware
 from dpd_core.models.backbone import Backbone
 from dpd_core.models.latents import Latents
 from dpd_core.prototypes.files import Slot
+from dpd_core.students import copies
+from dpd_core.synthesize.guard import CopyGuard
 from dpd_core.synthesize.guides import class_context
 from dpd_core.synthesize.records import SlotRecord
 from dpd_core.synthesize.resolved import resolved
 from dpd_core.synthesize.sampler import Sampler, SlotTask
+from dpd_core.synthesize.starts import MemberStarts
 from dpd_core.synthesize.strategies import STRATEGIES, get_strategy
 from dpd_core.train.classifier import LatentClassifier
 from tests.support.models import save_model
@@ -36,7 +39,6 @@ def sampler(
     backbone: Backbone,
     config: SynthesizeConfig = CONFIG,
     seed: int = 0,
-    original: np.ndarray | None = None,
 ) -> Sampler:
     torch.manual_seed(2)
     classifier = LatentClassifier(CLASSES, 4)
@@ -53,8 +55,15 @@ def sampler(
         latents=latents,
         classifier=classifier.eval(),
         context=class_context(prototypes, labels, latents, classifier, how, seed=seed),
-        original=None if original is None else lambda _: original,
+        starts=MemberStarts(
+            {Slot(name, k): prototypes[name] for name in CLASSES for k in range(2)}, _image
+        ),
     )
+
+
+def _image(image_id: str) -> np.ndarray:
+    draws = np.random.default_rng(sum(image_id.encode()))
+    return draws.integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
 def task(class_name: str, number: int, text: str | None = None) -> SlotTask:
@@ -121,17 +130,40 @@ def test_every_strategy_fills_a_slot_alone_as_together(backbone: Backbone, strat
         assert record.chosen == 0
 
 
-def test_detail_put_back_brings_the_image_nearer_to_its_prototype(backbone: Backbone) -> None:
-    original = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+def test_starts_of_members_are_on_record_and_differ_from_the_prototypes(
+    backbone: Backbone,
+) -> None:
+    config = CONFIG.replace(strategy="dpd+", candidates=3, strength=0.5)
+    record, images = fill(sampler(backbone, config), [task("beach", 0)])["beach", 0]
+    assert all(len(candidate.members) == 2 for candidate in record.candidates)
+    assert {i for c in record.candidates for i in c.members} <= {"beach/0.png", "beach/1.png"}
+    plain, others = fill(sampler(backbone, config.replace(strategy="d4m")), [task("beach", 0)])[
+        "beach", 0
+    ]
+    assert not any(candidate.members for candidate in plain.candidates)
+    assert not np.array_equal(images, others)
 
-    def distance(detail: float) -> float:
-        config = CONFIG.replace(strategy="dpd+", detail=detail)
-        _, images = fill(sampler(backbone, config, original=original), [task("beach", 0)])[
-            "beach", 0
-        ]
-        return float(np.abs(images.astype(float) - original).mean())
 
-    assert distance(1.0) < distance(0.5) < distance(0.0)
+def test_candidates_too_near_to_a_real_image_are_refused(backbone: Backbone) -> None:
+    config = CONFIG.replace(strategy="d4m", selection="first", candidates=3)
+    one = sampler(backbone, config)
+    _, images = fill(one, [task("beach", 0)])["beach", 0]
+    # The first image is a training image; turned, so that only all orientations find it.
+    one.guard = CopyGuard(
+        copies.prepare(np.stack([np.rot90(images[0]), np.rot90(images[0], 2)])),
+        ["a", "b"],
+        features=0.99,
+        layout=0.99,
+        hardware=CPU,
+    )
+    record, _ = fill(one, [task("beach", 0)])["beach", 0]
+    assert [candidate.refused for candidate in record.candidates] == [True, False, False]
+    assert record.chosen == 1
+    assert record.candidates[0].layout == pytest.approx(1.0, abs=1e-3)
+    one.guard = dataclasses.replace(one.guard, layout=-1.0)
+    record, _ = fill(one, [task("beach", 0)])["beach", 0]
+    assert all(candidate.refused for candidate in record.candidates)
+    assert record.chosen != 0, "where all are refused, the one that is least near"
 
 
 def test_a_selection_rule_overrules_the_strategys(backbone: Backbone) -> None:
@@ -145,7 +177,7 @@ def test_the_recipe_says_all_that_a_strategy_does() -> None:
     definition = get_strategy("dpd+").definition
     json.dumps(definition, allow_nan=False)
     assert definition["cfg"] == 1.0
-    for name, value in {"cfg": 3.0, "strength": 0.2, "rule": "first", "detail": 0.5}.items():
+    for name, value in {"cfg": 3.0, "strength": 0.2, "rule": "first", "start": "prototype"}.items():
         changed = dataclasses.replace(get_strategy("dpd+"), **{name: value})
         assert changed.definition != definition, name
     renamed = dataclasses.replace(get_strategy("dpd+"), description="other words")
