@@ -19,6 +19,9 @@ from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError
 from dpd_core.project import Project
 from dpd_core.settings import StageConfig
+from dpd_core.synthesize.choice import SWEEPS
+from dpd_core.synthesize.guard import MEASURED
+from dpd_core.synthesize.resolved import resolved
 
 SECONDS = {
     "checking images": 0.004,
@@ -31,7 +34,9 @@ SECONDS = {
     "fine-tuning the decoder": 0.7,
     "training": 0.075,
     "sampling images": 0.04,
-    "refining the set": 1.0,
+    "comparing the real images with each other": 0.06,
+    "looking at the candidates": 0.003,
+    "choosing the set": 0.15,
     "training students": 0.2,
     "comparing with the training images": 0.06,
     "writing images": 0.02,
@@ -74,8 +79,9 @@ TITLES = {
     "fine-tuning the decoder": "sharpening the decoder",
     "training": "adapting the model",
     "sampling images": "making new images",
-    "refining the set": "refining the set",
-    "judging the refined set": "judging the refined set",
+    "comparing the real images with each other": "learning how alike real images are",
+    "looking at the candidates": "looking at the candidates",
+    "choosing the set": "choosing the set",
     "training students": "testing the set on students",
     "comparing with the training images": "measuring nearness to real images",
     "writing images": "packing the data set",
@@ -176,15 +182,18 @@ def _train(config: Any, images: int, classes: int, ipc: int) -> Units:
 
 
 def _synthesize(config: Any, images: int, classes: int, ipc: int) -> Units:
-    samples = classes * ipc * config.candidates
-    # A strategy of its own choice starts late in the noise schedule and takes few of the steps.
-    share = config.strength or (0.2 if config.cfg is None else 1.0)
-    doubled = 1 if config.cfg in (None, 1.0) else 2
-    units: Units = [("sampling images", samples * config.steps * share * doubled)]
-    refined = config.refine_steps or 0
-    return units + [("refining the set", refined), ("judging the refined set", refined)] * bool(
-        refined
-    )
+    how = resolved(config)
+    samples = classes * ipc * how.candidates
+    doubled = 1 if how.cfg == 1.0 else 2
+    units: Units = []
+    if how.max_similarity < 1:
+        units += [("comparing the real images with each other", min(images, MEASURED))]
+    units += [("sampling images", samples * how.steps * how.strength * doubled)]
+    if how.chooses_together:
+        # As many as the networks of the ridge loss, and the pretrained one.
+        units += [("looking at the candidates", 7.0 * samples)]
+        units += [("choosing the set", SWEEPS * classes * ipc)]
+    return units
 
 
 def _evaluate(config: Any, images: int, classes: int, ipc: int) -> Units:
