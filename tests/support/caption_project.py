@@ -51,7 +51,14 @@ def make_project(
         "bands": [],
     }
     info = {name: ClassInfo(READABLE[name], clusters * members, 0) for name in classes}
-    write_index(project, source=source, classes=info, images=entries, refused=[], duplicates=[])
+    write_index(
+        project,
+        source=source,
+        classes=info,
+        count=len(entries),
+        images=lambda: sorted(entries, key=lambda entry: entry["id"]),
+        refused=[],
+    )
     write_prototypes(project, {name: [f"{k}-1.png" for k in range(clusters)] for name in classes})
     storage.write_json(
         project.path("prototypes", "clusters.json"),
