@@ -58,3 +58,12 @@ def test_an_edited_caption_is_exported_with_an_image_of_the_prototype_shown(
         assert row["prototype_id"] == seen[place]
         assert row["caption"] == captions[place[0]][place[1]].text
     assert exported[slot]["caption"] == "A highway with two red boats"
+
+    before = DistilledSet.load(project, "mine").find(slot)
+    assert before.sampled == 3
+    assert all(len(candidate.members) == 2 for candidate in before.candidates)
+    run(f"resample --set-name mine --slots {slot}")
+    again = DistilledSet.load(project, "mine").find(slot)
+    assert (again.sampled, again.round, again.image.round) == (6, 1, 1)
+    assert set(before.candidates) < set(again.candidates), "what was there can be taken again"
+    assert again.score == max(c.score for c in again.candidates if c.round == 1)
