@@ -60,7 +60,7 @@ def test_the_defaults_are_the_published_hyper_parameters() -> None:
     train, synthesize = TrainConfig(), SynthesizeConfig()
     assert (train.rank, train.learning_rate, train.batch_size, train.steps) == (4, 5e-4, 8, 20000)
     assert (train.min_snr_gamma, train.warmup_steps, train.targets) == (5.0, 200, "attention")
-    assert (synthesize.steps, synthesize.cfg, synthesize.candidates) == (50, 7.5, 5)
+    assert (synthesize.steps, synthesize.cfg, synthesize.candidates) == (50, 7.5, None)
     assert (synthesize.guidance_scale, synthesize.guidance_end) == (1.0, 0.8)
 
 

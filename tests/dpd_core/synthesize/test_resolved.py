@@ -36,6 +36,10 @@ def test_resolved_takes_what_is_given() -> None:
     assert resolved(SynthesizeConfig(strategy="dpd", decoder="tuned")).decoder_required
 
 
+def test_resolved_has_the_published_number_of_candidates_where_none_is_given() -> None:
+    assert resolved(resolve("synthesize", "published")).candidates == 5
+
+
 def test_resolved_has_no_guide_of_scale_zero() -> None:
     assert resolved(SynthesizeConfig(strategy="mgd3", guidance_scale=0)).guide == "none"
 
