@@ -38,7 +38,7 @@ RECIPE = (
     "--set",
     "train.classifier_steps=120",
     "--set",
-    "synthesize.steps=15",
+    "synthesize.steps=25",
     "--set",
     "synthesize.candidates=8",
     "--set",
