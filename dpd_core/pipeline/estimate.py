@@ -19,8 +19,6 @@ from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError
 from dpd_core.project import Project
 from dpd_core.settings import StageConfig
-from dpd_core.synthesize.choice import SWEEPS
-from dpd_core.synthesize.guard import MEASURED
 from dpd_core.synthesize.resolved import resolved
 
 SECONDS = {
@@ -187,12 +185,14 @@ def _synthesize(config: Any, images: int, classes: int, ipc: int) -> Units:
     doubled = 1 if how.cfg == 1.0 else 2
     units: Units = []
     if how.max_similarity < 1:
-        units += [("comparing the real images with each other", min(images, MEASURED))]
+        # At most so many (dpd_core/synthesize/guard.py).
+        units += [("comparing the real images with each other", min(images, 400))]
     units += [("sampling images", samples * how.steps * how.strength * doubled)]
     if how.chooses_together:
-        # As many as the networks of the ridge loss, and the pretrained one.
+        # Six networks of the ridge loss and the pretrained one; at most four sweeps
+        # (dpd_core/synthesize/choice.py).
         units += [("looking at the candidates", 7.0 * samples)]
-        units += [("choosing the set", SWEEPS * classes * ipc)]
+        units += [("choosing the set", 4 * classes * ipc)]
     return units
 
 
