@@ -115,6 +115,8 @@ def test_a_set_fills_while_it_is_made_and_is_compared(
     open_app(page, app, "Synthesize")
     wait_for(lambda: page.locator(f"{GRID} li").count() == 6)
     page.locator("#synthesize-more > button").click()
+    # The fields are filled with the last run's settings a moment after the tab is opened.
+    wait_for(lambda: page.locator("#synthesize-steps input").input_value() == "3")
     page.locator("#synthesize-cfg input").fill("2")
     page.locator("#synthesize-cfg input").press("Tab")
     page.locator("#synthesize-run").click()
