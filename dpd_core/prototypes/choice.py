@@ -186,8 +186,7 @@ def choice_spaces(
     spaces = []
     for network in networks:
         found = torch.from_numpy(students.features(network, images, hardware=hardware))
-        seen = ridge.normalised_features(found, found.mean(0), found.std(0) + 1e-4)
-        spaces.append(ridge.ridge_space(seen, seen, truth))
+        spaces.append(ridge.normalised_space(found, found, truth))
     return spaces
 
 

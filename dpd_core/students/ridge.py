@@ -307,6 +307,13 @@ def ridge_space(features: Tensor, real: Tensor, truth: Tensor) -> RidgeSpace:
     )
 
 
+def normalised_space(features: Tensor, real: Tensor, truth: Tensor) -> RidgeSpace:
+    """:func:`ridge_space` of features as a network gives them, normalised by the real images'."""
+    mean, deviation = real.mean(0), real.std(0) + 1e-4
+    support, queries = (normalised_features(part, mean, deviation) for part in (features, real))
+    return ridge_space(support, queries, truth)
+
+
 def normalised_features(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """Features (N, D) as ridge regression sees them, (N, D + 1): by the real images' mean and
     deviation (D,), with a constant, and of length about one whatever D is."""

@@ -116,7 +116,7 @@ class SetObjective:
                 torch.from_numpy(students.features(network, part, hardware=hardware))
                 for part in (real.pixels, images)
             )
-            self._trained.append(_space(pool, known, truth))
+            self._trained.append(ridge.normalised_space(pool, known, truth))
             meter.advance()
         device = hardware.device
         known = torch.from_numpy(
@@ -124,7 +124,7 @@ class SetObjective:
         )
         pool = torch.from_numpy(features.features(images, device=device))
         meter.advance()
-        self._pretrained = _space(pool, known, truth)
+        self._pretrained = ridge.normalised_space(pool, known, truth)
         centre = known.mean(0)
         self._near = [
             _cosines(known[real.labels == column], pool, centre) for column in range(n_classes)
@@ -367,18 +367,13 @@ def _settled(root: Path, record: SlotRecord, picked: Picked) -> SlotRecord:
         sampled=record.sampled or len(record.candidates),
         refused=record.refused or sum(candidate.refused for candidate in record.candidates),
     )
-    if settled != record:
-        put_in_place(root, settled)
+    # Before the record forgets them: a process killed in between leaves no file that nobody names.
     for candidate in record.candidates:
         if candidate.index not in kept:
             (root / record.candidate_file(candidate)).unlink(missing_ok=True)
+    if settled != record:
+        put_in_place(root, settled)
     return settled
-
-
-def _space(pool: Tensor, known: Tensor, truth: Tensor) -> RidgeSpace:
-    mean, deviation = known.mean(0), known.std(0) + 1e-4
-    support, queries = (ridge.normalised_features(part, mean, deviation) for part in (pool, known))
-    return ridge.ridge_space(support, queries, truth)
 
 
 def _cosines(real: Tensor, pool: Tensor, centre: Tensor) -> Tensor:
