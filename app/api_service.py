@@ -107,19 +107,19 @@ def list_prototypes(project: Project, images: ImageServer) -> list[dict[str, Any
     captions = current_captions(project)
     rows = []
     for class_name, prototypes in load_prototypes(project).items():
-        for one in prototypes:
-            caption = captions.get(class_name, {}).get(one.cluster_id)
+        for prototype in prototypes:
+            caption = captions.get(class_name, {}).get(prototype.cluster_id)
             rows.append(
                 {
                     "class": class_name,
-                    "cluster": one.cluster_id,
-                    "image": one.id,
-                    "cluster_size": one.cluster_size,
-                    "margin": one.margin,
+                    "cluster": prototype.cluster_id,
+                    "image": prototype.id,
+                    "cluster_size": prototype.cluster_size,
+                    "margin": prototype.margin,
                     "caption": caption.text if caption else None,
                     "author": caption.author if caption else None,
                     "version": caption.version if caption else 0,
-                    "thumbnail": images.thumbnail(project, one.id),
+                    "thumbnail": images.thumbnail(project, prototype.id),
                 }
             )
     return rows
@@ -178,12 +178,12 @@ def export_link(project: Project, images: ImageServer, set_name: str) -> dict[st
     Raises:
         ProjectError: it has not been exported.
     """
-    for one in export.exports(project):
-        if set_name in ("latest", one.set_name):
+    for finished in export.exports(project):
+        if set_name in ("latest", finished.set_name):
             return {
-                "set": one.set_name,
-                "size": one.size,
-                "link": images.file(project, one.archive),
+                "set": finished.set_name,
+                "size": finished.size,
+                "link": images.file(project, finished.archive),
             }
     raise ProjectError(
         f"the set {set_name!r} has not been exported.", fix='Start the stage "export" first.'

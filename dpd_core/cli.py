@@ -101,7 +101,7 @@ def _options(arguments: list[str] | None) -> dict[str, Any]:
     if unknown:
         kinds: list[type[StageConfig]] = [ProjectConfig]
         kinds += [COMMANDS[options.command].config] if options.command in COMMANDS else []
-        flags = [one.flag for kind in kinds for one in settings_of(kind).values()]
+        flags = [setting.flag for kind in kinds for setting in settings_of(kind).values()]
         near = suggestion(unknown[0].partition("=")[0], flags)
         parser.error(f"unknown arguments: {' '.join(unknown)}. {near}".strip())
     return vars(options)
@@ -261,17 +261,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
     text = "Recompute the digests of everything the project recorded; say what differs."
     commands.add_parser("verify", parents=[basic], help=text, description=text)
-    for one in COMMANDS.values():
-        shared = [] if one.own_projects else [common]
+    for spec in COMMANDS.values():
+        shared = [] if spec.own_projects else [common]
         command = commands.add_parser(
-            one.name, parents=shared, help=one.summary, description=one.summary
+            spec.name, parents=shared, help=spec.summary, description=spec.summary
         )
-        skipped = ("preset",) if one.runs_stages else ()
-        _add_flags(command, one.config, [n for n in settings_of(one.config) if n not in skipped])
-        if one.runs_stages:
+        skipped = ("preset",) if spec.runs_stages else ()
+        _add_flags(command, spec.config, [n for n in settings_of(spec.config) if n not in skipped])
+        if spec.runs_stages:
             for stage, names in _RUN_FLAGS.items():
                 _add_flags(command, CONFIGS[stage], names)
-        if one.own_projects:
+        if spec.own_projects:
             _add_own(command)
     return parser
 
@@ -295,13 +295,17 @@ def _add_flags(
     parser: argparse.ArgumentParser, config: type[StageConfig], names: Sequence[str] | None = None
 ) -> None:
     """A flag for each setting (of those named), the advanced ones in a group of their own."""
-    known = [one for one in settings_of(config).values() if names is None or one.name in names]
+    known = [
+        setting
+        for setting in settings_of(config).values()
+        if names is None or setting.name in names
+    ]
     groups = {
         advanced: parser.add_argument_group(f"{stage_name(config)}{', advanced' * advanced}")
         for advanced in (False, True)
     }
-    for one in known:
-        _add_flag(groups[one.advanced], one)
+    for setting in known:
+        _add_flag(groups[setting.advanced], setting)
 
 
 def _add_flag(group: Any, known: Setting) -> None:

@@ -182,7 +182,7 @@ class StageConfig(BaseModel):
     def lasting(self) -> Self:
         """A copy without what was meant for a single run; what a next run begins with."""
         known = settings_of(type(self)).values()
-        return self.replace(**{one.name: one.default for one in known if one.once})
+        return self.replace(**{setting.name: setting.default for setting in known if setting.once})
 
 
 @cache
@@ -240,7 +240,7 @@ def _declared(name: str, field: FieldInfo) -> Setting:
     kind: Any = field.annotation
     optional = isinstance(kind, types.UnionType)
     if optional:
-        kind = next(one for one in typing.get_args(kind) if one is not type(None))
+        kind = next(member for member in typing.get_args(kind) if member is not type(None))
     extra: Any = field.json_schema_extra
     facts: Any = {key: tuple(v) if isinstance(v, list) else v for key, v in extra.items()}
     return Setting(
@@ -265,14 +265,14 @@ def _refuse(config: type[StageConfig], errors: list[ErrorDetails]) -> NoReturn:
             fix=f"{near}Known settings: {', '.join(sorted(known))}.",
         ) from None
     error = errors[0]
-    one, value = known[str(error["loc"][0])], error["input"]
+    setting, value = known[str(error["loc"][0])], error["input"]
     if error["type"] == "choices":
-        near = suggestion(str(value), one.choices)
-        fix = f"{near}Use one of {', '.join(one.choices)}."
+        near = suggestion(str(value), setting.choices)
+        fix = f"{near}Use one of {', '.join(setting.choices)}."
     elif error["type"] in ("greater_than_equal", "less_than_equal"):
-        value, fix = float(value), f"Use {one.limits}."  # a text, from the command line
+        value, fix = float(value), f"Use {setting.limits}."  # a text, from the command line
     else:
-        fix = f"A value of type {one.kind.__name__} is needed."
+        fix = f"A value of type {setting.kind.__name__} is needed."
     shown = f"{value:g}" if isinstance(value, int | float) else repr(value)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-    raise ConfigError(f"got {shown}.", where=f"{stage}.{one.name}", fix=fix) from None
+    raise ConfigError(f"got {shown}.", where=f"{stage}.{setting.name}", fix=fix) from None

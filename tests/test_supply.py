@@ -31,14 +31,18 @@ def test_the_lock_file_is_inside_the_bounds_and_binds_no_platform() -> None:
     lines = [line for line in supply.LOCK.read_text().splitlines() if not line.startswith("#")]
     locked = dict(line.split("==") for line in lines)
     for path in supply.FILES:
-        for one in supply.requirements(path):
-            assert one.specifier.contains(locked[supply.canonicalize_name(one.name)]), one.name
+        for requirement in supply.requirements(path):
+            assert requirement.specifier.contains(
+                locked[supply.canonicalize_name(requirement.name)]
+            ), requirement.name
     assert not [line for line in lines if "+" in line or line.startswith(supply.PLATFORM)]
 
 
 def test_the_licences_of_all_direct_dependencies_are_listed() -> None:
     listed = set(re.findall(r"^\| ([\w.\-]+) \|", supply.LICENCES.read_text(), re.MULTILINE))
-    wanted = {one.name for path in supply.FILES for one in supply.requirements(path)}
+    wanted = {
+        requirement.name for path in supply.FILES for requirement in supply.requirements(path)
+    }
     assert wanted <= listed
     assert "not stated" not in supply.LICENCES.read_text()
 

@@ -157,7 +157,7 @@ class ReplacePanel:
             chosen = service.places(state["selected"])
         elif scope == "filtered":
             shown = service.Filter(search, class_name, kind).of(service.load_items(project))
-            chosen = [one.place for one in shown]
+            chosen = [item.place for item in shown]
         return find_replace(
             project,
             pattern,

@@ -91,7 +91,9 @@ def load_items(project: Project) -> list[Item]:
     """
     index, captions = load_index(project), current_captions(project)
     prototypes = list_prototypes(project)
-    found = [captions.get(one.class_name, {}).get(one.cluster_id) for one in prototypes]
+    found = [
+        captions.get(prototype.class_name, {}).get(prototype.cluster_id) for prototype in prototypes
+    ]
     uses = Counter(caption.text for caption in found if caption)
     return [
         Item(
@@ -121,7 +123,7 @@ class Filter:
     def of(self, items: Iterable[Item]) -> list[Item]:
         """The items that pass."""
         words = (self.search or "").casefold().split()
-        return [one for one in items if self._passes(one, words)]
+        return [item for item in items if self._passes(item, words)]
 
     def _passes(self, item: Item, words: list[str]) -> bool:
         if self.class_name and item.prototype.class_name != self.class_name:
@@ -151,7 +153,7 @@ def places(value: Any) -> list[Place]:
 
 def find_item(items: Sequence[Item], place: Place | None) -> Item | None:
     """The item at a place, if there is one."""
-    return next((one for one in items if place is not None and one.place == tuple(place)), None)
+    return next((item for item in items if place is not None and item.place == tuple(place)), None)
 
 
 def save(project: Project, place: Any, text: Any, version: Any) -> Caption:
@@ -183,8 +185,8 @@ def restore(project: Project, place: Place, entry_id: Any, version: Any) -> Capt
 def nearest(project: Project, place: Place, count: int = 8) -> list[Member]:
     """The train images of a cluster that are nearest to its centre, the prototype's own first."""
     prototype = find_prototype(list_prototypes(project), Slot(*place))
-    members = [one for one in load_members(project).values() if one.slot == place]
-    members.sort(key=lambda one: (one.id != prototype.id, one.distance, one.id))
+    members = [member for member in load_members(project).values() if member.slot == place]
+    members.sort(key=lambda member: (member.id != prototype.id, member.distance, member.id))
     return members[:count]
 
 
@@ -250,7 +252,7 @@ def trial(project: Project, place: Place, text: str, strategy: str) -> PreviewCo
     """
     plain = " ".join(text.split())
     texts = [entry.after for entry in history(project, *place) if entry.after]
-    before = next((one for one in reversed(texts) if one != plain), "")
+    before = next((earlier for earlier in reversed(texts) if earlier != plain), "")
     given = {"cfg": None, **_settings(project, "synthesize")}
     kept = ("adapter", "steps", "scheduler", "cfg", "guidance_scale")
     config = PreviewConfig.from_dict({name: given[name] for name in kept if name in given})

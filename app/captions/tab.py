@@ -222,7 +222,7 @@ class CaptionsTab:
     def reset_state(self, project: Project, state: dict[str, Any], class_name: str) -> list[Any]:
         """Forget page and marks of another project, and offer this one's classes."""
         items = _items(project)
-        names = {one.prototype.class_name: one.readable for one in items}
+        names = {item.prototype.class_name: item.readable for item in items}
         same = state["root"] == str(project.root)
         if same and state.get("classes") == list(names.items()):
             return [gr.skip(), gr.skip()]
@@ -249,7 +249,7 @@ class CaptionsTab:
             items = service.load_items(project)
         except StageMissing as error:
             return self._empty(in_words(error))
-        names = {one.prototype.class_name for one in items}
+        names = {item.prototype.class_name for item in items}
         shown = service.Filter(search, class_name if class_name in names else "", kind).of(items)
         pages = views.pages(len(shown))
         page = min(state["page"], pages - 1)
@@ -328,7 +328,7 @@ class CaptionsTab:
     ) -> Any:
         """The run button says how many captions it writes."""
         items = _items(project)
-        of_class = sum(one.prototype.class_name == class_name for one in items)
+        of_class = sum(item.prototype.class_name == class_name for item in items)
         counts = {"all": len(items), "selected": len(state["selected"]), "class": of_class}
         count = counts.get(scope, 0)
         return gr.Button(f"Write {count} caption{'s' * (count != 1)}", interactive=count > 0)
@@ -355,7 +355,7 @@ class CaptionsTab:
         if not found or service.find_item(items, found[0]) is None:
             return [gr.skip()] * (1 + len(self._shown))  # gone; what the page shows is on its way
         state = {**_of(project, state), "open": list(found[0])}
-        shown = [one.place for one in service.Filter(search, class_name, kind).of(items)]
+        shown = [item.place for item in service.Filter(search, class_name, kind).of(items)]
         if found[0] in shown:
             state["page"] = shown.index(found[0]) // views.PAGE
         return self._go(project, state, search, class_name, kind, scope)
@@ -375,7 +375,7 @@ class CaptionsTab:
         event: gr.EventData,
     ) -> list[Any]:
         """Remember which cards are marked."""
-        known = {one.place for one in _items(project)}
+        known = {item.place for item in _items(project)}
         marked = [
             list(place) for place in service.places(sent(event, "selected")) if place in known
         ]
@@ -487,7 +487,7 @@ class CaptionsTab:
     def _select(self, everything: bool) -> Any:
         def select(project: Project, state: dict[str, Any], *filters: str) -> list[Any]:
             shown = service.Filter(*filters[:3]).of(service.load_items(project))
-            selected = [list(one.place) for one in shown] if everything else []
+            selected = [list(item.place) for item in shown] if everything else []
             epoch = str(time.time_ns())
             state = {**_of(project, state), "selected": selected, "epoch": epoch}
             return self._go(project, state, *filters)

@@ -146,7 +146,7 @@ def grid(
     return {
         "cards": cards,
         "empty": empty,
-        "selected": [list(one) for one in selected],
+        "selected": [list(place) for place in selected],
         "epoch": epoch,
     }
 
@@ -177,7 +177,7 @@ def editor(
     """
     if item is None:
         return {"key": "", "project": project, "note": note, "passive": passive}
-    before, after = (list(one.place) if one else None for one in neighbours)
+    before, after = (list(neighbour.place) if neighbour else None for neighbour in neighbours)
     return {
         "key": key(project, item),
         "project": project,
@@ -200,7 +200,8 @@ def editor(
 
 def neighbours(shown: Sequence[Item], item: Item | None) -> tuple[Item | None, Item | None]:
     """The items before and after one in the filtered list."""
-    at = next((k for k, one in enumerate(shown) if item and one.place == item.place), None)
+    places = [candidate.place for candidate in shown]
+    at = places.index(item.place) if item and item.place in places else None
     if at is None:
         return None, None
     return shown[at - 1] if at else None, shown[at + 1] if at + 1 < len(shown) else None
@@ -230,11 +231,11 @@ def details(entries: Sequence[Entry], near: Sequence[Member], link: Link) -> dic
         "history": rows[::-1],
         "nearest": [
             {
-                "image": link(one.id),
-                "title": f"{one.id}, distance {one.distance:.3g}"
-                f"{' (outlier)' if one.outlier else ''}",
+                "image": link(member.id),
+                "title": f"{member.id}, distance {member.distance:.3g}"
+                f"{' (outlier)' if member.outlier else ''}",
             }
-            for one in near
+            for member in near
         ],
     }
 
@@ -264,11 +265,11 @@ def changes(
 ) -> dict[str, Any]:
     """A table old → new with the changed parts marked."""
     rows = []
-    for one in found[:MAX_ROWS]:
-        before, after = segments(one.before, one.after)
+    for change in found[:MAX_ROWS]:
+        before, after = segments(change.before, change.after)
         rows.append(
             {
-                "title": f"{readable(one.class_name)} {one.cluster_id}",
+                "title": f"{readable(change.class_name)} {change.cluster_id}",
                 "before": before,
                 "after": after,
             }
@@ -315,14 +316,18 @@ def trial(found: Trial | None, file: Callable[[str], str]) -> dict[str, Any]:
     return {
         "note": f"Same noise for both texts, with {model}.",
         "rows": [
-            {"title": title, "text": one["text"], "images": [file(path) for path in one["files"]]}
-            for title, one in zip(titles, prompts, strict=True)
+            {
+                "title": title,
+                "text": prompt["text"],
+                "images": [file(path) for path in prompt["files"]],
+            }
+            for title, prompt in zip(titles, prompts, strict=True)
         ],
     }
 
 
 def _operation(state: State, batch: int, size: int) -> str:
-    entry = next(one for one in state.entries if one.batch == batch)
+    entry = next(event for event in state.entries if event.batch == batch)
     names = {"human": "edit", "import": f"import of {entry.source}", "bulk": entry.source}
     what = "give back" if entry.kind == "reset" else names.get(entry.author, "edit")
     if len(what) > 60:

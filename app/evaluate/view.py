@@ -39,7 +39,7 @@ def accuracy_chart(reports: Sequence[Report]) -> dict[str, Any]:
                 bars.append(_bar(f"{name} (distilled)", entry, "ours"))
                 continue
             key = (name, tuple(entry.runs))
-            known = sum(one == name for one, _ in baselines)
+            known = sum(kind == name for kind, _ in baselines)
             label = baseline_label(name)
             if known and key not in baselines:
                 label += f", beside {report.set}"

@@ -193,7 +193,7 @@ class ExportTab:
             *self.show(project, *fields),
             views.downloads(
                 service.exports(project),
-                lambda one: link(project, one.archive),
+                lambda finished: link(project, finished.archive),
                 pushed,
                 project.name,
             ),

@@ -88,21 +88,21 @@ def downloads(
 ) -> dict[str, Any]:
     """The list of finished exports of a project."""
     rows = []
-    for one in found:
+    for finished in found:
         parts = [
-            size(one.size),
-            f"{one.images} images" if one.images else "",
-            one.licence or "",
-            one.finished,
+            size(finished.size),
+            f"{finished.images} images" if finished.images else "",
+            finished.licence or "",
+            finished.finished,
         ]
         rows.append(
             {
-                "link": link(one),
-                "file": one.archive.name,
-                "save_as": archive_name(project, one.finished, one.set_name),
+                "link": link(finished),
+                "file": finished.archive.name,
+                "save_as": archive_name(project, finished.finished, finished.set_name),
                 "note": " · ".join(part for part in parts if part),
                 "warning": "The set has been changed since: export it again."
-                if one.outdated
+                if finished.outdated
                 else "",
             }
         )

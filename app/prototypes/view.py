@@ -161,14 +161,14 @@ def changes(project: Project, links: Links) -> dict[str, Any]:
 
     rows = [
         {
-            "readable": readable(one.class_name),
-            "added": images(one.added),
-            "removed": images(one.removed),
-            "moved": f"+{one.joined} / −{one.left}",
-            "agreement": "" if one.agreement is None else f"{max(one.agreement, 0):.0%}",
+            "readable": readable(changed.class_name),
+            "added": images(changed.added),
+            "removed": images(changed.removed),
+            "moved": f"+{changed.joined} / −{changed.left}",
+            "agreement": "" if changed.agreement is None else f"{max(changed.agreement, 0):.0%}",
         }
-        for one in found.classes
-        if one.added or one.removed or one.joined or one.left
+        for changed in found.classes
+        if changed.added or changed.removed or changed.joined or changed.left
     ]
     unchanged = len(found.classes) - len(rows)
     same = ""
@@ -179,7 +179,7 @@ def changes(project: Project, links: Links) -> dict[str, Any]:
         "shown": True,
         "title": _title(found, len(rows)),
         # What needs nobody's eye stays folded.
-        "open": "open" if rows or not all(one.kept for one in found.choices) else "",
+        "open": "open" if rows or not all(choice.kept for choice in found.choices) else "",
         "settings": ", ".join(
             f"{name.replace('_', ' ')} {_word(old)} → {_word(new)}"
             for name, (old, new) in found.settings.items()
@@ -187,8 +187,14 @@ def changes(project: Project, links: Links) -> dict[str, Any]:
         "classes": rows,
         "same": same,
         "choices": [
-            _choice(one.id, one.kept, one.cluster_id, one.reason, readable(one.class_name))
-            for one in found.choices
+            _choice(
+                choice.id,
+                choice.kept,
+                choice.cluster_id,
+                choice.reason,
+                readable(choice.class_name),
+            )
+            for choice in found.choices
         ],
     }
 
@@ -223,7 +229,7 @@ def status(project: Project) -> dict[str, str]:
 def undo_label(project: Project) -> str:
     """Text of the undo button; empty if there is nothing to undo."""
     try:
-        standing = [one for one in decisions(project) if not one.undone]
+        standing = [decision for decision in decisions(project) if not decision.undone]
     except DPDError:
         return ""
     return f"Undo: {sentence(standing[-1])}" if standing else ""
@@ -286,7 +292,8 @@ def _captions(project: Project) -> dict[str, dict[str, str]]:
     except DPDError:
         return {}
     return {
-        name: {str(k): one.text for k, one in texts.items()} for name, texts in captions.items()
+        name: {str(k): caption.text for k, caption in texts.items()}
+        for name, texts in captions.items()
     }
 
 
@@ -324,7 +331,7 @@ def _title(found: Changes, classes: int) -> str:
         return "The first clustering"
     if not classes:
         return "The last clustering changed no prototype"
-    new = sum(len(one.added) for one in found.classes)
+    new = sum(len(changed.added) for changed in found.classes)
     return f"The last clustering changed {new} prototypes in {classes} classes"
 
 

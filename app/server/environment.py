@@ -88,7 +88,7 @@ def of_a_run(
     kept = {
         name: value
         for name, value in environment.items()
-        if not hosted or any(fnmatch.fnmatchcase(name.upper(), one) for one in PASSED)
+        if not hosted or any(fnmatch.fnmatchcase(name.upper(), pattern) for pattern in PASSED)
     }
     kept |= {JOB_ID: job_id, "HF_HUB_DISABLE_TELEMETRY": "1"}
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):

@@ -193,7 +193,7 @@ class JobQueue:
         continues where it was. Returns the job id at work."""
         job = self.find(project, job_id)
         if job.withdraw(PAUSE):
-            view = next((one for one in self.jobs(project) if one.id == job_id), None)
+            view = next((job for job in self.jobs(project) if job.id == job_id), None)
             if view is not None and view.active:
                 return job_id
         stage, config = _asked_for(job)

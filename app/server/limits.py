@@ -27,7 +27,7 @@ UPLOADS = "uploads"
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
-_ALLOWED = {"project", *(name for name, one in COMMANDS.items() if not one.own_projects)}
+_ALLOWED = {"project", *(name for name, command in COMMANDS.items() if not command.own_projects)}
 """What a stranger may start, and "project" for the settings that all share."""
 
 _SIZE_SECONDS = 10.0
@@ -90,8 +90,8 @@ class Limits:
                 fix="Run the app on a machine of your own, or use its command line there.",
             )
         if isinstance(config, RunConfig):
-            for one, settings in plan.settings(project, config).items():
-                self.check_paths(project, one, settings)
+            for step, settings in plan.settings(project, config).items():
+                self.check_paths(project, step, settings)
         for known in settings_of(type(config)).values():
             value = getattr(config, known.name)
             if known.path and value and not _harmless(project, known, value):

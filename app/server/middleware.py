@@ -89,7 +89,7 @@ class Proxies:
 
     def __init__(self, app: ASGIApp, trusted: Sequence[str] = ()):
         self.app = app
-        self._trusted = [ipaddress.ip_network(one, strict=False) for one in trusted]
+        self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -97,10 +97,16 @@ class Proxies:
             client = scope.get("client") or ("", 0)
             if self._knows(client[0]):
                 told = headers.get("x-forwarded-for", "").split(",")
-                chain = [client[0], *(one.strip() for one in reversed(told) if one.strip())]
+                chain = [
+                    client[0],
+                    *(address.strip() for address in reversed(told) if address.strip()),
+                ]
                 # The first from behind that is no proxy of ours; what stands before it anybody may
                 # have written.
-                scope["client"] = (next((o for o in chain if not self._knows(o)), chain[-1]), 0)
+                scope["client"] = (
+                    next((host for host in chain if not self._knows(host)), chain[-1]),
+                    0,
+                )
                 if headers.get("x-forwarded-proto") in ("http", "https"):
                     scope["scheme"] = headers["x-forwarded-proto"]
             else:
@@ -116,7 +122,7 @@ class Proxies:
             found = ipaddress.ip_address(host)
         except ValueError:
             return False
-        return any(found in one for one in self._trusted)
+        return any(found in network for network in self._trusted)
 
 
 class SafeHeaders:
@@ -367,11 +373,11 @@ def _name(netloc: str) -> str:
         return ""
 
 
-def _same(one: str, other: str, scheme: str) -> bool:
+def _same(address: str, expected: str, scheme: str) -> bool:
     """Whether two ``host:port`` are one place, the port of the scheme left out or not."""
     usual = {"http": 80, "https": 443}.get(scheme)
     try:
-        first, second = urlsplit(f"//{one}"), urlsplit(f"//{other}")
+        first, second = urlsplit(f"//{address}"), urlsplit(f"//{expected}")
         ports = (first.port or usual, second.port or usual)
     except ValueError:
         return False

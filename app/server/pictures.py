@@ -26,7 +26,7 @@ from dpd_core.errors import DPDError
 from dpd_core.pipeline.stages import COMMANDS
 from dpd_core.project import Project
 
-SHOWN = {top: endings for one in COMMANDS.values() for top, endings in one.served.items()}
+SHOWN = {top: endings for command in COMMANDS.values() for top, endings in command.served.items()}
 """What may be fetched from a project: file endings by top folder."""
 
 SIZES = {"thumb": THUMBNAIL, "large": LARGE}

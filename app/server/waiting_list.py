@@ -142,7 +142,7 @@ def _entry(content: Any, job: str) -> Entry:
         "bool": bool,
         "list[str]": list,
     }
-    for one in fields(Entry):
-        if not isinstance(getattr(entry, one.name), kinds[str(one.type)]):
-            raise ValueError(f"{one.name} of {job} is of another kind")
+    for column in fields(Entry):
+        if not isinstance(getattr(entry, column.name), kinds[str(column.type)]):
+            raise ValueError(f"{column.name} of {job} is of another kind")
     return entry

@@ -51,9 +51,9 @@ class Wardens:
             self._measured = time.monotonic()
         for entry in at_work:
             others = any(
-                one.workspace != entry.workspace
-                and (not entry.address or one.address != entry.address)
-                for one in waiting
+                waiter.workspace != entry.workspace
+                and (not entry.address or waiter.address != entry.address)
+                for waiter in waiting
             )
             reason = self._reason(entry, waited_for=bool(waiting), measured=measured)
             if reason:

@@ -81,9 +81,9 @@ def end(pid: int, born: float, *, kill: bool = False) -> None:
     if process is None:
         return
     with contextlib.suppress(psutil.Error):
-        for one in [*process.children(recursive=True), process] if kill else [process]:
+        for member in [*process.children(recursive=True), process] if kill else [process]:
             with contextlib.suppress(psutil.Error):
-                one.kill() if kill else one.terminate()
+                member.kill() if kill else member.terminate()
 
 
 def memory(pid: int, born: float) -> int:
@@ -93,7 +93,7 @@ def memory(pid: int, born: float) -> int:
         return 0
     total = 0
     with contextlib.suppress(psutil.Error):
-        for one in [process, *process.children(recursive=True)]:
+        for member in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                total += one.memory_info().rss
+                total += member.memory_info().rss
     return total

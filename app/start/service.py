@@ -137,7 +137,7 @@ def phases_of(job: JobView) -> list[dict[str, Any]]:
     """The phases of a plan as it last told them."""
     event = next(job.job.last_events("Phases"), None)
     if event is None:  # farther back than the log's end: it is told when phases change
-        told = [one for one in job.job.first_events() if one["event"] == "Phases"]
+        told = [event for event in job.job.first_events() if event["event"] == "Phases"]
         event = told[-1] if told else None
     return event["phases"] if event else []
 

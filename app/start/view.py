@@ -185,7 +185,8 @@ def quality_choices(found: Sequence[Quality], side: int | None) -> list[tuple[st
     """Label and name of each preset."""
     size = f", images of {side} × {side} px" if side else ""
     return [
-        (f"{one.name.capitalize()}: {roughly(one.seconds)} here{size}", one.name) for one in found
+        (f"{quality.name.capitalize()}: {roughly(quality.seconds)} here{size}", quality.name)
+        for quality in found
     ]
 
 

@@ -149,8 +149,8 @@ class SynthesizeTab:
         inputs = [self.token, *self._viewed]
         ctx.on_pulse("synthesize", self.show, inputs=inputs, outputs=live)
         ctx.on_change("synthesize", self.show, inputs=inputs, outputs=live)
-        for one in (self.shown, self.beside, self.class_name, self.order):
-            ctx.on(one.change, self.first_page, inputs=inputs, outputs=live, quiet=True)
+        for chooser in (self.shown, self.beside, self.class_name, self.order):
+            ctx.on(chooser.change, self.first_page, inputs=inputs, outputs=live, quiet=True)
         grid = self.grid
         ctx.on(grid.turn_page, self.turn, inputs=inputs, outputs=live, show_progress="hidden")
         for event, act in (
@@ -218,7 +218,7 @@ class SynthesizeTab:
         jobs = self.ctx.jobs
         shown, beside, class_name, order, page = viewed
         name = shown or service.latest_set(project, jobs)
-        views_ = [service.read_set(project, jobs, one) for one in (name, beside)]
+        views_ = [service.read_set(project, jobs, set_name) for set_name in (name, beside)]
         job = service.synthesis_job(project, jobs)
         now = storage.digest(
             str(project.root),
@@ -226,14 +226,14 @@ class SynthesizeTab:
             project.name,
             [
                 [
-                    one.name,
-                    one.finished,
-                    sorted(one.busy),
-                    len(one.slots),
-                    stamp(one.root / "manifest.json"),
+                    view.name,
+                    view.finished,
+                    sorted(view.busy),
+                    len(view.slots),
+                    stamp(view.root / "manifest.json"),
                 ]
-                for one in views_
-                if one is not None
+                for view in views_
+                if view is not None
             ],
         )
         working = job is not None and job.active

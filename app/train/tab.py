@@ -146,7 +146,9 @@ class TrainTab:
     ) -> list[Any]:
         """Lay the curves of a training over the others, or take them away."""
         run = service.find_run(project, sent(event, "run"))
-        compared = [one for one in compared if one != run.id] + [run.id] * bool(sent(event, "on"))
+        compared = [run_id for run_id in compared if run_id != run.id]
+        if sent(event, "on"):
+            compared.append(run.id)
         return [compared, *self.show(project, "", compared)]
 
     def sample_now(self, project: Project) -> None:

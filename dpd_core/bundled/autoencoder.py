@@ -109,8 +109,8 @@ def perceptual_distance(network: EfficientNetLite0, decoded: Tensor, images: Ten
         wanted = network.maps(resized(images))
     found = network.maps(resized(decoded))
     distances = [
-        (F.normalize(one, dim=1) - F.normalize(other, dim=1)).square().sum(1).mean()
-        for one, other in zip(found, wanted, strict=True)
+        (F.normalize(ours, dim=1) - F.normalize(theirs, dim=1)).square().sum(1).mean()
+        for ours, theirs in zip(found, wanted, strict=True)
     ]
     return torch.stack(distances).mean()
 

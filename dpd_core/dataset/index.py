@@ -230,7 +230,7 @@ def _load(root: Path, changed: int, inode: int) -> DatasetIndex:
                 origin=Origin.from_record(image),
             )
             images.append(record)
-        refused = [Refusal(**one) for one in long_lists.read(path.parent, content["refused"])]
+        refused = [Refusal(**row) for row in long_lists.read(path.parent, content["refused"])]
         return DatasetIndex(classes, images, refused, duplicates(images), source)
     except (
         OSError,

@@ -169,7 +169,7 @@ class _Reader:
             raise DatasetError(
                 f"the images cannot be read as --layout {chosen}.", where=self.data, fix=HELP
             )
-        others = {other: text for other, text in self._offers(chosen).items() if other != chosen}
+        others = {name: text for name, text in self._offers(chosen).items() if name != chosen}
         used = frozenset(entry.table for entry in self.linked)
         return replace(layout, others=others, tables=used)
 

@@ -83,7 +83,7 @@ def read(folder: Path, kept: Any) -> Iterator[dict[str, Any]]:
 
 def remove_others(folder: Path, names: Sequence[str], kept: Iterable[Any]) -> None:
     """Delete the Parquet files of these names that no longer belong to the JSON file."""
-    used = {one for one in kept if isinstance(one, str)}
+    used = {name for name in kept if isinstance(name, str)}
     for path in folder.glob("*.parquet"):
         found = _NAME.fullmatch(path.name)
         name = found[1] if found else path.stem

@@ -109,7 +109,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
     """A tag's numbers; none if it holds something else, or one that is not finite."""
     if not isinstance(value, tuple | list) or len(value) > 4096:
         return ()
-    good = all(isinstance(one, int | float) and math.isfinite(one) for one in value)
+    good = all(isinstance(number, int | float) and math.isfinite(number) for number in value)
     return tuple(value) if good else ()
 
 
@@ -117,7 +117,7 @@ def _geo_keys(directory: Sequence[float], texts: str) -> dict[int, int | str]:
     """The key directory: four numbers of head, then key, place, count and value of each."""
     keys: dict[int, int | str] = {}
     for start in range(4, len(directory) - 3, 4):
-        key, place, count, value = (int(one) for one in directory[start : start + 4])
+        key, place, count, value = (int(number) for number in directory[start : start + 4])
         if place == 0:
             keys[key] = value
         elif place == _TEXTS:

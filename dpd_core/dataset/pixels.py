@@ -121,7 +121,7 @@ def on_screen(project: Project, record: ImageRecord, size: int = THUMBNAIL) -> P
     is none."""
     if _is_shown_directly(record):
         return record.path
-    found = (_thumbnail_path(project, record, one) for one in (size, THUMBNAIL))
+    found = (_thumbnail_path(project, record, side) for side in (size, THUMBNAIL))
     return next((path for path in found if path.is_file()), None)
 
 

@@ -82,7 +82,7 @@ def _add_folder(
         return
     seen.add((status.st_dev, status.st_ino))
     with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda one: one.name):
+        for entry in sorted(entries, key=lambda entry: entry.name):
             name = f"{place}/{entry.name}"
             if entry.is_dir():
                 _add_folder(content, Path(entry.path), project, seen, name)

@@ -69,7 +69,7 @@ def membership(to_training: Nearness, to_test: Nearness) -> Attack:
     ]
 
     def area(kind: str) -> float:
-        parts = [getattr(one, f"reached_{kind}") for one in (to_training, to_test)]
+        parts = [getattr(nearness, f"reached_{kind}") for nearness in (to_training, to_test)]
         return float(roc_auc_score(truth, np.concatenate(parts)))
 
     return Attack(area("features"), area("layout"), int(truth.sum()), int((1 - truth).sum()))

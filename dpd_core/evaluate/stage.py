@@ -50,7 +50,9 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
     comparison = load_comparison(project, config, emit)
     manifest = comparison.distilled.digest
     meter = _meter(comparison, emit)
-    fixed = {one.name: _pretrained_results(comparison, one) for one in comparison.subjects}
+    fixed = {
+        subject.name: _pretrained_results(comparison, subject) for subject in comparison.subjects
+    }
     for name, results in fixed.items():
         emit(Metric(STAGE, 0, {f"accuracy_pretrained/{name}": results[0]["accuracy"]}))
     hard = fixed

@@ -183,9 +183,9 @@ class Benchmark:
         root = self.projects[ipc, choice]
         project = Project.open_or_create(root, config=self.shared)
         self._stage(project, "dataset")
-        for other in self.projects.values():
-            if other != root:
-                _share(other, root)
+        for known in self.projects.values():
+            if known != root:
+                _share(known, root)
         self._stage(project, "prototypes", ipc=ipc, choice=choice, project_map=False)
         self._stage(project, "captions")
         if root == self.first:

@@ -174,15 +174,13 @@ def _percent(row: dict[str, Any] | None) -> str:
 
 def _scores(row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> dict[str, float | None]:
     """Improvement over as many random real images, and the label-robust score."""
-    same = [
-        other for other in rows if other["student"] == row["student"] and other["kind"] == "real"
-    ]
+    same = [real for real in rows if real["student"] == row["student"] and real["kind"] == "real"]
 
     def mean(label: str, *, ipc: int | None = None, labels: str = "hard") -> float | None:
         found = [
-            other["mean"]
-            for other in same
-            if other["label"] == label and other["labels"] == labels and ipc in (None, other["ipc"])
+            real["mean"]
+            for real in same
+            if real["label"] == label and real["labels"] == labels and ipc in (None, real["ipc"])
         ]
         return found[0] if found else None
 
@@ -213,7 +211,9 @@ def _model_size(out: Path) -> dict[str, float]:
     adapters = [path.parent for path in out.glob("ipc-*/adapters/*/adapter.json")]
     return {
         "model_mb": _megabytes(folder.rglob("*.safetensors")),
-        "adapter_mb": max((_megabytes(one.glob("*.safetensors")) for one in adapters), default=0.0),
+        "adapter_mb": max(
+            (_megabytes(adapter.glob("*.safetensors")) for adapter in adapters), default=0.0
+        ),
     }
 
 

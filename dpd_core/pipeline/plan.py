@@ -77,22 +77,24 @@ def plan(project: Project, config: RunConfig) -> list[Step]:
         ConfigError: as :func:`settings`.
     """
     steps: list[Step] = []
-    for stage, one in settings(project, config).items():
+    for stage, wanted in settings(project, config).items():
         if stage in config.keep:
-            steps.append(Step(stage, one, ""))
+            steps.append(Step(stage, wanted, ""))
             continue
-        reason = "all stages are to run again" if config.force else why_stale(project, stage, one)
+        reason = (
+            "all stages are to run again" if config.force else why_stale(project, stage, wanted)
+        )
         runs = [step.stage for step in steps if step.reason]
         feeding = [earlier for earlier in runs if _feeds(earlier, stage)]
         if not reason and feeding:
             reason = f"the stage {feeding[-1]} runs again"
-        steps.append(Step(stage, one, reason))
+        steps.append(Step(stage, wanted, reason))
     return steps
 
 
 def _feeds(earlier: str, stage: str) -> bool:
     """Whether a stage is made from what an earlier one leaves, at first or second hand."""
-    return any(earlier == one or _feeds(earlier, one) for one in TABLE[stage].needs)
+    return any(earlier == need or _feeds(earlier, need) for need in TABLE[stage].needs)
 
 
 def parse_assignment(text: str) -> tuple[str, str, str]:
@@ -168,7 +170,7 @@ class Tracker:
         if not any(phase.stage == stage for phase in self.phases):
             # Nobody expected it to run: an edit came while the plan was on its way.
             order = [STAGES.index(phase.stage) for phase in self.phases]
-            place = sum(one < STAGES.index(stage) for one in order)
+            place = sum(number < STAGES.index(stage) for number in order)
             self.phases.insert(place, estimate.Phase(stage, "", 0.0))
             self.spent.insert(place, 0.0)
             self.state.insert(place, "open")

@@ -305,7 +305,10 @@ class _Verifier:
 def as_text(report: Report) -> str:
     """The report for a terminal, one line a difference."""
     counts = ", ".join(f"{count} {kind}" for kind, count in report.checked.items() if count)
-    lines = [f"{one.file}: {one.fault}: {one.what} {one.fix}" for one in report.differences]
+    lines = [
+        f"{difference.file}: {difference.fault}: {difference.what} {difference.fix}"
+        for difference in report.differences
+    ]
     lines += [f"remark: {remark}" for remark in report.remarks]
     if report.unrecorded:
         lines.append(

@@ -99,16 +99,17 @@ def choose_prototype(project: Project, image_id: str) -> Decision:
                 fix="Run the stage 'prototypes' first; it was moved or included since.",
             )
         others = [
-            (number, other)
-            for number, other in state.overrides.chosen.get(record.class_name, {}).items()
-            if other != image_id and clusters.get(other) != cluster
+            (number, chosen_id)
+            for number, chosen_id in state.overrides.chosen.get(record.class_name, {}).items()
+            if chosen_id != image_id and clusters.get(chosen_id) != cluster
         ]
         chosen = {cluster: image_id}
-        for number, other in others:  # under the number of its cluster now, or the next free one
-            number = clusters.get(other, number)
+        for number, chosen_id in others:
+            # Under the number of its cluster now, or the next free one.
+            number = clusters.get(chosen_id, number)
             while number in chosen:
                 number += 1
-            chosen[number] = other
+            chosen[number] = chosen_id
         state.choose(record.class_name, chosen)
         return state.decide("choose", [image_id])
 

@@ -473,8 +473,8 @@ def _folders(path: str) -> list[str]:
 
 def _shared_tail(first: list[str], second: list[str]) -> int:
     length = 0
-    for name, other in zip(reversed(first), reversed(second), strict=False):
-        if name != other:
+    for ours, theirs in zip(reversed(first), reversed(second), strict=False):
+        if ours != theirs:
             break
         length += 1
     return length

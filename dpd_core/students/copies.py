@@ -240,14 +240,17 @@ def likeness(
 def limits(real: Nearness) -> Limits:
     """What real images stay below, from their own nearness to other real images."""
     return Limits(
-        *(float(np.quantile(one, PERCENTILE)) for one in (real.features, real.layout, real.ssim))
+        *(
+            float(np.quantile(values, PERCENTILE))
+            for values in (real.features, real.layout, real.ssim)
+        )
     )
 
 
 def oriented(images: np.ndarray) -> np.ndarray:
     """(M, s, s, …) → (8, M, s, s, …): the four quarter turns, then those of the mirror image."""
-    turns = [np.rot90(one, k, (1, 2)) for one in (images, images[:, :, ::-1]) for k in range(4)]
-    return np.stack(turns)
+    both = (images, images[:, :, ::-1])
+    return np.stack([np.rot90(hand, k, (1, 2)) for hand in both for k in range(4)])
 
 
 def at_side(images: np.ndarray) -> np.ndarray:
@@ -328,8 +331,8 @@ def _layouts(pixels: np.ndarray) -> np.ndarray:
 
 def _ssim(first: np.ndarray, second: np.ndarray, device: torch.device | str) -> np.ndarray:
     """Structural similarity of pairs, float32 (n,), of uint8 images (n, S, S, 3)."""
-    one, other = (_floats(images, device) for images in (first, second))
-    found = structural_similarity_index_measure(one, other, data_range=1.0, reduction="none")
+    ours, theirs = (_floats(images, device) for images in (first, second))
+    found = structural_similarity_index_measure(ours, theirs, data_range=1.0, reduction="none")
     assert isinstance(found, Tensor)
     return found.reshape(-1).cpu().numpy()
 

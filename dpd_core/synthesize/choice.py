@@ -235,7 +235,7 @@ def pick(
         for record in records
     ]
     found = _descended(objective, pool, slots, first, open_to, project.config.seed, emit, stage)
-    changed = sum(one != other for one, other in zip(first, found.rows, strict=True))
+    changed = sum(before != after for before, after in zip(first, found.rows, strict=True))
     emit(
         Log(
             stage,
@@ -247,8 +247,8 @@ def pick(
         slot: Picked(
             pool.indices[row],
             {
-                pool.indices[other]: _score(found.losses, other, pool.rows[slot])
-                for other in pool.rows[slot]
+                pool.indices[candidate]: _score(found.losses, candidate, pool.rows[slot])
+                for candidate in pool.rows[slot]
             },
         )
         for slot, row in zip(slots, found.rows, strict=True)
@@ -257,7 +257,8 @@ def pick(
 
 
 def _score(losses: Mapping[int, float], row: int, rows: Sequence[int]) -> float:
-    return round(1000 * (float(np.mean([losses[other] for other in rows])) - losses[row]), 3)
+    mean = float(np.mean([losses[candidate] for candidate in rows]))
+    return round(1000 * (mean - losses[row]), 3)
 
 
 @dataclass(frozen=True)
@@ -378,5 +379,5 @@ def _settled(root: Path, record: SlotRecord, picked: Picked) -> SlotRecord:
 
 def _cosines(real: Tensor, pool: Tensor, centre: Tensor) -> Tensor:
     """Centred cosines of features (R, D) with (P, D): (R, P)."""
-    one, other = (torch.nn.functional.normalize(part - centre, dim=1) for part in (real, pool))
-    return one @ other.T
+    wanted, given = (torch.nn.functional.normalize(part - centre, dim=1) for part in (real, pool))
+    return wanted @ given.T

@@ -64,7 +64,7 @@ def run(project: Project, config: PreviewConfig, emit: Emit = ignore) -> dict[st
         "classifier": classifier.metadata["key"] if classifier else None,
         "seed": project.config.seed,
         "image_size": project.config.image_size,
-        "prototypes": [list(each.key) for each in prototypes] if how.needs_prototype else [],
+        "prototypes": [list(p.key) for p in prototypes] if how.needs_prototype else [],
         "slot": str(target.slot) if target else None,
         "settings": config.replace(prompt="", before="", adapter="").to_dict(),
     }

@@ -59,9 +59,9 @@ class MemberStarts:
             pool = sorted({*pool, *self._classes[slot.class_name]})
         order = torch.randperm(len(pool), generator=draws)[:2].tolist()
         first, second = pool[order[0]], pool[order[-1]]
-        one, other = (_turned(self._image(image_id), draws) for image_id in (first, second))
-        share = _share(draws, one.shape[:2])[..., None].numpy()
-        joined = share * one.astype(np.float32) + (1 - share) * other
+        base, added = (_turned(self._image(image_id), draws) for image_id in (first, second))
+        share = _share(draws, base.shape[:2])[..., None].numpy()
+        joined = share * base.astype(np.float32) + (1 - share) * added
         return np.clip(joined.round(), 0, 255).astype(np.uint8), (first, second)
 
 

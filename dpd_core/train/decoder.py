@@ -196,7 +196,7 @@ def perceptual_distance(network: EfficientNetLite0, images: Tensor, truth: Tenso
         images: (B, 3, S, S) in [-1, 1]; gradients reach them.
         truth: What they should look like, the same shape.
     """
-    images, truth = (resized(one, min(MAPS_SIDE, one.shape[-1])) for one in (images, truth))
+    images, truth = (resized(batch, min(MAPS_SIDE, batch.shape[-1])) for batch in (images, truth))
     with torch.no_grad():
         wanted = network.maps(truth, MAPS)
     distances = [

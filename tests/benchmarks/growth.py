@@ -101,7 +101,9 @@ def _words(name: str, project: Path, data: Path) -> list[str | Path]:
 
 def make_images(source: Path, folder: Path, count: int) -> None:
     """Fill a folder with ``count`` images in the classes of ``source``, in turn."""
-    classes = {one.name: sorted(one.iterdir()) for one in sorted(source.iterdir()) if one.is_dir()}
+    classes = {
+        path.name: sorted(path.iterdir()) for path in sorted(source.iterdir()) if path.is_dir()
+    }
     turns = itertools.cycle(classes.items())
     for number in range(count):
         name, files = next(turns)

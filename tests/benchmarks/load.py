@@ -165,12 +165,12 @@ class Visitor:
                 self.values[number] = value
                 changed.append(number)
         after = [
-            one
-            for one in self.config["dependencies"]
-            if one["trigger_after"] == dependency["id"] and one["backend_fn"]
+            following
+            for following in self.config["dependencies"]
+            if following["trigger_after"] == dependency["id"] and following["backend_fn"]
         ]
-        for one in after:
-            await self._call(one, kind)
+        for following in after:
+            await self._call(following, kind)
         for number in changed:
             await self.fire(number, "change", f"refresh {kind}" if kind == "tick" else kind)
 

@@ -89,13 +89,13 @@ def run(options: Options) -> list[Row]:
         again = _launch(folder / "2", 2, sampling)
         same, largest = _compare(folder / "1" / "distilled", folder / "2" / "distilled")
     sizes = f"{len(CLASSES.split(','))} classes, 2 a class"
-    one, two = both[1], both[2]
+    alone, shared = both[1], both[2]
     return [
         Row(
             "training on two processes",
-            two[0],
-            one[0],
-            one[0] / two[0],
+            shared[0],
+            alone[0],
+            alone[0] / shared[0],
             None,
             "work divided",
             f"{sizes}, {train} steps of 16",
@@ -104,8 +104,8 @@ def run(options: Options) -> list[Row]:
         Row(
             "synthesis on two processes",
             again,
-            one[1],
-            one[1] / again,
+            alone[1],
+            alone[1] / again,
             None,
             "same images",
             f"{sizes}, {steps} steps",
@@ -134,5 +134,5 @@ def _compare(first: Path, second: Path) -> tuple[str, int]:
 
 
 def _difference(first: Path, second: Path) -> int:
-    one, other = (np.asarray(Image.open(path), dtype=int) for path in (first, second))
-    return int(np.abs(one - other).max())
+    ours, theirs = (np.asarray(Image.open(path), dtype=int) for path in (first, second))
+    return int(np.abs(ours - theirs).max())

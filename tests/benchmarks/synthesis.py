@@ -54,9 +54,11 @@ def run(options: Options) -> list[Row]:
     sizes = f"{images} slots × 5 candidates, 64 px"
     rows = []
     for name, goal in (("dpd", "≥ 4×"), ("dpd+", "≥ 4×")):
-        one = sampler(name, detail=0.0)
+        filling = sampler(name, detail=0.0)
         found = interleaved(
-            lambda one=one: timed(lambda: list(one.fill(tasks))), published, options.repeats
+            lambda filling=filling: timed(lambda: list(filling.fill(tasks))),
+            published,
+            options.repeats,
         )
         rows.append(
             _row(
@@ -84,8 +86,10 @@ def run(options: Options) -> list[Row]:
             ]
         )
 
-    one = sampler("dpd")
-    found = interleaved(lambda: timed(lambda: list(one.fill(tasks))), by_pipeline, options.repeats)
+    filling = sampler("dpd")
+    found = interleaved(
+        lambda: timed(lambda: list(filling.fill(tasks))), by_pipeline, options.repeats
+    )
     rows.append(
         _row(
             "synthesis, dpd quick against a plain pipeline",

@@ -91,7 +91,9 @@ def deletion(target: Target) -> str | None:
         ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
         events = {
             name: next(
-                one for one in config["dependencies"] if [ids[name], "click"] in one["targets"]
+                listener
+                for listener in config["dependencies"]
+                if [ids[name], "click"] in listener["targets"]
             )
             for name in ("project-confirm", "project-delete-confirm")
         }
@@ -215,7 +217,7 @@ def hostile_files(target: Target) -> str | None:
             )
             fault = _watch(run)
             _, told = run.communicate()
-            size = sum(one.stat().st_size for one in Path(folder).rglob("*") if one.is_file())
+            size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
             if fault is not None:
                 return f"{name}: {fault}"
             if run.returncode not in (0, 1, 2) or b"Traceback" in told:
@@ -265,7 +267,7 @@ def run(folder: Path, names: list[str] | None = None) -> list[str]:
     """Make all attacks, or those named; returns what they got."""
     got = []
     for hosted, attacks in ((True, HOSTED), (False, LOCAL)):
-        chosen = [one for one in attacks if not names or one.__name__ in names]
+        chosen = [attack for attack in attacks if not names or attack.__name__ in names]
         if not chosen:
             continue
         provider = Provider() if hosted else None

@@ -47,8 +47,8 @@ def template(root: Path) -> Path:
     """A small project with every kind of file; returns its folder."""
     project = make_project(root, adapter=True)
     edits.edit(project, "forest", 0, "trees")
-    for one in list_prototypes(project):
-        edits.edit(project, *one.slot, f"{one.class_name} here")
+    for prototype in list_prototypes(project):
+        edits.edit(project, *prototype.slot, f"{prototype.class_name} here")
     dataset.rename_class(project, "forest", "wood")
     storage.write_json(
         project.path("prototypes", "overrides.json"),
@@ -279,13 +279,13 @@ def outside_cases(root: Path) -> Iterator[Case]:
 
     for name, content in spoilt_json(published, 130, seed=1):
         yield Case("prototype file", name, prototypes(content))
-    captioned = {k: [{**one, "caption": "words"} for one in v] for k, v in published.items()}
+    captioned = {k: [{**entry, "caption": "words"} for entry in v] for k, v in published.items()}
     for name, content in spoilt_json(captioned, 90, seed=2):
         yield Case("caption file, JSON", name, taken_over(content, ".json"))
     table = "class,cluster_id,prototype,caption\n" + "".join(
-        f"{name},{one['cluster_id']},{one['id']},words\n"
+        f"{name},{entry['cluster_id']},{entry['id']},words\n"
         for name, entries in published.items()
-        for one in entries
+        for entry in entries
     )
     for name, content in spoilt_bytes(table.encode(), 50, seed=3):
         yield Case("caption file, CSV", name, taken_over(content, ".csv"))

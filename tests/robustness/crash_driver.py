@@ -221,14 +221,17 @@ class Driver:
                 if not is_current(project, earlier)
             ]
             faults += [
-                f"{stage}: {one.file}: {one.what}"
-                for one in verify(project).differences
-                if not one.file.startswith("export/")
+                f"{stage}: {difference.file}: {difference.what}"
+                for difference in verify(project).differences
+                if not difference.file.startswith("export/")
             ]
             # An export is replaced as a whole; a kill between the halves of the swap is mended
             # by the next stage's start.
             storage.tidy(self.victim)
-            faults += [f"{stage}: {one.file}: {one.what}" for one in verify(project).differences]
+            faults += [
+                f"{stage}: {difference.file}: {difference.what}"
+                for difference in verify(project).differences
+            ]
         except ANY as error:
             faults.append(f"{stage}: the project does not open: {error!r}")
         after = _finished(self.victim)
@@ -280,7 +283,7 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     # Choosing the set together gives candidates that are there other scores.
     record = json.loads(path.read_bytes())
-    return json.dumps([{**one, "score": 0} for one in record["candidates"]]).encode()
+    return json.dumps([{**candidate, "score": 0} for candidate in record["candidates"]]).encode()
 
 
 def _steps(root: Path) -> dict[str, int]:

@@ -142,9 +142,9 @@ def _break_off(target: Target, count: int) -> None:
         ):
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", target.app.port), 5) as one,
+                socket.create_connection(("127.0.0.1", target.app.port), 5) as connection,
             ):
-                one.sendall(head)
+                connection.sendall(head)
 
 
 def closed_routes(target: Target) -> str | None:

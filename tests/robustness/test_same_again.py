@@ -96,11 +96,11 @@ def test_two_processes_learn_the_same_up_to_rounding(trained: Path, tmp_path: Pa
     shutil.rmtree(tmp_path / "demo" / "adapters")
     start("train", tmp_path / "demo", launcher=LAUNCH)
     assert "2 processes share the work" in said(tmp_path / "demo")
-    one, two = (
+    first, second = (
         load_file(next((root / "adapters").glob("*/*.safetensors")))
         for root in (trained, tmp_path / "demo")
     )
-    assert one.keys() == two.keys()
-    largest = max(float((one[name] - two[name]).abs().max()) for name in one)
-    scale = max(float(value.abs().max()) for value in one.values())
+    assert first.keys() == second.keys()
+    largest = max(float((first[name] - second[name]).abs().max()) for name in first)
+    scale = max(float(value.abs().max()) for value in first.values())
     assert largest < 0.01 * scale, f"{largest} of {scale}"

@@ -116,7 +116,10 @@ def _accuracy(values: Sequence[float], images: int, classes: Sequence[str]) -> A
         stdev(values) if len(values) > 1 else None,
         list(values),
         images,
-        {one: min(1.0, mean(values) + 0.05 * (k - 1)) for k, one in enumerate(classes)},
+        {
+            class_name: min(1.0, mean(values) + 0.05 * (k - 1))
+            for k, class_name in enumerate(classes)
+        },
     )
 
 

@@ -126,7 +126,7 @@ class App:
         """An end to the server and to the jobs that a failed test has left at work."""
         self.kill()
         # Whoever started this may have been told the folder too.
-        own = {psutil.Process().pid, *(one.pid for one in psutil.Process().parents())}
+        own = {psutil.Process().pid, *(parent.pid for parent in psutil.Process().parents())}
         for process in psutil.process_iter(["cmdline"]):
             if process.pid not in own and any(
                 str(self.home) in part for part in process.info["cmdline"] or ()

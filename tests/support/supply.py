@@ -7,7 +7,6 @@ python -m tests.support.supply check      # what tests/test_supply.py asserts, i
 
 from __future__ import annotations
 
-import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -39,29 +38,29 @@ def requirements(path: Path) -> list[Requirement]:
 def unbounded(path: Path) -> list[str]:
     """Names without an upper bound."""
     return [
-        one.name
-        for one in requirements(path)
-        if not any(part.operator in ("<", "<=", "==", "~=") for part in one.specifier)
+        requirement.name
+        for requirement in requirements(path)
+        if not any(part.operator in ("<", "<=", "==", "~=") for part in requirement.specifier)
     ]
 
 
 def outside(path: Path) -> list[str]:
     """Installed packages that the file does not allow, and those that are missing."""
     found = []
-    for one in requirements(path):
+    for requirement in requirements(path):
         try:
-            version = metadata.version(one.name).split("+")[0]
+            version = metadata.version(requirement.name).split("+")[0]
         except metadata.PackageNotFoundError:
-            found.append(f"{one.name} is not installed")
+            found.append(f"{requirement.name} is not installed")
             continue
-        if not one.specifier.contains(version, prereleases=True):
-            found.append(f"{one.name} {version} is not {one.specifier}")
+        if not requirement.specifier.contains(version, prereleases=True):
+            found.append(f"{requirement.name} {version} is not {requirement.specifier}")
     return found
 
 
 def closure() -> dict[str, str]:
     """Version of every package that the requirements bring along on this machine."""
-    todo = [one.name for path in FILES for one in requirements(path)]
+    todo = [requirement.name for path in FILES for requirement in requirements(path)]
     versions: dict[str, str] = {}
     while todo:
         name = canonicalize_name(todo.pop())
@@ -116,9 +115,12 @@ def licences_text() -> str:
             "| package | version | licence |",
             "| --- | --- | --- |",
         ]
-        for one in sorted(requirements(path), key=lambda one: one.name.lower()):
-            version = metadata.version(one.name).split("+")[0]
-            lines.append(f"| {one.name} | {version} | {re.sub(r'[|]', '/', licence(one.name))} |")
+        for requirement in sorted(
+            requirements(path), key=lambda requirement: requirement.name.lower()
+        ):
+            version = metadata.version(requirement.name).split("+")[0]
+            terms = licence(requirement.name).replace("|", "/")
+            lines.append(f"| {requirement.name} | {version} | {terms} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -40,7 +40,9 @@ def shut(accordion: str) -> str:
 
 def texts(app: App) -> dict[str, dict[int, str]]:
     captions = current_captions(Project.open(app.project()))
-    return {name: {k: one.text for k, one in found.items()} for name, found in captions.items()}
+    return {
+        name: {k: caption.text for k, caption in found.items()} for name, found in captions.items()
+    }
 
 
 def test_an_edit_is_saved_and_an_unsaved_one_survives_a_refresh(page: Any, app: App) -> None:
@@ -165,7 +167,7 @@ def test_captions_leave_and_come_back_as_a_table(page: Any, app: App, tmp_path: 
     waiting.value.save_as(path)
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
     assert len(rows) == 6
-    row = next(one for one in rows if one["class"] == "forest")
+    row = next(row for row in rows if row["class"] == "forest")
     row["caption"] = "A forest, as a spreadsheet has it"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())

@@ -98,7 +98,7 @@ def test_hover_shows_and_click_pins_the_image_under_the_pointer(page: Any, app: 
     open_map(page, app)
     project = Project.open(app.project())
     places = spots(page, app.project())
-    image_id = lonely(places, [one.id for one in load_index(project).select("train")])
+    image_id = lonely(places, [record.id for record in load_index(project).select("train")])
     point_at(page, places[image_id])
     card = page.locator("#prototypes-map .hover-card img")
     assert card.get_attribute("src").endswith(f"/thumb/{image_id}")
@@ -156,7 +156,7 @@ def test_decisions_are_on_disk_shown_and_undone(page: Any, own_app: App) -> None
     open_map(page, own_app)
     project = Project.open(own_app.project())
     index = load_index(project)
-    train = [one.id for one in index.select("train", "highway")]
+    train = [record.id for record in index.select("train", "highway")]
     image_id = pin(page, own_app.project(), train)
     panel = page.locator("#prototypes-map aside")
     panel.get_by_role("button", name="Exclude from training").click()
@@ -167,11 +167,11 @@ def test_decisions_are_on_disk_shown_and_undone(page: Any, own_app: App) -> None
     assert load_index(project).by_id[image_id].class_name == "forest"
     assert not is_current(project, "prototypes")
     for _ in range(2):
-        count = len([one for one in curation.decisions(project) if one.undone])
+        count = len([made for made in curation.decisions(project) if made.undone])
         page.locator("#prototypes-undo").click()
         page.wait_for_timeout(300)
         for _ in range(100):
-            if len([one for one in curation.decisions(project) if one.undone]) > count:
+            if len([made for made in curation.decisions(project) if made.undone]) > count:
                 break
             page.wait_for_timeout(100)
     panel.get_by_role("button", name="Exclude from training").wait_for()
@@ -183,7 +183,7 @@ def test_reclustering_keeps_a_chosen_prototype_and_says_so(page: Any, own_app: A
     project = Project.open(own_app.project())
     stars = json.loads(project.path("prototypes", "prototypes.json").read_text())
     taken = {entry["id"] for entries in stars.values() for entry in entries}
-    ids = [one.id for one in load_index(project).select("train") if one.id not in taken]
+    ids = [record.id for record in load_index(project).select("train") if record.id not in taken]
     image_id = pin(page, own_app.project(), ids)
     page.get_by_role("button", name="Make prototype of its cluster").click()
     page.get_by_role("button", name="Give up this choice").wait_for()
@@ -203,7 +203,11 @@ def test_a_class_name_with_markup_is_text(page: Any, own_app: App) -> None:
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     open_map(page, own_app)
     project = Project.open(own_app.project())
-    pin(page, own_app.project(), [one.id for one in load_index(project).select("train", "highway")])
+    pin(
+        page,
+        own_app.project(),
+        [record.id for record in load_index(project).select("train", "highway")],
+    )
     assert name in page.locator("#prototypes-map aside dl").inner_text()
     assert name in page.locator("#prototypes-map .legend").inner_text()
     assert name in page.locator("#prototypes-strip").inner_text()

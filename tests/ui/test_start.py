@@ -80,7 +80,11 @@ def test_an_edit_is_taken_up_and_the_set_downloaded(
     archive = tmp_path / "set.zip"
     download.value.save_as(archive)
     with zipfile.ZipFile(archive) as packed:
-        texts = [packed.read(one) for one in packed.namelist() if one.endswith((".jsonl", ".csv"))]
+        texts = [
+            packed.read(member)
+            for member in packed.namelist()
+            if member.endswith((".jsonl", ".csv"))
+        ]
     assert any(b"an edited caption of this place" in text for text in texts)
 
 

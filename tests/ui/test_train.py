@@ -112,7 +112,7 @@ def test_a_killed_server_and_a_killed_run_lose_nothing(
     page.locator("#train-resume").wait_for()
     page.locator("#train-resume").click()
     page.locator("#train-status b", has_text="Finished.").wait_for(timeout=600_000)
-    run = next(one for one in adapters.list_runs(project) if one.settings["steps"] == steps)
+    run = next(run for run in adapters.list_runs(project) if run.settings["steps"] == steps)
     assert run.finished
     assert [point["step"] for point in run.curve()] == list(range(10, steps + 1, 10))
     first = next(

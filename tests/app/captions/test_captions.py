@@ -39,7 +39,7 @@ def link(image_id: str) -> str:
 
 
 def test_warnings_say_what_is_empty_doubled_or_does_not_name_its_class(project: Project) -> None:
-    warnings = {one.place: one.warnings for one in service.load_items(project)}
+    warnings = {item.place: item.warnings for item in service.load_items(project)}
     assert warnings == {
         ("airplane", 0): (DUPLICATE,),
         ("airplane", 1): (DUPLICATE,),
@@ -64,7 +64,7 @@ def test_warnings_say_what_is_empty_doubled_or_does_not_name_its_class(project: 
     ],
 )
 def test_the_filter(project: Project, chosen: Filter, places: list | int) -> None:
-    found = [one.place for one in chosen.of(service.load_items(project))]
+    found = [item.place for item in chosen.of(service.load_items(project))]
     assert found == places or len(found) == places
 
 
@@ -101,7 +101,7 @@ def test_an_earlier_text_is_restored_as_an_edit(project: Project) -> None:
 
 def test_the_nearest_images_begin_with_the_prototype(project: Project) -> None:
     near = service.nearest(project, ("harbor", 1), 2)
-    assert [one.id for one in near] == ["harbor/1-1.png", "harbor/1-0.png"]
+    assert [member.id for member in near] == ["harbor/1-1.png", "harbor/1-0.png"]
 
 
 def test_a_run_of_the_captioner_is_for_what_is_chosen() -> None:

@@ -172,7 +172,7 @@ def test_metrics_are_explained_and_compared_among_sets_of_one_size():
 def test_the_privacy_sentence_follows_the_numbers(similarities, tone):
     value = privacy.summary(make_report(similarities=similarities))
     assert value["tone"] == tone
-    above = sum(one > 0.5 for one in similarities) / len(similarities)
+    above = sum(similarity > 0.5 for similarity in similarities) / len(similarities)
     assert value["text"].startswith(f"{above:.0%} by what they show")
     assert "of new images it would be 5 %" in value["text"]
     assert "0.62" in value["text"]

@@ -74,7 +74,7 @@ def test_exports_are_listed_with_their_links(tmp_path):
     (found,) = service.exports(project)
     assert (found.set_name, found.images, found.licence) == ("dpd-1", 6, "mit")
     assert not found.outdated
-    (row,) = views.downloads([found], lambda one: f"/link/{one.set_name}", None)["rows"]
+    (row,) = views.downloads([found], lambda finished: f"/link/{finished.set_name}", None)["rows"]
     assert (row["link"], row["file"], row["warning"]) == ("/link/dpd-1", "dpd-1.zip", "")
     manifest = project.path("distilled", "dpd-1", "manifest.json")
     record = storage.read_json(manifest)

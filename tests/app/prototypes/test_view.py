@@ -68,7 +68,9 @@ def test_columns_say_of_each_image_what_the_stage_found(
         assert data["cluster"][row] == (member.cluster_id if member else -1)
         assert (data["margin"][row] is None) == (record.split == "test")
     stars = {data["ids"][row] for row in data["prototypes"]}
-    assert stars == {one.id for entries in clustering.prototypes.values() for one in entries}
+    assert stars == {
+        prototype.id for entries in clustering.prototypes.values() for prototype in entries
+    }
     assert data["captions"]["river"]["2"] == "A satellite image of river"
 
 
@@ -107,10 +109,12 @@ def test_the_strip_lists_prototypes_with_what_was_decided(project: Project) -> N
     curation.exclude(project, [prototypes["forest"][0].id])
     curation.choose_prototype(project, prototypes["river"][1].id)
     forest, river = views.strip(project, Links())["classes"]
-    assert [one["id"] for one in river["prototypes"]] == [one.id for one in prototypes["river"]]
-    assert river["images"] == sum(one.cluster_size for one in prototypes["river"])
-    assert [one["state"] for one in forest["prototypes"]] == ["stale", "", ""]
-    assert [one["state"] for one in river["prototypes"]] == ["", "chosen", ""]
+    assert [prototype["id"] for prototype in river["prototypes"]] == [
+        prototype.id for prototype in prototypes["river"]
+    ]
+    assert river["images"] == sum(prototype.cluster_size for prototype in prototypes["river"])
+    assert [shown["state"] for shown in forest["prototypes"]] == ["stale", "", ""]
+    assert [shown["state"] for shown in river["prototypes"]] == ["", "chosen", ""]
     assert river["prototypes"][0]["image"] == f"thumb/{quote(prototypes['river'][0].id)}"
     project.path("prototypes", "prototypes.json").unlink()
     assert "Re-cluster" in views.strip(project, Links())["empty"]
@@ -118,15 +122,15 @@ def test_the_strip_lists_prototypes_with_what_was_decided(project: Project) -> N
 
 def test_the_report_of_changes_names_images_settings_and_lost_choices(project: Project) -> None:
     assert views.changes(project, Links()) == {"shown": False}
-    first, second = (one.id for one in load_prototypes(project)["river"][:2])
+    first, second = (prototype.id for prototype in load_prototypes(project)["river"][:2])
     curation.choose_prototype(project, first)
     curation.choose_prototype(project, second)
     cluster(project, ipc=1)
     report = views.changes(project, Links())
     assert report["settings"] == "ipc 3 → 1"
-    assert [one["readable"] for one in report["classes"]] == ["forest", "river"]
+    assert [changed["readable"] for changed in report["classes"]] == ["forest", "river"]
     assert len(report["classes"][1]["removed"]) == 2
-    assert [one["state"] for one in report["choices"]] == ["kept", "lost"]
+    assert [choice["state"] for choice in report["choices"]] == ["kept", "lost"]
     assert second in report["choices"][1]["text"]
     assert first in report["choices"][1]["text"]
 

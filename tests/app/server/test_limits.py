@@ -421,7 +421,7 @@ def test_a_run_makes_way_for_others_and_goes_on_after_them(hosted: Settings) -> 
     # What the queue would start now is not to be computed here.
     queue.settings = replace(hosted, heavy_jobs=0)
     queue.dispatch()
-    waiting = {one.project: one for one in queue.list.entries()}
+    waiting = {entry.project: entry for entry in queue.list.entries()}
     again = waiting[str(project.root)]
     assert again.started is None
     assert again.job != folder.name

@@ -34,7 +34,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[gr.Blocks, Any]:
 
 def handler(page: gr.Blocks, name: str) -> Any:
     """A handler of the sidebar, as the page calls it."""
-    return next(one.fn for one in page.fns.values() if getattr(one.fn, "__name__", "") == name)
+    return next(
+        handler.fn for handler in page.fns.values() if getattr(handler.fn, "__name__", "") == name
+    )
 
 
 @pytest.mark.parametrize("action", ["", "delete", None, "remove", "NEW", 7])

@@ -76,7 +76,7 @@ def test_the_plan_keeps_the_images_as_they_were_read(tmp_path: Path) -> None:
 def test_each_quality_says_its_time_and_the_size_of_its_images(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "p")
     found = service.qualities(project, 5)
-    assert [one.name for one in found] == ["quick", "standard", "published"]
+    assert [quality.name for quality in found] == ["quick", "standard", "published"]
     assert found[0].seconds < found[1].seconds < found[2].seconds
     label, value = view.quality_choices(found, service.image_side(project))[0]
     assert value == "quick"

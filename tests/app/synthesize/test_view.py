@@ -39,7 +39,7 @@ def test_each_image_is_beside_its_prototype(project: Project, queue: JobQueue) -
     assert cell["title"] == "deep forest 2"
     assert cell["prototype"] == "thumb/forest/01.png"
     assert (cell["score"], cell["image"], cell["right"]) == ("1.50", "001.png", True)
-    assert [one["chosen"] for one in cell["candidates"]] == [False, True]
+    assert [candidate["chosen"] for candidate in cell["candidates"]] == [False, True]
     assert value["note"] == "6 images, 6 named right by the latent classifier"
 
 

@@ -39,7 +39,7 @@ def add_run(project: Project, name: str, points: int, *, finished: bool = False)
 
 
 def run(project: Project, name: str) -> Run:
-    return next(one for one in adapters.list_runs(project) if one.id == name)
+    return next(run for run in adapters.list_runs(project) if run.id == name)
 
 
 def chart(project: Project, name: str) -> list[dict]:

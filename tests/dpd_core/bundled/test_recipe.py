@@ -196,15 +196,15 @@ def test_the_pool_gives_latents_with_prompts_and_renews_itself():
             workers=workers,
         )
 
-    one = pool()
-    before = one.whole().latents.clone()
-    drawn = one.draw(20, np.random.default_rng(0))
+    small = pool()
+    before = small.whole().latents.clone()
+    drawn = small.draw(20, np.random.default_rng(0))
     assert drawn.latents.shape == (20, vae.config.latent_channels, 16, 16)
     assert drawn.ids.shape == (20, 77)
-    one.draw(1, np.random.default_rng(1))  # puts the four in that the first draw asked for
-    changed = (one.whole().latents != before).flatten(1).any(1)
+    small.draw(1, np.random.default_rng(1))  # puts the four in that the first draw asked for
+    changed = (small.whole().latents != before).flatten(1).any(1)
     assert changed.tolist() == [True] * 4 + [False] * 8
-    texts = tokenizer.batch_decode(one.whole().ids, skip_special_tokens=True)
+    texts = tokenizer.batch_decode(small.whole().ids, skip_special_tokens=True)
     assert any("satellite image" in text for text in texts)
 
 

@@ -72,7 +72,7 @@ def test_patterns(project, pattern, replacement, options, result):
 
 def test_the_scope_limits_the_search(project):
     found = find_replace(project, "image", "photo", scope=[("harbor", 1), ("airplane", 0)])
-    assert {(one.class_name, one.cluster_id) for one in found.changes} == {
+    assert {(change.class_name, change.cluster_id) for change in found.changes} == {
         ("harbor", 1),
         ("airplane", 0),
     }

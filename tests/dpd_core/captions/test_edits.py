@@ -26,7 +26,9 @@ def project(captioned):
 
 def snapshot(project):
     content = storage.read_json(project.path("captions", "captions.json"))
-    return {(name, one["cluster_id"]): one["caption"] for name, c in content.items() for one in c}
+    return {
+        (name, entry["cluster_id"]): entry["caption"] for name, c in content.items() for entry in c
+    }
 
 
 def test_an_edit_is_on_record_and_in_the_snapshot(project):
@@ -52,7 +54,7 @@ def test_an_edit_is_on_record_and_in_the_snapshot(project):
         "of": 1,
     }
     assert snapshot(project) == texts(project)
-    assert [one.author for one in history(project, "harbor", 1)] == ["template", "human"]
+    assert [entry.author for entry in history(project, "harbor", 1)] == ["template", "human"]
 
 
 def test_the_snapshot_keeps_the_published_format(project):

@@ -26,7 +26,9 @@ def project(captioned):
 
 def snapshot(project):
     content = storage.read_json(project.path("captions", "captions.json"))
-    return {(name, one["cluster_id"]): one["caption"] for name, c in content.items() for one in c}
+    return {
+        (name, entry["cluster_id"]): entry["caption"] for name, c in content.items() for entry in c
+    }
 
 
 def test_a_torn_last_line_costs_only_itself(project):
@@ -148,7 +150,7 @@ def test_a_log_that_was_rewritten_is_read_anew(project):
     content = path.read_text().replace("one boat", "1 small boat")
     path.write_text(content)
     assert path.stat().st_ino == inode
-    assert "1 small boat" in [one.text for one in replay(project).captions.values()]
+    assert "1 small boat" in [caption.text for caption in replay(project).captions.values()]
 
 
 def test_many_edits_keep_one_state(project):

@@ -56,7 +56,7 @@ def caption(project, model=None, emit=lambda event: None, **settings):
 
 def texts(project):
     return {
-        name: [one.text for _, one in sorted(found.items())]
+        name: [caption.text for _, caption in sorted(found.items())]
         for name, found in current_captions(project).items()
     }
 
@@ -86,7 +86,9 @@ def test_every_prototype_gets_a_text_that_names_its_class(project):
         "digest": captions_digest(project),
     }
     assert sum(model.batches) == 12, "the two nearest of each cluster"
-    assert {one.author for c in current_captions(project).values() for one in c.values()} == {"vlm"}
+    assert {
+        caption.author for c in current_captions(project).values() for caption in c.values()
+    } == {"vlm"}
     snapshot = storage.read_json(project.path("captions", "captions.json"))
     assert snapshot["harbor"][1]["caption"] == "A satellite image of harbor: many boats"
 
@@ -162,10 +164,10 @@ def test_names_with_commas_and_slashes_can_be_chosen(project):
         Prototype(f"{name}.png", name, 0, "", "", 0.0, 0.0, 0.0, 1)
         for name in ("a,b", "a", "a/0", "100%2C")
     ]
-    for one in prototypes:
-        for name in (class_text(one.class_name), str(one.slot)):
+    for prototype in prototypes:
+        for name in (class_text(prototype.class_name), str(prototype.slot)):
             assert "," not in name
-            assert select_prototypes(prototypes, (name,)) == [one]
+            assert select_prototypes(prototypes, (name,)) == [prototype]
     with pytest.raises(CaptionError, match="no such class"):
         select_prototypes(prototypes, ("b",))
     with pytest.raises(CaptionError, match="no cluster 7"):
@@ -179,7 +181,7 @@ def test_captions_by_hand_are_written_over_only_if_asked(project):
     assert texts(project)["harbor"][0] == "my harbor"
     assert caption(project, only=("harbor",), rewrite=True)["changed"] == 1
     assert texts(project)["harbor"][0] == "A satellite image of harbor: many boats"
-    assert [one.after for one in history(project, "harbor", 0)][1] == "my harbor"
+    assert [entry.after for entry in history(project, "harbor", 0)][1] == "my harbor"
 
 
 def test_what_is_written_during_a_run_is_kept_even_so(project):
@@ -319,11 +321,11 @@ def test_outliers_do_not_speak_for_their_cluster(project):
 def test_equal_images_are_captioned_once(project):
     content = project.path("images", "harbor", "0-0.png").read_bytes()
     index = storage.read_json(project.path("dataset", "index.json"))
-    first = next(one for one in index["images"] if one["id"] == "harbor/0-0.png")
-    for one in index["images"]:
-        if one["class"] == "harbor":
-            project.path(one["file"]).write_bytes(content)
-            one["sha256"] = first["sha256"]
+    first = next(row for row in index["images"] if row["id"] == "harbor/0-0.png")
+    for row in index["images"]:
+        if row["class"] == "harbor":
+            project.path(row["file"]).write_bytes(content)
+            row["sha256"] = first["sha256"]
     storage.write_json(project.path("dataset", "index.json"), index)
     model = Fake()
     assert caption(project, model)["captioned_images"] == 18
@@ -334,7 +336,7 @@ def test_each_train_image_is_trained_with_its_clusters_caption(project):
     caption(project)
     edit(project, "harbor", 1, "my own words")
     found = training_captions(project)
-    assert set(found) == {one.id for one in load_index(project).images}
+    assert set(found) == {record.id for record in load_index(project).images}
     assert found["harbor/1-2.png"] == "my own words"
     assert found["harbor/0-0.png"] == "A satellite image of harbor: many boats"
 

@@ -125,7 +125,7 @@ def test_fine_energy_is_that_of_a_wave_known_otherwise():
         np.round(128 + 100 * np.sin(2 * np.pi * frequency * column)) for frequency in (3 / 8, 1 / 8)
     )
     images = np.stack(
-        [np.broadcast_to(one[None, :, None], (32, 32, 3)) for one in (fine, coarse)]
+        [np.broadcast_to(pattern[None, :, None], (32, 32, 3)) for pattern in (fine, coarse)]
     ).astype(np.uint8)
     found = metrics.fine_energy(images)
     assert found[0] == pytest.approx((100 / 255) ** 2 / 2, rel=0.01), "its whole variance"

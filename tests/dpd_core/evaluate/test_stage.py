@@ -100,7 +100,9 @@ def test_copies_of_training_images_are_called_copies(tmp_path):
     project = make_project(tmp_path)
     index = load_index(project)
     for class_name in index.classes:
-        images = [one for one in index.select(split="train") if one.class_name == class_name]
+        images = [
+            record for record in index.select(split="train") if record.class_name == class_name
+        ]
         for number, image in enumerate(images[:2]):
             target = project.path("distilled", "dpd-1", class_name, f"{number:03d}.png")
             ImageOps.mirror(open_record(image)).save(target)

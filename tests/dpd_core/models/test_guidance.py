@@ -32,7 +32,7 @@ def classifier() -> LatentClassifier:
 def collection() -> tuple[Latents, dict[str, str], dict[str, list[str]]]:
     """Latents of six images a class, their classes, and the prototypes of each class."""
     ids = [f"{name}/{number}.png" for name in CLASSES for number in range(6)]
-    labels = {one: one.split("/")[0] for one in ids}
+    labels = {image_id: image_id.split("/")[0] for image_id in ids}
     prototypes = {name: [f"{name}/{number}.png" for number in range(SLOTS)] for name in CLASSES}
     mean = latents(1, len(ids))
     return Latents(ids, mean, torch.zeros_like(mean), "key"), labels, prototypes
@@ -74,7 +74,8 @@ def test_a_sample_is_led_alike_whoever_is_beside_it(
 def test_memory_is_looked_up_by_class_name_not_by_place() -> None:
     known, _, prototypes = collection()
     stacks = {
-        name: torch.stack([known.of(one).mean for one in ids]) for name, ids in prototypes.items()
+        name: torch.stack([known.of(image_id).mean for image_id in ids])
+        for name, ids in prototypes.items()
     }
     own = torch.stack([stacks["harbor"][1], stacks["beach"][0]])
     for order in (CLASSES, CLASSES[::-1]):
@@ -89,7 +90,7 @@ def test_a_class_with_fewer_prototypes_repeats_its_own() -> None:
     around = ClassContext({"few": few, "many": many})
     memory = around.memory(["few", "many"], torch.stack([few[0], many[0]]))
     assert memory.shape[1] == 3
-    assert all(torch.equal(one, few[1]) for one in memory[0])
+    assert all(torch.equal(memory_of_class, few[1]) for memory_of_class in memory[0])
 
 
 def test_mode_guidance_is_the_published_formula() -> None:

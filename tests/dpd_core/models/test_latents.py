@@ -60,12 +60,12 @@ def project(tmp_path: Path) -> Project:
     return make_project(tmp_path / "project", write_images(tmp_path / "images"))
 
 
-def same(one: Latents, other: Latents) -> bool:
+def same(ours: Latents, theirs: Latents) -> bool:
     return (
-        one.ids == other.ids
-        and torch.equal(one.mean, other.mean)
-        and torch.equal(one.std, other.std)
-        and one.key == other.key
+        ours.ids == theirs.ids
+        and torch.equal(ours.mean, theirs.mean)
+        and torch.equal(ours.std, theirs.std)
+        and ours.key == theirs.key
     )
 
 

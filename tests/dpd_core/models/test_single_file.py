@@ -69,7 +69,7 @@ def test_without_its_settings_it_says_which_to_bring(
 def test_a_file_that_does_not_fit_its_settings(folder: Path, tmp_path: Path, kept: Path) -> None:
     file = save_single_file(folder, tmp_path / "dream.safetensors")
     weights = load_file(file)
-    name = next(one for one in weights if one.endswith("middle_block.0.in_layers.2.weight"))
+    name = next(key for key in weights if key.endswith("middle_block.0.in_layers.2.weight"))
     save_file({**weights, name: weights[name][:4].clone()}, file)
     settings_only(folder, tmp_path / "dream")
     with pytest.raises(ModelError, match="does not fit its settings"):

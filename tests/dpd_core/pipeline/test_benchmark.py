@@ -66,7 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def row(out: Path, label: str, ipc: int, labels: str = "hard") -> dict:
     rows = json.loads((out / "report.json").read_text(encoding="utf-8"))["rows"]
     return next(
-        one for one in rows if (one["label"], one["ipc"], one["labels"]) == (label, ipc, labels)
+        row for row in rows if (row["label"], row["ipc"], row["labels"]) == (label, ipc, labels)
     )
 
 
@@ -75,12 +75,12 @@ def test_every_set_is_measured_by_the_same_protocol(finished: Path) -> None:
     for ipc in (1, 2):
         for label in ("dpd+", "minimax", "random", "herding", "rded", "exchanged", "full"):
             for labels in ("hard", "soft"):
-                one = row(finished, label, ipc, labels)
-                assert len(one["runs"]) == 2
-                assert 0 <= one["mean"] <= 1
-                assert one["protocol"]["steps"] == 3
+                found = row(finished, label, ipc, labels)
+                assert len(found["runs"]) == 2
+                assert 0 <= found["mean"] <= 1
+                assert found["protocol"]["steps"] == 3
                 if label != "full":
-                    assert one["images"] == 3 * ipc
+                    assert found["images"] == 3 * ipc
     assert row(finished, "dpd+", 2)["seconds_per_image"] > 0
     assert row(finished, "full", 1)["runs"] == row(finished, "full", 2)["runs"]
 

@@ -123,9 +123,9 @@ def test_damage_is_named_by_file(
     damage, file, fault = DAMAGES[name]
     damage(project.root)
     found = verify(project).differences
-    assert (file, fault) in [(one.file, one.fault) for one in found]
-    assert all(one.what and one.fix for one in found)
-    assert len({one.file for one in found}) == 1, "and nothing else is accused"
+    assert (file, fault) in [(difference.file, difference.fault) for difference in found]
+    assert all(difference.what and difference.fix for difference in found)
+    assert len({difference.file for difference in found}) == 1, "and nothing else is accused"
     assert main(["verify", "--project", str(project.root)]) == 1
     assert file in capsys.readouterr().out
 
@@ -134,10 +134,12 @@ def test_a_changed_image_of_the_data_set_is_found(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     flip(tmp_path / "source" / "train" / "river" / "02.png")
     (tmp_path / "source" / "test" / "desert" / "01.png").unlink()
-    found = {(Path(one.file).name, one.fault) for one in verify(project).differences}
+    found = {
+        (Path(difference.file).name, difference.fault) for difference in verify(project).differences
+    }
     assert found == {("02.png", "changed"), ("01.png", "missing")}
     shutil.move(tmp_path / "source", tmp_path / "gone")
-    assert [one.fault for one in verify(project).differences] == ["damaged"]
+    assert [difference.fault for difference in verify(project).differences] == ["damaged"]
 
 
 def test_the_command_says_what_it_checked(

@@ -38,18 +38,22 @@ def test_an_edited_caption_is_exported_with_an_image_of_the_prototype_shown(
     project = Project.open(tmp_path / "demo")
     members, slot = load_clustering(project).members, Slot("highway", 1)
     shown = load_prototypes(project)[slot.class_name][slot.number].id
-    by_hand = next(i for i, one in members.items() if one.slot == slot and i != shown)
+    by_hand = next(i for i, member in members.items() if member.slot == slot and i != shown)
     curation.choose_prototype(project, by_hand)
     run("prototypes")
     run("captions")
-    seen = {one.slot: one.id for of_class in load_prototypes(project).values() for one in of_class}
+    seen = {
+        prototype.slot: prototype.id
+        for of_class in load_prototypes(project).values()
+        for prototype in of_class
+    }
     assert seen[slot] == by_hand
     edit(project, *slot, "A highway with two red boats")
     run(MAKE)
     run("export")
 
-    for one in DistilledSet.load(project, "mine").slots:
-        assert one.prototype_id == seen[one.slot]
+    for filled in DistilledSet.load(project, "mine").slots:
+        assert filled.prototype_id == seen[filled.slot]
     lines = next(project.path("export").rglob("metadata.jsonl")).read_text().splitlines()
     exported = {(row["label"], row["slot"]): row for row in map(json.loads, lines)}
     assert exported.keys() == seen.keys()

@@ -99,7 +99,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_networks: Non
 
 def prototypes_of(project: Project) -> dict[Slot, str]:
     found = load_clustering(project).prototypes.values()
-    return {one.slot: one.id for of_class in found for one in of_class}
+    return {prototype.slot: prototype.id for of_class in found for prototype in of_class}
 
 
 def test_the_stage_exchanges_within_clusters_and_finds_the_choice_again(project: Project) -> None:
@@ -127,12 +127,14 @@ def test_what_people_chose_stays_and_the_others_are_exchanged_around_it(project:
     cluster(project, choice="typical")
     taken.add(prototypes_of(project)[slot])
     members = load_clustering(project).members
-    by_hand = next(i for i, one in members.items() if one.slot == slot and i not in taken)
+    by_hand = next(i for i, member in members.items() if member.slot == slot and i not in taken)
     curation.choose_prototype(project, by_hand)
     cluster(project, choice="taught")
     assert prototypes_of(project)[slot] == by_hand
     choices = read_changes(project).choices
-    assert [(one.id, one.kept, one.cluster_id) for one in choices] == [(by_hand, True, 1)]
+    assert [(choice.id, choice.kept, choice.cluster_id) for choice in choices] == [
+        (by_hand, True, 1)
+    ]
 
 
 def test_excluded_images_have_no_part_in_the_choice(project: Project) -> None:

@@ -102,7 +102,7 @@ def test_a_moved_image_belongs_to_the_other_class_everywhere(project: Project) -
     curation.move_to_class(project, [image_id], "forest")
     index = load_index(project)
     assert index.by_id[image_id].class_name == "forest"
-    assert image_id in [one.id for one in index.select("train", "forest")]
+    assert image_id in [record.id for record in index.select("train", "forest")]
     assert index.classes["forest"].train == before.classes["forest"].train + 1
     assert index.classes["river"].train == before.classes["river"].train - 1
     assert not is_current(project, "prototypes")
@@ -175,7 +175,9 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(project: Project) ->
         ),
         (
             lambda: curation.move_to_class(
-                project, [one.id for one in load_index(project).select("test", "river")], "forest"
+                project,
+                [record.id for record in load_index(project).select("test", "river")],
+                "forest",
             ),
             "no test image left",
         ),
@@ -221,7 +223,11 @@ def test_decisions_are_undone_one_by_one_also_after_a_restart(project: Project) 
     ):
         decide()
         states.append(state(project))
-    assert [one.action for one in curation.decisions(project)] == ["choose", "move", "exclude"]
+    assert [decision.action for decision in curation.decisions(project)] == [
+        "choose",
+        "move",
+        "exclude",
+    ]
     project = Project.open(project.root)
     for action, expected in zip(["exclude", "move", "choose"], states[-2::-1], strict=True):
         assert curation.undo(project).action == action
@@ -229,7 +235,7 @@ def test_decisions_are_undone_one_by_one_also_after_a_restart(project: Project) 
     assert is_current(project, "prototypes")
     with pytest.raises(ProjectError, match="nothing to undo"):
         curation.undo(project)
-    assert all(one.undone for one in curation.decisions(project))
+    assert all(decision.undone for decision in curation.decisions(project))
     curation.exclude(project, [moved])
     assert curation.undo(project).number == 4
 
@@ -269,7 +275,7 @@ def test_it_tells_which_prototypes_changed_and_what_became_of_choices(project: P
     assert changes is not None
     assert not changes.first
     assert changes.settings == {"alpha": (1.0, 0.5)}
-    by_class = {one.class_name: one for one in changes.classes}
+    by_class = {changed.class_name: changed for changed in changes.classes}
     for name, change in by_class.items():
         old, new = ({entry.id for entry in which[name]} for which in (before, after))
         assert set(change.kept) == old & new
@@ -278,7 +284,9 @@ def test_it_tells_which_prototypes_changed_and_what_became_of_choices(project: P
     assert chosen in by_class["river"].added
     assert (by_class["forest"].joined, by_class["forest"].left) == (0, 1)
     assert by_class["river"].agreement == 1.0, "the same images make the same clusters"
-    assert [(one.id, one.kept, one.cluster_id) for one in changes.choices] == [(chosen, True, 1)]
+    assert [(choice.id, choice.kept, choice.cluster_id) for choice in changes.choices] == [
+        (chosen, True, 1)
+    ]
 
 
 def test_a_choice_that_cannot_be_kept_has_a_reason(project: Project) -> None:
@@ -288,7 +296,10 @@ def test_a_choice_that_cannot_be_kept_has_a_reason(project: Project) -> None:
     cluster(project, ipc=1)
     changes = read_changes(project)
     assert changes is not None
-    assert [(one.id, one.kept) for one in changes.choices] == [(first, True), (second, False)]
+    assert [(choice.id, choice.kept) for choice in changes.choices] == [
+        (first, True),
+        (second, False),
+    ]
     assert first in changes.choices[1].reason
 
 

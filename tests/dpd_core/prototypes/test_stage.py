@@ -93,7 +93,9 @@ def test_the_map_shows_all_images(project: Project, monkeypatch: pytest.MonkeyPa
     shown = read_map(project)
     assert shown is not None
     index = dataset.load_index(project)
-    assert shown["ids"] == [one.id for split in ("train", "test") for one in index.select(split)]
+    assert shown["ids"] == [
+        record.id for split in ("train", "test") for record in index.select(split)
+    ]
     assert len(set(zip(shown["x"], shown["y"], strict=True))) == 24
 
 

@@ -89,16 +89,19 @@ def test_nearest_says_how_near_each_reference_was_come_to(real, references) -> N
 
 def test_prepared_queries_and_images_give_the_same(real, references) -> None:
     images = photographs(3, 250)
-    one, two = copies.nearest(images, references), copies.nearest(copies.turned(images), references)
-    assert np.array_equal(one.features, two.features)
-    assert np.array_equal(one.ssim, two.ssim)
+    upright, turned = (
+        copies.nearest(images, references),
+        copies.nearest(copies.turned(images), references),
+    )
+    assert np.array_equal(upright.features, turned.features)
+    assert np.array_equal(upright.ssim, turned.ssim)
 
 
 def test_oriented_gives_the_eight_of_a_square() -> None:
     image = np.arange(64 * 64 * 3).reshape(1, 64, 64, 3)
     found = copies.oriented(image)
     assert found.shape == (8, 1, 64, 64, 3)
-    assert len({one.tobytes() for one in found}) == 8
+    assert len({turned.tobytes() for turned in found}) == 8
 
 
 def test_references_are_kept_by_content(tmp_path, real) -> None:

@@ -58,7 +58,7 @@ def test_features_tell_kinds_of_pattern_apart_where_pixels_do_not():
 def test_maps_halve_from_stage_to_stage_and_pass_gradients():
     images = torch.zeros(1, 3, 100, 100, requires_grad=True)
     maps = load_network().maps(images)
-    assert [tuple(one.shape[1:]) for one in maps] == [
+    assert [tuple(stage.shape[1:]) for stage in maps] == [
         (16, 50, 50),
         (24, 25, 25),
         (40, 13, 13),

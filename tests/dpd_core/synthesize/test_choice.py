@@ -134,7 +134,7 @@ def test_pick_leaves_the_other_slots_as_they_stand(pool) -> None:
 
 def test_the_same_pool_gives_the_same_set(pool) -> None:
     project, root, records = pool
-    one, other = (
+    given, taken = (
         choice.pick(
             project,
             root,
@@ -146,7 +146,7 @@ def test_the_same_pool_gives_the_same_set(pool) -> None:
         )
         for _ in range(2)
     )
-    assert one == other
+    assert given == taken
 
 
 def test_a_missing_image_is_named(pool) -> None:

@@ -33,7 +33,7 @@ def project(tmp_path: Path, model: Path) -> Project:
 
 
 def pixels(project: Project, result: dict, text: str) -> list[bytes]:
-    files = next(one["files"] for one in result["prompts"] if one["text"] == text)
+    files = next(prompt["files"] for prompt in result["prompts"] if prompt["text"] == text)
     return [Image.open(project.path(file)).tobytes() for file in files]
 
 
@@ -41,7 +41,7 @@ def test_two_texts_from_the_same_noise(project: Project) -> None:
     events: list = []
     config = PreviewConfig(prompt="many red boats", before="boats", prototype="harbor/1", **FEW)
     result = run(project, config, events.append)
-    assert [one["text"] for one in result["prompts"]] == ["boats", "many red boats"]
+    assert [prompt["text"] for prompt in result["prompts"]] == ["boats", "many red boats"]
     before, after = (pixels(project, result, text) for text in ("boats", "many red boats"))
     assert before[0] != before[1] and before[0] != after[0]
     assert [event.caption for event in events if isinstance(event, Preview)] == [

@@ -71,32 +71,32 @@ def task(class_name: str, number: int, text: str | None = None) -> SlotTask:
     return SlotTask(Slot(class_name, number), caption, f"{class_name}/{number}.png", 1)
 
 
-def fill(one: Sampler, tasks: list[SlotTask]) -> dict[Slot, tuple[SlotRecord, np.ndarray]]:
-    return {done.slot: (record, images) for done, record, images in one.fill(tasks)}
+def fill(filling: Sampler, tasks: list[SlotTask]) -> dict[Slot, tuple[SlotRecord, np.ndarray]]:
+    return {done.slot: (record, images) for done, record, images in filling.fill(tasks)}
 
 
 def test_a_slot_made_alone_is_the_same_image(backbone: Backbone) -> None:
-    one = sampler(backbone)
+    filling = sampler(backbone)
     tasks = [task(name, slot) for name in CLASSES for slot in range(2)]
-    together = fill(one, tasks)
+    together = fill(filling, tasks)
     for alone in (tasks[3], tasks[5]):
-        record, images = fill(one, [alone])[alone.slot]
+        record, images = fill(filling, [alone])[alone.slot]
         expected_record, expected = together[alone.slot]
         assert np.array_equal(images, expected)
         assert record == expected_record
 
 
 def test_the_order_and_the_other_classes_do_not_matter(backbone: Backbone) -> None:
-    one = sampler(backbone)
+    filling = sampler(backbone)
     tasks = [task(name, slot) for name in CLASSES for slot in range(2)]
-    forward, backward = fill(one, tasks), fill(one, tasks[::-1])
+    forward, backward = fill(filling, tasks), fill(filling, tasks[::-1])
     assert all(np.array_equal(forward[key][1], backward[key][1]) for key in forward)
 
 
 def test_a_neighbour_with_a_long_caption_changes_nothing(backbone: Backbone) -> None:
-    one = sampler(backbone)
-    alone = fill(one, [task("beach", 0)])["beach", 0]
-    beside = fill(one, [task("beach", 0), task("forest", 0, "many trees " * 30)])
+    filling = sampler(backbone)
+    alone = fill(filling, [task("beach", 0)])["beach", 0]
+    beside = fill(filling, [task("beach", 0), task("forest", 0, "many trees " * 30)])
     assert np.array_equal(alone[1], beside["beach", 0][1])
     assert len(beside) == 2
 
@@ -119,10 +119,10 @@ def test_another_project_seed_makes_other_images(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_fills_a_slot_alone_as_together(backbone: Backbone, strategy: str) -> None:
-    one = sampler(backbone, CONFIG.replace(strategy=strategy))
+    filling = sampler(backbone, CONFIG.replace(strategy=strategy))
     tasks = [task(name, slot) for name in CLASSES for slot in range(2)]
-    together = fill(one, tasks)
-    record, images = fill(one, [tasks[2]])["forest", 0]
+    together = fill(filling, tasks)
+    record, images = fill(filling, [tasks[2]])["forest", 0]
     assert images.shape == (3, 32, 32, 3)
     assert np.array_equal(images, together["forest", 0][1])
     assert record == together["forest", 0][0]
@@ -146,22 +146,22 @@ def test_starts_of_members_are_on_record_and_differ_from_the_prototypes(
 
 def test_candidates_too_near_to_a_real_image_are_refused(backbone: Backbone) -> None:
     config = CONFIG.replace(strategy="d4m", selection="first", candidates=3)
-    one = sampler(backbone, config)
-    _, images = fill(one, [task("beach", 0)])["beach", 0]
+    filling = sampler(backbone, config)
+    _, images = fill(filling, [task("beach", 0)])["beach", 0]
     # The first image is a training image; turned, so that only all orientations find it.
-    one.guard = CopyGuard(
+    filling.guard = CopyGuard(
         copies.prepare(np.stack([np.rot90(images[0]), np.rot90(images[0], 2)])),
         ["a", "b"],
         features=0.99,
         layout=0.99,
         hardware=CPU,
     )
-    record, _ = fill(one, [task("beach", 0)])["beach", 0]
+    record, _ = fill(filling, [task("beach", 0)])["beach", 0]
     assert [candidate.refused for candidate in record.candidates] == [True, False, False]
     assert record.chosen == 1
     assert record.candidates[0].layout == pytest.approx(1.0, abs=1e-3)
-    one.guard = dataclasses.replace(one.guard, layout=-1.0)
-    record, _ = fill(one, [task("beach", 0)])["beach", 0]
+    filling.guard = dataclasses.replace(filling.guard, layout=-1.0)
+    record, _ = fill(filling, [task("beach", 0)])["beach", 0]
     assert all(candidate.refused for candidate in record.candidates)
     assert record.chosen != 0, "where all are refused, the one that is least near"
 
@@ -191,20 +191,20 @@ def test_the_strategy_gives_the_guidance_scale_that_is_left_to_it(
     own = get_strategy(strategy).cfg
 
     def image(cfg: float | None) -> np.ndarray:
-        one = sampler(backbone, CONFIG.replace(strategy=strategy, cfg=cfg, strength=1.0))
-        return fill(one, [task("beach", 0)])["beach", 0][1]
+        filling = sampler(backbone, CONFIG.replace(strategy=strategy, cfg=cfg, strength=1.0))
+        return fill(filling, [task("beach", 0)])["beach", 0][1]
 
     assert np.array_equal(image(None), image(own))
     assert not np.array_equal(image(None), image(own + 3))
 
 
 def test_sampler_refuses_what_is_not_finite(backbone: Backbone) -> None:
-    one = sampler(backbone)
-    broken = one.backbone.unet.conv_out.bias
+    filling = sampler(backbone)
+    broken = filling.backbone.unet.conv_out.bias
     before = broken.detach().clone()
     try:
         broken.data.fill_(float("nan"))
         with pytest.raises(ModelError, match="beach/0.*not finite"):
-            list(one.fill([task("beach", 0)]))
+            list(filling.fill([task("beach", 0)]))
     finally:
         broken.data.copy_(before)

@@ -169,9 +169,9 @@ def test_sixteen_channels_and_tiny_latents_with_an_odd_image_over(tmp_path: Path
 
 def test_too_few_classes_or_images_are_refused_by_name(tmp_path: Path) -> None:
     latents, labels = examples(per_class=2)
-    one = Latents(latents.ids[:2], latents.mean[:2], latents.std[:2], "key")
+    first = Latents(latents.ids[:2], latents.mean[:2], latents.std[:2], "key")
     with pytest.raises(DatasetError, match="two classes"):
-        train_classifier(one, ["river"] * 2, epochs=1, seed=0, hardware=CPU, folder=tmp_path)
+        train_classifier(first, ["river"] * 2, epochs=1, seed=0, hardware=CPU, folder=tmp_path)
     with pytest.raises(DatasetError, match="single training image"):
         train_classifier(
             latents, [*labels[:5], "lonely"], epochs=1, seed=0, hardware=CPU, folder=tmp_path

@@ -48,26 +48,26 @@ def tuner(folder: Path, steps: int) -> DecoderTuner:
 
 
 def test_images_come_back_sharper_and_latents_stay(folder: Path, tmp_path: Path) -> None:
-    one = tuner(folder, steps=60)
-    before = psnr_per_image(one.backbone.vae, one.images).mean()
-    one.fit(tmp_path / "checkpoint", checkpoint_steps=1000)
-    assert psnr_per_image(one.backbone.vae, one.images).mean() > before + 2
-    assert torch.equal(one.backbone.encode_images(one.images).mean, one.posterior.mean)
-    assert not any(value.requires_grad for value in one.backbone.vae.parameters())
+    tuning = tuner(folder, steps=60)
+    before = psnr_per_image(tuning.backbone.vae, tuning.images).mean()
+    tuning.fit(tmp_path / "checkpoint", checkpoint_steps=1000)
+    assert psnr_per_image(tuning.backbone.vae, tuning.images).mean() > before + 2
+    assert torch.equal(tuning.backbone.encode_images(tuning.images).mean, tuning.posterior.mean)
+    assert not any(value.requires_grad for value in tuning.backbone.vae.parameters())
 
 
 def test_each_side_moves_towards_its_own_end(folder: Path) -> None:
-    one = tuner(folder, steps=30)
-    real, latents = one._draw(0)
+    tuning = tuner(folder, steps=30)
+    real, latents = tuning._draw(0)
     for number in range(30):
-        one.step(number)
+        tuning.step(number)
     with torch.no_grad():
-        fake = one._decode(latents)
-        assert one.discriminator(real).mean() > one.discriminator(fake).mean()
+        fake = tuning._decode(latents)
+        assert tuning.discriminator(real).mean() > tuning.discriminator(fake).mean()
         old = tuner(folder, steps=1)._decode(latents)
-        now, before = (perceptual_distance(one.network, images, real) for images in (fake, old))
+        now, before = (perceptual_distance(tuning.network, images, real) for images in (fake, old))
         assert now < before
-        assert perceptual_distance(one.network, real, real) == 0
+        assert perceptual_distance(tuning.network, real, real) == 0
 
 
 def test_a_stopped_and_resumed_tuning_is_the_uninterrupted_one(
@@ -95,19 +95,19 @@ def test_a_stopped_and_resumed_tuning_is_the_uninterrupted_one(
 def test_the_decoder_is_kept_under_the_names_of_the_vae(folder: Path, tmp_path: Path) -> None:
     from diffusers import AutoencoderKL
 
-    one = tuner(folder, steps=2)
-    one.fit(tmp_path / "none", checkpoint_steps=5)
+    tuning = tuner(folder, steps=2)
+    tuning.fit(tmp_path / "none", checkpoint_steps=5)
     path = tmp_path / adapter_weights.DECODER
-    adapter_weights.save_decoder(one.backbone.vae, path)
-    latents = one.posterior.mean[:2]
-    expected = one.backbone.decode_latents(latents)
+    adapter_weights.save_decoder(tuning.backbone.vae, path)
+    latents = tuning.posterior.mean[:2]
+    expected = tuning.backbone.decode_latents(latents)
     again = Backbone.load(str(folder), hardware=CPU, image_size=32)
     assert not torch.equal(again.decode_latents(latents), expected)
     adapter_weights.load_decoder(again.vae, path)
     assert torch.equal(again.decode_latents(latents), expected)
     plain = AutoencoderKL.from_pretrained(folder, subfolder="vae")
     assert not plain.load_state_dict(load_file(path), strict=False).unexpected_keys
-    assert torch.equal(plain.decoder.conv_in.weight, one.backbone.vae.decoder.conv_in.weight)
+    assert torch.equal(plain.decoder.conv_in.weight, tuning.backbone.vae.decoder.conv_in.weight)
 
 
 @pytest.mark.parametrize("content", [None, b"not safetensors", "another"])
@@ -160,15 +160,19 @@ def test_a_stage_tunes_it_and_strategies_use_it(folder: Path, tmp_path: Path) ->
     assert exported is not None and adapter_weights.DECODER in exported.loading
     assert verify(project).ok
     (adapter.folder / adapter_weights.DECODER).write_bytes(b"spoilt")
-    assert [one for one in verify(project).differences if adapter_weights.DECODER in str(one)]
+    assert [
+        difference
+        for difference in verify(project).differences
+        if adapter_weights.DECODER in str(difference)
+    ]
 
 
 def test_the_posterior_is_what_is_decoded(folder: Path) -> None:
-    one = tuner(folder, steps=1)
-    sure = Posterior(one.posterior.mean, torch.zeros_like(one.posterior.std))
-    one.posterior = sure
-    real, latents = one._draw(5)
-    again, _ = one._draw(5)
+    tuning = tuner(folder, steps=1)
+    sure = Posterior(tuning.posterior.mean, torch.zeros_like(tuning.posterior.std))
+    tuning.posterior = sure
+    real, latents = tuning._draw(5)
+    again, _ = tuning._draw(5)
     assert torch.equal(real, again)
     distance = (latents[:, None] - sure.mean[None]).flatten(2).norm(dim=2).min(1).values
     assert distance.max() == 0

@@ -43,9 +43,9 @@ def test_a_stopped_and_resumed_training_is_the_uninterrupted_one(
     counted: list[int] = []
     result = resumed.fit(lambda e: counted.append(e.done) if isinstance(e, Progress) else None)
     assert counted[0] == 2, "it must go on from the checkpoint"
-    one, two = (load_file(find(tmp_path / name)) for name in ("whole", "parts"))
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    straight, in_parts = (load_file(find(tmp_path / name)) for name in ("whole", "parts"))
+    assert straight.keys() == in_parts.keys()
+    assert all(torch.equal(straight[key], in_parts[key]) for key in straight)
     assert result == expected
 
 
@@ -53,11 +53,11 @@ def test_a_stopped_and_resumed_training_is_the_uninterrupted_one(
 def test_a_damaged_checkpoint_is_named_with_the_way_out(
     v_model: Path, tmp_path: Path, content: bytes
 ) -> None:
-    one = trainer(v_model, tmp_path)
-    one.checkpoint.write_bytes(content)
+    training = trainer(v_model, tmp_path)
+    training.checkpoint.write_bytes(content)
     with pytest.raises(ModelError, match="the checkpoint is damaged") as caught:
-        one.fit()
-    assert caught.value.fix and caught.value.where == str(one.checkpoint)
+        training.fit()
+    assert caught.value.fix and caught.value.where == str(training.checkpoint)
 
 
 def test_a_learning_rate_that_diverges_is_named_and_the_checkpoint_stays_finite(
@@ -148,18 +148,19 @@ def test_consistency_is_asked_only_where_the_prediction_means_something(
 
 
 def test_the_frozen_networks_stay_as_they_are(v_model: Path, tmp_path: Path) -> None:
-    one = trainer(v_model, tmp_path / "one")
+    training = trainer(v_model, tmp_path / "one")
     frozen = {
         name: value.clone()
-        for name, value in one.unwrapped_unet.named_parameters()
+        for name, value in training.unwrapped_unet.named_parameters()
         if not value.requires_grad
     }
-    weights = {name: value.clone() for name, value in one.classifier.state_dict().items()}
-    one.fit()
-    now = dict(one.unwrapped_unet.named_parameters())
+    weights = {name: value.clone() for name, value in training.classifier.state_dict().items()}
+    training.fit()
+    now = dict(training.unwrapped_unet.named_parameters())
     assert all(torch.equal(value, now[name]) for name, value in frozen.items())
     assert all(
-        torch.equal(value, weights[name]) for name, value in one.classifier.state_dict().items()
+        torch.equal(value, weights[name])
+        for name, value in training.classifier.state_dict().items()
     )
 
 
@@ -171,23 +172,23 @@ def test_one_process_can_train_in_two_precisions(v_model: Path, tmp_path: Path) 
 
 
 def test_every_image_is_seen_once_an_epoch(v_model: Path, tmp_path: Path) -> None:
-    one = trainer(v_model, tmp_path / "one", QUICK.replace(batch_size=7))
-    assert sorted(one._rows(0)) == list(range(7))
-    assert sorted(one._rows(1)) == list(range(7))
-    assert one._rows(0) != one._rows(1)
+    training = trainer(v_model, tmp_path / "one", QUICK.replace(batch_size=7))
+    assert sorted(training._rows(0)) == list(range(7))
+    assert sorted(training._rows(1)) == list(range(7))
+    assert training._rows(0) != training._rows(1)
 
 
 def test_two_processes_share_the_batch_of_one(
     v_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = trainer(v_model, tmp_path / "one", QUICK.replace(batch_size=4))
-    whole = one.draw(5)
+    training = trainer(v_model, tmp_path / "one", QUICK.replace(batch_size=4))
+    whole = training.draw(5)
     parts = []
     for index in range(2):
-        one.accelerator = SimpleNamespace(
+        training.accelerator = SimpleNamespace(
             process_index=index, num_processes=2, device=torch.device("cpu")
         )
-        parts.append(one.draw(5))
+        parts.append(training.draw(5))
     for name in ("clean", "noise", "timesteps", "labels"):
         merged = torch.stack([getattr(part, name) for part in parts], 1).flatten(0, 1)
         assert torch.equal(merged, getattr(whole, name)), name
