@@ -18,6 +18,7 @@ from dpd_core.bundled.crops import CropSampler
 from dpd_core.bundled.training_loop import LoopRecipe, Trainer
 from dpd_core.hardware import Hardware
 from dpd_core.students.features import EfficientNetLite0, load_network, resized
+from dpd_core.train.decoder import PatchDiscriminator
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,16 @@ SHARES = {"eurosat": 0.3, "naip": 0.55, "banepa": 0.1, "ramp": 0.05}
 """How often the autoencoder sees each kind of image."""
 KL_WEIGHT = 1e-6
 PERCEPTUAL_WEIGHT = 0.15
+ADVERSARIAL_WEIGHT = 0.03
+"""How much the decoder is to be taken for a camera by a discriminator of patches. Without it what
+is decoded is the mean of what the latents allow, which has too little fine texture."""
 KEPT_WEIGHT = 0.5
 """How much latents that a start model had are held where they were."""
 PLAIN_SHARE = 0.4
-"""Share of the run on quarter-size crops: as many pixels a second from four times the images."""
+"""Share of a run from nothing on quarter-size crops: as many pixels a second from four times the
+images, by differences of pixels alone."""
+WHOLE_SHARE = 0.375
+"""Whole images a step, of the recipe's batch."""
 
 
 def build_autoencoder(
@@ -121,10 +128,13 @@ def reconstruction_loss(
     generator: torch.Generator,
     hardware: Hardware,
     *,
-    network: EfficientNetLite0 | None,
+    judged: tuple[EfficientNetLite0, PatchDiscriminator] | None,
     start: AutoencoderKL | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch (n, 3, h, w) in [-1, 1], and its parts for the log."""
+    """The loss of one batch (n, 3, h, w) in [-1, 1], and its parts for the log.
+
+    ``judged`` adds the perceptual and the adversarial loss, and the discriminator's own.
+    """
     with hardware.autocast():
         posterior = vae.encode(images).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator, device=images.device)
@@ -137,11 +147,13 @@ def reconstruction_loss(
     kl = posterior.kl().float().mean()
     loss = 4 * squared + 0.25 * difference.abs().mean() + 0.25 * edges + KL_WEIGHT * kl
     numbers = {"psnr": 10 * torch.log10(4 / squared.detach()), "kl": kl.detach()}
-    if network is not None:
+    if judged is not None:
+        network, discriminator = judged
         with hardware.autocast():
             far = perceptual_distance(network, decoded, images)
-        loss = loss + PERCEPTUAL_WEIGHT * far.float()
-        numbers["perceptual"] = far.detach()
+        fooled, caught = adversarial_losses(discriminator, decoded, images)
+        loss = loss + PERCEPTUAL_WEIGHT * far.float() + ADVERSARIAL_WEIGHT * fooled + caught
+        numbers |= {"perceptual": far.detach(), "caught": caught.detach()}
     if start is not None:
         with torch.no_grad(), hardware.autocast():
             wanted = start.encode(images).latent_dist.mean.float()
@@ -149,6 +161,20 @@ def reconstruction_loss(
         loss = loss + KEPT_WEIGHT * moved
         numbers["moved"] = moved.detach()
     return loss, numbers
+
+
+def adversarial_losses(
+    discriminator: PatchDiscriminator, decoded: Tensor, images: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the decoder is to lower, and what the discriminator is to lower (hinge loss).
+
+    Each loss has gradients for its own side alone, so that both may be added and walked together.
+    """
+    discriminator.requires_grad_(False)
+    fooled = -discriminator(decoded).mean()
+    discriminator.requires_grad_(True)
+    caught = F.relu(1 - discriminator(images)).mean()
+    return fooled, caught + F.relu(1 + discriminator(decoded.detach())).mean()
 
 
 def train_autoencoder(
@@ -175,14 +201,17 @@ def train_autoencoder(
     sampler = CropSampler(collections, SHARES, hardware.device, vae.config.sample_size)
     vae = vae.to(hardware.device)
     kept = copy.deepcopy(start).to(hardware.device).eval() if start is not None else None
-    trainer = Trainer({"vae": vae}, recipe, folder, name="autoencoder", hardware=hardware)
-    network = load_network(hardware.device)
+    discriminator = PatchDiscriminator().to(hardware.device)
+    modules = {"vae": vae, "discriminator": discriminator}
+    trainer = Trainer(modules, recipe, folder, name="autoencoder", hardware=hardware)
+    judged = load_network(hardware.device), discriminator
+    plain_share = PLAIN_SHARE if start is None else 0.0
 
     def loss_of(
         rng: np.random.Generator, generator: torch.Generator, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        cropped = trainer.progress < PLAIN_SHARE
-        count = recipe.batch_size if cropped else max(recipe.batch_size // 4, 1)
+        cropped = trainer.progress < plain_share
+        count = recipe.batch_size if cropped else max(int(recipe.batch_size * WHOLE_SHARE), 1)
         images = to_tensor(sampler.draw(count, rng).images)
         images = jittered(images, generator, strength=0.15)
         if cropped:
@@ -190,7 +219,7 @@ def train_autoencoder(
             top, left = rng.integers(half + 1, size=2)
             images = images[..., top : top + half, left : left + half].contiguous()
         return reconstruction_loss(
-            vae, images, generator, hardware, network=None if cropped else network, start=kept
+            vae, images, generator, hardware, judged=None if cropped else judged, start=kept
         )
 
     trainer.run(loss_of, stop_at=stop_at)

@@ -129,6 +129,12 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
+        # Running estimates, as those of a spectral norm, are part of where a training stands.
+        self.buffers: dict[str, Tensor] = {
+            f"{module_name}.{key}": buffer
+            for module_name, module in self.modules.items()
+            for key, buffer in module.named_buffers()
+        }
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT_NAME).exists():
             self._load()
@@ -193,7 +199,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write weights, averages, optimiser moments and the step as one file, at once."""
-        tensors: dict[str, Tensor] = {}
+        tensors = {f"buffer/{key}": value.contiguous() for key, value in self.buffers.items()}
         for key, parameter in self.parameters.items():
             state = self.optimizer.state[parameter]
             tensors[f"weight/{key}"] = parameter.detach().contiguous()
@@ -245,6 +251,8 @@ class Trainer:
             self.step = int(stored.metadata()["step"])
             self.seconds = float(stored.metadata()["seconds"])
             with torch.no_grad():
+                for key, buffer in self.buffers.items():
+                    buffer.copy_(stored.get_tensor(f"buffer/{key}"))
                 for key, parameter in self.parameters.items():
                     parameter.copy_(stored.get_tensor(f"weight/{key}"))
                     self.ema[key] = stored.get_tensor(f"ema/{key}").clone()

@@ -138,13 +138,14 @@ def test_latents_get_one_deviation_and_images_stay():
     assert np.abs(before.astype(int) - autoencoder.reconstructed(vae, images)).max() <= 1
 
 
-def test_training_resumes_to_the_same_weights(tmp_path):
+@pytest.mark.parametrize("start", [None, tiny().eval()], ids=["from nothing", "going on"])
+def test_training_resumes_to_the_same_weights(tmp_path, start):
     small = Kind("eurosat", "", 16, 10.0, ("JPEG", 90))
     recipe = LoopRecipe(steps=4, batch_size=4, learning_rate=1e-3, warmup=2)
 
     def train(folder, vae, stop_at=None):
         return autoencoder.train_autoencoder(
-            [collection(small, 8)], recipe, folder, CPU, vae=vae, stop_at=stop_at
+            [collection(small, 8)], recipe, folder, CPU, vae=vae, start=start, stop_at=stop_at
         )
 
     whole = train(tmp_path / "whole", tiny())
