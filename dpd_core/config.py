@@ -16,7 +16,7 @@ from dpd_core.settings import StageConfig, setting, suggestion
 BUNDLED = ("bundled",)
 """The word for the models that come with the program."""
 
-STUDENTS = ("convnet", "resnet18", "pretrained")
+STUDENTS = ("convnet", "vgg", "mixer", "resnet18", "pretrained")
 """Student networks of our own."""
 
 PUBLIC_DATA = ("eurosat", "ucmerced", "aid", "nwpu-resisc45")
@@ -358,8 +358,8 @@ class EvaluateConfig(StageConfig):
     )
     student: str = setting(
         "convnet",
-        "Student network: 'convnet', 'resnet18', 'pretrained' (ridge regression on pretrained "
-        "features, which is always reported beside the others) or a Hub id.",
+        "Student network: 'convnet', 'vgg', 'mixer', 'resnet18', 'pretrained' (ridge regression "
+        "on pretrained features, which is always reported beside the others) or a Hub id.",
         path="model",
         hub=True,
         words=STUDENTS,
@@ -457,7 +457,7 @@ class BenchmarkConfig(StageConfig):
     )
     students: tuple[str, ...] = setting(
         ("convnet",),
-        "Student networks: 'convnet', 'resnet18', 'pretrained' or Hub ids.",
+        "Student networks: 'convnet', 'vgg', 'mixer', 'resnet18', 'pretrained' or Hub ids.",
         path="model",
         hub=True,
         words=STUDENTS,

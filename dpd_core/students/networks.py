@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,61 @@ class ConvNet(nn.Sequential):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(128, n_classes),
+        )
+
+
+class GroupNormVGG(nn.Sequential):
+    """Plain 3x3 convolutions with group normalisation and max pooling, about 0.28 M parameters
+    (VGG: Simonyan and Zisserman, 2015; group normalisation: Wu and He, 2018)."""
+
+    def __init__(self, n_classes: int):
+        layers: list[nn.Module] = []
+        inside = 3
+        for outside in (32, 64, 64, 128, 128):
+            stride = 2 if inside == 3 else 1
+            convolution = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
+            layers += [convolution, nn.GroupNorm(8, outside), nn.ReLU()]
+            if outside == inside:
+                layers.append(nn.MaxPool2d(2))
+            inside = outside
+        super().__init__(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, n_classes)
+        )
+
+
+class MixerBlock(nn.Module):
+    """Places mixed within each channel, beside a shortcut, then channels at each place."""
+
+    def __init__(self, channels: int, kernel: int):
+        super().__init__()
+        self.places = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels),
+            nn.GELU(),
+            nn.GroupNorm(1, channels),
+        )
+        self.channels = nn.Sequential(
+            nn.Conv2d(channels, channels, 1), nn.GELU(), nn.GroupNorm(1, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) → the same shape."""
+        return self.channels(x + self.places(x))
+
+
+class ConvMixer(nn.Sequential):
+    """Patches of 4 x 4 pixels and four depthwise mixer blocks, about 60,000 parameters (Trockman
+    and Kolter, 2022, with layer normalisation for that of batches)."""
+
+    def __init__(self, n_classes: int):
+        width = 96
+        super().__init__(
+            nn.Conv2d(3, width, 4, stride=4),
+            nn.GELU(),
+            nn.GroupNorm(1, width),
+            *(MixerBlock(width, 5) for _ in range(4)),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, n_classes),
         )
 
 
@@ -115,8 +171,8 @@ def build_student(student: str, n_classes: int, *, seed: int = 0) -> Student:
     """An untrained student, or a pretrained one with a new last layer.
 
     Args:
-        student: ``"convnet"``, ``"resnet18"`` (both from scratch, no network needed), or a
-            Hub id or folder of a transformers image classifier, loaded with its weights.
+        student: One of :data:`FROM_SCRATCH`, which need no network, or a Hub id or folder of a
+            transformers image classifier, loaded with its weights.
         n_classes: Number of outputs.
         seed: Determines the initial weights; the global random state is left as it was.
 
@@ -129,10 +185,8 @@ def build_student(student: str, n_classes: int, *, seed: int = 0) -> Student:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if student == "convnet":
-            return Student(ConvNet(n_classes))
-        if student == "resnet18":
-            return Student(_resnet18(n_classes))
+        if student in FROM_SCRATCH:
+            return Student(FROM_SCRATCH[student](n_classes))
         return _pretrained(student, n_classes)
 
 
@@ -150,6 +204,15 @@ def _resnet18(n_classes: int) -> nn.Module:
     return ResNetForImageClassification(config)
 
 
+FROM_SCRATCH: dict[str, Callable[[int], nn.Module]] = {
+    "convnet": ConvNet,
+    "vgg": GroupNormVGG,
+    "mixer": ConvMixer,
+    "resnet18": _resnet18,
+}
+"""Untrained networks by name. Only the first is ever looked through while a set is made."""
+
+
 def _pretrained(source: str, n_classes: int) -> Student:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
@@ -163,7 +226,7 @@ def _pretrained(source: str, n_classes: int) -> Student:
         raise ModelError(
             f"the student cannot be loaded ({error}).",
             where=source,
-            fix="Use 'convnet', 'resnet18', or the id or folder of a transformers image "
+            fix=f"Use {', '.join(FROM_SCRATCH)}, or the id or folder of a transformers image "
             "classifier with safetensors weights and a preprocessor_config.json.",
         ) from error
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
@@ -190,7 +253,7 @@ def student_identity(student: str) -> str:
     A folder's files count with their content; a Hub id is taken at its word.
     """
     folder = Path(student).expanduser()
-    if student in ("convnet", "resnet18") or not folder.is_dir():
+    if student in FROM_SCRATCH or not folder.is_dir():
         return student
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
     return storage.digest([[path.name, storage.file_digest(path)] for path in files])

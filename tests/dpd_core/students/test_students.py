@@ -110,6 +110,15 @@ def test_augmentation_crops_and_mirrors_each_image_its_own_way():
     torch.testing.assert_close(made, made[:, :, :1].expand_as(made), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(("student", "width"), [("convnet", 128), ("vgg", 128), ("mixer", 96)])
+def test_small_students_learn_what_tells_classes_apart(student, width):
+    model = fit(steps=40, student=student)
+    images, labels = stripes(16)
+    found = students.predict(model, images, hardware=HARDWARE)
+    assert (found == labels).mean() > 0.9
+    assert students.features(model, images, hardware=HARDWARE).shape == (len(images), width)
+
+
 def test_resnet18_is_built_offline_and_trains():
     model = fit(steps=1, student="resnet18")
     count = sum(p.numel() for p in model.parameters())
