@@ -48,7 +48,7 @@ RECIPE = (
 )
 """What is given to ``python -m dpd_core run``: a few minutes on an idle laptop."""
 
-LEFT_OUT = ("cache", "parts", "export", ".lock", "*.lock", ".part-*", "output.txt")
+LEFT_OUT = ("cache", "latents", "parts", "export", ".lock", "*.lock", ".part-*", "output.txt")
 """Names that are not copied: made again when needed, or of one run."""
 
 
