@@ -48,11 +48,7 @@ class CaptionsTab:
     def __init__(self, ctx: Context):
         self.ctx = ctx
         self.form = StageForm(
-            ctx,
-            "captions",
-            shown=["mode", "template", "captioner"],
-            hidden=["only", "rewrite"],
-            run_label=None,
+            ctx, "captions", shown=["mode", "template", "captioner"], hidden=["only", "rewrite"]
         )
         self.replace, self.exchange = ReplacePanel(ctx), ExchangePanel(ctx)
 
@@ -109,6 +105,9 @@ class CaptionsTab:
 
     def _build_editor(self) -> None:
         self.editor = caption_editor("captions-editor")
+        self.trial = HTML(
+            elem_id="captions-trial", html_template=views.TRIAL_TEMPLATE, apply_default_css=False
+        )
         self.tokens = HTML(
             elem_id="captions-tokens", html_template=views.TOKENS_TEMPLATE, apply_default_css=False
         )
@@ -121,9 +120,6 @@ class CaptionsTab:
                 "before, from the same noise.",
                 elem_id="captions-strategy",
             )
-        self.trial = HTML(
-            elem_id="captions-trial", html_template=views.TRIAL_TEMPLATE, apply_default_css=False
-        )
         self.details = HTML(
             elem_id="captions-details",
             html_template=views.DETAILS_TEMPLATE,

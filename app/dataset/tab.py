@@ -11,6 +11,7 @@ from app.dataset import view as views
 from app.dataset.class_balance import class_balance
 from app.server.uploads import remove_uploads, take_upload, uploaded
 from app.ui.context import Context
+from app.ui.drawer import Drawer
 from app.ui.form import StageForm, current_settings
 from app.ui.html import HTML, sent
 from dpd_core.config import DatasetConfig
@@ -28,6 +29,7 @@ class DatasetTab:
     def __init__(self, ctx: Context):
         self.ctx = ctx
         hosted = ctx.settings.hosted
+        self.drawer = Drawer(ctx, "dataset", "Source and settings")
         self.sources = service.sources(hosted=hosted)
         # Strangers have no path on the server to give test data by.
         hidden = ["data", "demo", "test_data"] if hosted else ["data", "demo"]
@@ -36,17 +38,20 @@ class DatasetTab:
             "dataset",
             shown=["layout", "test_fraction", "max_per_class", "classes"],
             hidden=hidden,
-            run_label=None,
         )
 
     def build(self) -> None:
         """Make the components."""
+        with gr.Row(elem_classes="stage-bar"):
+            self.drawer.build()
+            self.run = gr.Button(
+                "Read the images", variant="primary", size="sm", elem_id="dataset-run"
+            )
         with gr.Row():
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(scale=2, min_width=320, elem_id="dataset-drawer", elem_classes="drawer"):
                 self._build_source()
                 self.form.build()
-                self.run = gr.Button("Read the images", variant="primary", elem_id="dataset-run")
-            with gr.Column(scale=3, min_width=360):
+            with gr.Column(scale=5, min_width=360):
                 gr.Markdown("### What was found")
                 self.report = HTML(
                     views.EMPTY, html_template=views.REPORT_TEMPLATE, elem_id="dataset-report"
@@ -127,6 +132,7 @@ class DatasetTab:
         """Attach the handlers."""
         ctx = self.ctx
         self.form.wire()
+        self.drawer.wire()
         chosen = [self.source, self.folder, self.hub]
         ctx.on(self.run.click, self._run, inputs=[*chosen, *self.form.components])
         groups = [self.upload_group, self.hub, self.folder]

@@ -10,6 +10,7 @@ from app.evaluate import privacy, service
 from app.evaluate import view as views
 from app.evaluate.bar_chart import bar_chart
 from app.ui.context import Context
+from app.ui.drawer import Drawer
 from app.ui.form import StageForm, current_settings, settings_token
 from app.ui.html import HTML
 from app.ui.sets import set_choices
@@ -26,17 +27,20 @@ class EvaluateTab:
     def __init__(self, ctx: Context):
         self.ctx = ctx
         self.form = StageForm(
-            ctx,
-            "evaluate",
-            shown=("student_steps", "seeds"),
-            hidden=("set_name", "baselines"),
-            run_label=None,
+            ctx, "evaluate", shown=("student_steps", "seeds"), hidden=("set_name", "baselines")
         )
+        self.drawer = Drawer(ctx, "evaluate")
 
     def build(self) -> None:
         """Make the components."""
+        with gr.Row(elem_classes="stage-bar"):
+            self.drawer.build()
+            self.run = gr.Button("Evaluate", variant="primary", size="sm", elem_id="evaluate-run")
+            self.work = gr.Markdown(elem_id="evaluate-work", elem_classes="told")
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=300, elem_classes="settings"):
+            with gr.Column(
+                scale=1, min_width=280, elem_id="evaluate-drawer", elem_classes="drawer"
+            ):
                 self._build_form()
             with gr.Column(scale=3, min_width=420):
                 with gr.Row():
@@ -60,7 +64,13 @@ class EvaluateTab:
                 self.verdicts = HTML(
                     {}, html_template=views.VERDICT_TEMPLATE, elem_id="evaluate-verdicts"
                 )
-                self.chart = bar_chart("evaluate-chart")
+                with gr.Row(equal_height=False):
+                    with gr.Column(scale=1, min_width=380):
+                        self.chart = bar_chart("evaluate-chart")
+                    with gr.Column(scale=1, min_width=380):
+                        self._build_details()
+
+    def _build_details(self) -> None:
         with gr.Tabs(elem_id="evaluate-details"):
             with gr.Tab("Confusion matrix", id="confusion"):
                 self.confusion = HTML(
@@ -119,13 +129,12 @@ class EvaluateTab:
         )
         self.token = gr.State("")
         self.form.build()
-        self.work = gr.Markdown(elem_id="evaluate-work")
-        self.run = gr.Button("Evaluate", variant="primary", elem_id="evaluate-run")
 
     def wire(self) -> None:
         """Attach the handlers."""
         ctx = self.ctx
         self.form.wire()
+        self.drawer.wire()
         ctx.on_change(
             "evaluate",
             self.choices,

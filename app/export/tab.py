@@ -10,6 +10,7 @@ import gradio as gr
 from app.export import service
 from app.export import view as views
 from app.ui.context import Context
+from app.ui.drawer import Drawer
 from app.ui.form import current_settings
 from app.ui.html import HTML
 from app.ui.messages import in_words
@@ -24,15 +25,22 @@ class ExportTab:
 
     def __init__(self, ctx: Context):
         self.ctx = ctx
+        self.drawer = Drawer(ctx, "export")
         self.oauth = ctx.settings.hosted and service.can_sign_in()
 
     def build(self) -> None:
         """Make the components."""
         self.seen = gr.Textbox(visible="hidden", elem_id="export-seen")
+        with gr.Row(elem_classes="stage-bar"):
+            self.drawer.build()
+            self.run = gr.Button("Export", variant="primary", size="sm", elem_id="export-run")
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=300, elem_classes="settings"):
+            with gr.Column(scale=1, min_width=280, elem_id="export-drawer", elem_classes="drawer"):
                 self._build_form()
-            with gr.Column(scale=2, min_width=420):
+            with gr.Column(scale=3, min_width=420):
+                self.downloads = HTML(
+                    {}, html_template=views.DOWNLOADS_TEMPLATE, elem_id="export-downloads"
+                )
                 self.plan = HTML({}, html_template=views.PLAN_TEMPLATE, elem_id="export-plan")
                 with gr.Accordion(
                     "Preview of the dataset card (README.md)",
@@ -42,6 +50,7 @@ class ExportTab:
                     self.card = gr.Markdown(
                         elem_id="export-card", sanitize_html=True, latex_delimiters=[], buttons=[]
                     )
+                self._build_push()
 
     def _build_form(self) -> None:
         self.set_name = gr.Dropdown(
@@ -87,11 +96,6 @@ class ExportTab:
             info="Each caption also in a .txt file beside its image, as trainers of adapters "
             "read them.",
         )
-        self.run = gr.Button("Export", variant="primary", elem_id="export-run")
-        self.downloads = HTML(
-            {}, html_template=views.DOWNLOADS_TEMPLATE, elem_id="export-downloads"
-        )
-        self._build_push()
 
     def _build_push(self) -> None:
         with gr.Accordion("Push to the Hugging Face Hub", open=False, elem_id="export-push-fold"):
@@ -125,6 +129,7 @@ class ExportTab:
     def wire(self) -> None:
         """Attach the handlers."""
         ctx = self.ctx
+        self.drawer.wire()
         fields = [
             self.set_name,
             self.title,

@@ -29,6 +29,8 @@ _TEMPLATE = """<section class='prototypes-map' aria-label='Map of the images'>
 <div class='stage'><div><div class='plot-box'><div data-part='plot' class='plot' role='img'
 aria-label='Map of the images by likeness. The list of prototypes below says in words what is
 marked on it.'></div><div data-part='ring' class='ring' hidden></div>
+<div data-part='selected' class='selected' role='group'
+aria-label='What to do with the selected images' hidden></div>
 <p data-part='message' class='message' role='status'>Loading the map …</p></div>
 <div data-part='legend' class='legend'></div></div>
 <aside data-part='detail' aria-label='Pinned image' aria-live='polite'></aside></div>

@@ -32,7 +32,7 @@ class PrototypesTab:
     def __init__(self, ctx: Context):
         self.ctx = ctx
         # A file is imported, not typed in: the server's paths are none of a visitor's business.
-        self.form = StageForm(ctx, "prototypes", shown=_SHOWN, hidden=("file",), run_label=None)
+        self.form = StageForm(ctx, "prototypes", shown=_SHOWN, hidden=("file",))
         ctx.images.provide("prototypes", views.columns)
 
     def build(self) -> None:

@@ -63,7 +63,6 @@ class Sidebar:
                 self.settings = StageForm(
                     self.ctx,
                     "project",
-                    run_label=None,
                     shown=["model", "device", "dtype", "seed", "image_size"],
                 )
                 self.settings.build()

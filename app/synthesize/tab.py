@@ -10,6 +10,7 @@ from app.synthesize import service
 from app.synthesize import view as views
 from app.synthesize.sample_grid import sample_grid
 from app.ui.context import Context
+from app.ui.drawer import Drawer
 from app.ui.form import StageForm, current_settings
 from app.ui.html import HTML, sent
 from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
@@ -33,12 +34,29 @@ class SynthesizeTab:
 
     def __init__(self, ctx: Context):
         self.ctx = ctx
-        self.form = StageForm(ctx, "synthesize", shown=SHOWN, hidden=HIDDEN, run_label=None)
+        self.form = StageForm(ctx, "synthesize", shown=SHOWN, hidden=HIDDEN)
+        self.drawer = Drawer(ctx, "synthesize")
 
     def build(self) -> None:
         """Make the components."""
+        with gr.Row(elem_classes="stage-bar"):
+            self.drawer.build()
+            self.run = gr.Button(
+                "Make distilled set", variant="primary", size="sm", elem_id="synthesize-run"
+            )
+            self.stop = gr.Button(
+                "Stop", size="sm", variant="stop", visible=False, elem_id="synthesize-stop"
+            )
+            self.status = HTML(
+                status(None, None),
+                elem_id="synthesize-status",
+                elem_classes="told",
+                html_template=STATUS_TEMPLATE,
+            )
         with gr.Row():
-            with gr.Column(scale=2, min_width=300, elem_classes="settings"):
+            with gr.Column(
+                scale=2, min_width=300, elem_id="synthesize-drawer", elem_classes="drawer"
+            ):
                 self._build_settings()
             with gr.Column(scale=5, min_width=380):
                 self._build_view()
@@ -68,11 +86,6 @@ class SynthesizeTab:
             label="Keep the pinned images of",
             elem_id="synthesize-keep",
             info="Those slots are taken over instead of sampled.",
-        )
-        self.run = gr.Button("Make distilled set", variant="primary", elem_id="synthesize-run")
-        self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="synthesize-stop")
-        self.status = HTML(
-            status(None, None), elem_id="synthesize-status", html_template=STATUS_TEMPLATE
         )
 
     def _build_view(self) -> None:
@@ -119,6 +132,7 @@ class SynthesizeTab:
         """Attach the handlers."""
         ctx = self.ctx
         self.form.wire()
+        self.drawer.wire()
         choices = [
             self.choices_token,
             self.strategy,

@@ -13,6 +13,7 @@ from app.train.loss_chart import loss_chart
 from app.train.preview_strip import preview_strip
 from app.train.run_table import run_table
 from app.ui.context import Context
+from app.ui.drawer import Drawer
 from app.ui.form import StageForm, current_settings
 from app.ui.html import HTML, sent
 from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
@@ -34,36 +35,38 @@ class TrainTab:
 
     def __init__(self, ctx: Context):
         self.ctx = ctx
-        self.form = StageForm(ctx, "train", shown=SHOWN, run_label="Start training")
+        self.form = StageForm(ctx, "train", shown=SHOWN)
+        self.drawer = Drawer(ctx, "train")
 
     def build(self) -> None:
         """Make the components."""
-        self.preset = gr.Radio(
-            views.preset_choices("quick"),
-            label="Preset",
-            elem_id="train-preset",
-            info="Fills the fields below; change them as you like.",
-        )
+        with gr.Row(elem_classes="stage-bar"):
+            self.drawer.build()
+            self.run = gr.Button(
+                "Start training", variant="primary", size="sm", elem_id="train-run"
+            )
+            self.pause = gr.Button("Pause", size="sm", visible=False, elem_id="train-pause")
+            self.resume = gr.Button("Resume", size="sm", visible=False, elem_id="train-resume")
+            self.sample = gr.Button("Sample now", size="sm", visible=False, elem_id="train-sample")
+            self.stop = gr.Button(
+                "Stop", size="sm", variant="stop", visible=False, elem_id="train-stop"
+            )
+            self.status = HTML(
+                status(None, None, idle=IDLE),
+                elem_id="train-status",
+                elem_classes="told",
+                html_template=STATUS_TEMPLATE,
+            )
         with gr.Row():
-            with gr.Column(scale=2, min_width=260, elem_classes="settings"):
+            with gr.Column(scale=2, min_width=260, elem_id="train-drawer", elem_classes="drawer"):
+                self.preset = gr.Radio(
+                    views.preset_choices("quick"),
+                    label="Preset",
+                    elem_id="train-preset",
+                    info="Fills the fields below; change them as you like.",
+                )
                 self.form.build()
             with gr.Column(scale=5, min_width=340):
-                self.status = HTML(
-                    status(None, None, idle=IDLE),
-                    elem_id="train-status",
-                    html_template=STATUS_TEMPLATE,
-                )
-                with gr.Row():
-                    self.pause = gr.Button("Pause", size="sm", visible=False, elem_id="train-pause")
-                    self.resume = gr.Button(
-                        "Resume", size="sm", visible=False, elem_id="train-resume"
-                    )
-                    self.sample = gr.Button(
-                        "Sample now", size="sm", visible=False, elem_id="train-sample"
-                    )
-                    self.stop = gr.Button(
-                        "Stop", size="sm", variant="stop", visible=False, elem_id="train-stop"
-                    )
                 self.chart = loss_chart("train-chart")
                 gr.Markdown("#### Preview images")
                 self.strip = preview_strip("train-previews")
@@ -75,10 +78,11 @@ class TrainTab:
     def wire(self) -> None:
         """Attach the handlers."""
         ctx, form = self.ctx, self.form
+        self.drawer.wire()
         filled = [self.form_token, self.preset, *form.components]
         ctx.on_change("train", self.fill, inputs=[self.form_token], outputs=filled)
         ctx.on(self.preset.input, self.take_preset, inputs=[self.preset], outputs=form.components)
-        ctx.on(form.run.click, form.start, inputs=form.components)
+        ctx.on(self.run.click, form.start, inputs=form.components)
         ctx.on(self.pause.click, self._steer(ctx.jobs.pause))
         ctx.on(self.resume.click, self._steer(ctx.jobs.resume))
         ctx.on(self.stop.click, self._steer(ctx.jobs.stop))
@@ -90,7 +94,7 @@ class TrainTab:
             self.resume,
             self.sample,
             self.stop,
-            form.run,
+            self.run,
             self.chart,
             self.strip,
             self.runs,

@@ -26,11 +26,9 @@ class StageForm:
         shown: Fields in plain sight, in this order.
         hidden: Fields that the form leaves out (they keep their values). All others that are not
             shown go into the fold "Advanced".
-        run_label: Text of the button that starts the stage; ``None`` for no button.
 
     Attributes:
         fields: Component by field name.
-        run: The button.
     """
 
     def __init__(
@@ -40,11 +38,9 @@ class StageForm:
         *,
         shown: Sequence[str],
         hidden: Sequence[str] = (),
-        run_label: str | None = "Run",
     ):
         self.ctx, self.stage, self.shown, self.hidden = ctx, stage, tuple(shown), tuple(hidden)
         self.config_class: type[StageConfig] = CONFIGS[stage]
-        self.run_label = run_label
         self.fields: dict[str, Any] = {}
 
     def build(self) -> None:
@@ -58,19 +54,15 @@ class StageForm:
                 for name in rest:
                     self.fields[name] = self._component(known[name])
         self._filled = gr.State("")
-        if self.run_label is not None:
-            self.run = gr.Button(self.run_label, variant="primary", elem_id=f"{self.stage}-run")
 
     def wire(self) -> None:
-        """Fill the fields when the project or its record changes; start the stage on a click."""
+        """Fill the fields when the project or its record changes; keep what is typed."""
         self.ctx.on_change(
             self.stage,
             self._refresh,
             inputs=[self._filled],
             outputs=[self._filled, *self.components],
         )
-        if self.run_label is not None:
-            self.ctx.on(self.run.click, self.start, inputs=self.components)
 
     @property
     def components(self) -> list[Any]:

@@ -78,6 +78,8 @@ function begin(value) {
   fill();
   keep();
   count();
+  // On a narrow page the editor stands above the list from which the caption was chosen.
+  if (!value.passive && window.innerWidth <= 1000) element.scrollIntoView({ block: "start" });
 }
 
 /* News of the caption in the box. */

@@ -1,4 +1,5 @@
-/* The pinned image and the gallery of selected ones. Everything that comes from data is put in as
+/* The pinned image, what can be done with the selected ones (over the map, where one looks) and
+   their gallery below it. Everything that comes from data is put in as
    text. */
 const PAGE = 60;
 function link(kind, row) {
@@ -136,6 +137,7 @@ function item(row) {
 function showGallery() {
   const { data, selected } = state;
   const box = part("gallery");
+  part("selected").hidden = !data || !selected.length;
   if (!data || !selected.length) {
     box.replaceChildren();
     return;
@@ -178,11 +180,11 @@ function showGallery() {
   const classes = new Set(selected.map((row) => data.cls[row]));
   const plural = (count, text) => `${count.toLocaleString("en")} ${text}${count === 1 ? "" : "s"}`;
   const heading = make(
-    "h4",
+    "b",
     { "data-part": "count" },
     `${plural(selected.length, "image")} selected`,
   );
-  const actions = make("div", { class: "actions" }, order);
+  const actions = make("div", { class: "actions" }, heading);
   if (inside.length) {
     actions.append(
       make(
@@ -219,8 +221,9 @@ function showGallery() {
           turn(1, "›", "Next page"),
         )
       : "";
+  part("selected").replaceChildren(actions);
   box.replaceChildren(
-    make("header", {}, heading, actions, paging),
+    make("header", {}, order, paging),
     make("div", { class: "items" }, ...shown.map(item)),
   );
 }

@@ -5,7 +5,10 @@ const about = (target) => target.closest("[data-run]").dataset.run;
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-act]");
   if (!button) return;
-  if (button.dataset.act === "load") trigger("load_run", { run: about(button) });
+  if (button.dataset.act === "load") {
+    trigger("load_run", { run: about(button) });
+    document.querySelector("#train-settings [aria-expanded='false']")?.click();
+  }
   if (button.dataset.act === "use") trigger("use_run", { run: about(button) });
 });
 

@@ -164,6 +164,14 @@ def visit(page: Any, url: str) -> None:
         page.goto(url)
 
 
+def open_settings(page: Any, stage: str) -> None:
+    """Open the drawer with a stage's settings, which is closed when the stage has been run."""
+    page.wait_for_function(f"() => !document.body.classList.contains('cover-{stage}')")
+    button = page.locator(f"#{stage}-settings button")
+    if button.get_attribute("aria-expanded") == "false":
+        button.click()
+
+
 def open_app(page: Any, app: App, tab: str | None = None, *, query: str = "") -> None:
     """Open the app's page, wait until a project is shown, and go to a tab by its label."""
     visit(page, f"{app.url}/{query}")

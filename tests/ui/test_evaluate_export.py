@@ -17,7 +17,7 @@ from dpd_core.project import Project
 from dpd_core.synthesize.sets import DistilledSet
 from tests.support.evaluation_report import make_report
 from tests.support.fake_hub import fake_hub
-from tests.support.studio_app import CLASSES, App, open_app
+from tests.support.studio_app import CLASSES, App, open_app, open_settings
 
 pytestmark = pytest.mark.ui
 
@@ -57,6 +57,7 @@ def write_report(app: App, runs: dict[str, tuple[float, ...]] | None = None) -> 
 
 def test_an_evaluation_is_started_and_its_report_is_read(page: Any, app: App) -> None:
     open_app(page, app, "Evaluate")
+    open_settings(page, "evaluate")
     page.locator("#evaluate-baselines label", has_text="full: ").locator("input").check()
     page.locator("#evaluate-seeds input").fill("2")
     page.locator("#evaluate-student_steps input").fill("3")
@@ -129,6 +130,7 @@ def test_metrics_say_what_they_mean(page: Any, app: App) -> None:
 def test_an_export_is_looked_at_made_and_downloaded(page: Any, app: App, tmp_path: Path) -> None:
     open_app(page, app, "Export")
     page.locator("#export-plan", has_text="6 images of 3 classes").wait_for()
+    open_settings(page, "export")
     page.locator("#export-title input, #export-title textarea").fill(HOSTILE)
     page.locator("#export-title input, #export-title textarea").press("Enter")
     page.locator("#export-card-fold > button").click()

@@ -16,7 +16,7 @@ from dpd_core.prototypes.files import Slot
 from dpd_core.settings import command_words
 from dpd_core.synthesize.records import SlotRecord
 from dpd_core.synthesize.sets import DistilledSet
-from tests.support.studio_app import ROOT, App, open_app, wait_for
+from tests.support.studio_app import ROOT, App, open_app, open_settings, wait_for
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
@@ -114,6 +114,7 @@ def test_a_set_fills_while_it_is_made_and_is_compared(
     page = new_page()
     open_app(page, app, "Synthesize")
     wait_for(lambda: page.locator(f"{GRID} li").count() == 6)
+    open_settings(page, "synthesize")
     page.locator("#synthesize-more > button").click()
     # The fields are filled with the last run's settings a moment after the tab is opened.
     wait_for(lambda: page.locator("#synthesize-steps input").input_value() == "3")

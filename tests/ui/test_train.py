@@ -11,7 +11,7 @@ from dpd_core.config import resolve
 from dpd_core.pipeline.jobs import list_jobs
 from dpd_core.project import Project
 from dpd_core.train import adapters
-from tests.support.studio_app import App, open_app, visit, wait_for
+from tests.support.studio_app import App, open_app, open_settings, visit, wait_for
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
@@ -45,6 +45,7 @@ def curve_length(page: Any) -> int:
 
 
 def open_more(page: Any) -> None:
+    open_settings(page, "train")
     page.locator("#train-more").get_by_text("Advanced").click()
 
 
