@@ -12,7 +12,8 @@ from app.server.pictures import ImageServer
 from app.server.workspaces import Workspace
 from app.shell.view import stage_list
 from dpd_core import STAGES
-from dpd_core.captions.edits import current_captions, edit
+from dpd_core.captions.current import current_captions
+from dpd_core.captions.edits import edit
 from dpd_core.config import resolve
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import ConfigError, ProjectError

@@ -21,6 +21,7 @@ from typing import Any
 from dpd_core import STAGES, __version__
 from dpd_core.config import CONFIGS, PRESETS, BenchmarkConfig, ProjectConfig, RunConfig, resolve
 from dpd_core.errors import DPDError, JobStopped
+from dpd_core.events import Failed, Log, Progress
 from dpd_core.hardware import peak_resident_memory
 from dpd_core.pipeline.stages import COMMANDS
 from dpd_core.settings import AUTO, Setting, StageConfig, settings_of, stage_name, suggestion
@@ -354,8 +355,6 @@ class Terminal:
 
     def show(self, event: Any) -> None:
         """Draw one event."""
-        from dpd_core.events import Failed, Log, Progress
-
         if self.quiet or isinstance(event, Failed):
             return
         if isinstance(event, Log):

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import psutil
+
 from dpd_core.errors import ProjectError
 
 _DISK_FAULTS = {
@@ -189,8 +191,6 @@ def _is_data(folder: Path, root: Path) -> bool:
 def _is_written(part: Path, process: str | None) -> bool:
     """Whether the process that began the part is still there, and is not a later one of the
     same number (a container gives the same numbers at each start)."""
-    import psutil
-
     if process is None:
         return False
     try:

@@ -18,7 +18,8 @@ from app.server.jobs import JobQueue, JobView
 from app.server.settings import DOWNLOADS
 from dpd_core import storage
 from dpd_core.captions.bulk import export_captions
-from dpd_core.captions.edits import current_captions, edit, history
+from dpd_core.captions.current import current_captions
+from dpd_core.captions.edits import edit, history
 from dpd_core.captions.log import Caption, Entry
 from dpd_core.captions.selection import find_prototype
 from dpd_core.captions.text import words_of

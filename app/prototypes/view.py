@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from dpd_core import storage
-from dpd_core.captions.edits import current_captions
+from dpd_core.captions.current import current_captions
 from dpd_core.dataset.index import DatasetIndex, load_index
 from dpd_core.errors import DPDError, StageMissing
 from dpd_core.pipeline.staleness import is_current
@@ -18,7 +18,7 @@ from dpd_core.project import Project
 from dpd_core.prototypes.changes import Changes, read_changes
 from dpd_core.prototypes.curation import Decision, decisions
 from dpd_core.prototypes.files import Prototype, list_prototypes, load_members
-from dpd_core.prototypes.map import read_map
+from dpd_core.prototypes.map_file import read_map
 from dpd_core.prototypes.overrides import Overrides, read_overrides
 
 Links = Any

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpd_core import storage
+from dpd_core import cli, storage
 from dpd_core.errors import ProjectError
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.project import Project
@@ -81,8 +81,6 @@ def pack(source: Path, out: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the recipe and pack; returns the exit status."""
-    from dpd_core import cli
-
     parser = argparse.ArgumentParser(
         prog="python -m dpd_core.bundled.demo_project", description="Make the demo project."
     )

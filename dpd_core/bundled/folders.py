@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 # Written by other steps than the export of weights, and kept when those are replaced.
 _KEPT = ("README.md", "metrics.json")
 
@@ -37,10 +41,6 @@ def save_half_precision(folder: Path) -> None:
     transformers loads weights in the type its config names. Half precision is right on disk
     and slow or unsupported on a CPU, so the config keeps asking for float32.
     """
-    import torch
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
     for path in folder.rglob("*.safetensors"):
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata()

@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
 
 import dpd_core
 from dpd_core import storage
+from dpd_core.captions.models import FAMILIES, CaptionModel, load_model
 from dpd_core.captions.text import tidy_generated
 from dpd_core.errors import ModelError, ProjectError, first_line
+from dpd_core.hardware import Hardware
 from dpd_core.models.files import files_digest, model_folder
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from dpd_core.captions.models import CaptionModel
-    from dpd_core.hardware import Hardware
 
 BUNDLED = Path(dpd_core.__file__).parents[1] / "assets" / "captioner"
 """Folder of the captioner that comes with the program."""
@@ -81,8 +81,6 @@ class ModelCaptioner:
         Raises:
             ModelError: the model's parts do not fit together, or it is too large for the device.
         """
-        import torch
-
         names = class_names or [""] * len(images)
         texts = [""] * len(images)
         try:
@@ -117,8 +115,6 @@ class ModelCaptioner:
         return self._instruction.replace("{max_words}", str(max_words)).replace("{label}", label)
 
     def _generate(self, inputs: list[dict[str, Any]], max_words: int) -> list[str]:
-        import torch
-
         try:
             return self._model.generate(inputs, max_words)
         except torch.OutOfMemoryError:
@@ -148,10 +144,6 @@ def load_captioner(
     Raises:
         ModelError: the model is missing, incomplete, of another kind, or would need its own code.
     """
-    from safetensors import SafetensorError
-
-    from dpd_core.captions.models import FAMILIES, load_model
-
     folder = resolve_captioner(source)
     kind = _model_type(folder)
     if kind not in FAMILIES:

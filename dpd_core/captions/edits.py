@@ -1,4 +1,4 @@
-"""What people do to captions: look, edit, give back, undo, redo."""
+"""What people do to captions: edit, give back, undo, redo, and look at what was done."""
 
 from __future__ import annotations
 
@@ -21,24 +21,6 @@ from dpd_core.captions.text import checked_caption
 from dpd_core.errors import CaptionError
 from dpd_core.project import Project
 from dpd_core.prototypes.files import Slot, list_prototypes
-
-
-def current_captions(project: Project) -> dict[str, dict[int, Caption]]:
-    """The captions of the current prototypes: by class name, by cluster number.
-
-    A prototype that has none yet is not in it; a caption whose image is no longer a prototype is
-    neither (it comes back if the image becomes one again).
-
-    Raises:
-        StageMissing: there are no prototypes.
-    """
-    state = replay(project)
-    captions: dict[str, dict[int, Caption]] = {}
-    for prototype in list_prototypes(project):
-        clusters = captions.setdefault(prototype.class_name, {})
-        if prototype.key in state.captions:
-            clusters[prototype.cluster_id] = state.captions[prototype.key]
-    return captions
 
 
 def history(project: Project, class_name: str, cluster_id: int) -> list[Entry]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from dpd_core import storage
 from dpd_core.captions.captioner import Captioner, captioner_fingerprint, load_captioner
+from dpd_core.dataset.images import to_square
+from dpd_core.dataset.index import ImageRecord
+from dpd_core.dataset.pixels import open_record
 from dpd_core.errors import DatasetError, ProjectError
 from dpd_core.events import Emit, Log, Meter
 from dpd_core.hardware import choose_hardware
 from dpd_core.project import Project
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from dpd_core.dataset.index import ImageRecord
 
 _LARGEST_SIDE = 2048
 
@@ -148,8 +148,5 @@ def _checked(value: Any) -> dict[str, dict[str, str]]:
 
 def _square(record: ImageRecord) -> Image.Image:
     """The square of the image that the diffusion model sees too, in its own resolution."""
-    from dpd_core.dataset.images import to_square
-    from dpd_core.dataset.pixels import open_record
-
     image = open_record(record)
     return to_square(image, min(*image.size, _LARGEST_SIDE))

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dpd_core import storage
 from dpd_core.captions.aggregate import aggregate, compose, describe
 from dpd_core.captions.captioner import Captioner
-from dpd_core.captions.edits import current_captions
+from dpd_core.captions.current import captions_digest
 from dpd_core.captions.image_captions import CaptionRequest, ImageCaptions
 from dpd_core.captions.log import Draft, Key, LogWriter, State, replay, writing
 from dpd_core.captions.selection import select_prototypes
 from dpd_core.captions.text import template_caption
 from dpd_core.config import CaptionsConfig
 from dpd_core.dataset.index import load_index
-from dpd_core.errors import ProjectError, StageMissing
+from dpd_core.errors import ProjectError
 from dpd_core.events import Emit, Log, ignore
 from dpd_core.project import Project
 from dpd_core.prototypes.files import Member, Prototype, Slot, list_prototypes, load_members
@@ -105,38 +104,6 @@ def run(
         "captioner": "" if config.mode == "template" else config.captioner,
         "digest": captions_digest(project),
     }
-
-
-def training_captions(project: Project) -> dict[str, str]:
-    """The caption of every clustered train image, by image id: its cluster's, or for an outlier
-    the nearest cluster's.
-
-    Raises:
-        StageMissing: prototypes or captions are not there yet.
-    """
-    captions = current_captions(project)
-    texts = {}
-    for image_id, member in load_members(project).items():
-        caption = captions.get(member.class_name, {}).get(member.cluster_id)
-        if caption is None:
-            raise StageMissing(
-                f"cluster {member.cluster_id} of the class {member.class_name!r} has no caption "
-                "yet.",
-                where=project.root,
-                fix=f"Run `python -m dpd_core captions --project {project.root}` first.",
-            )
-        texts[image_id] = caption.text
-    return texts
-
-
-def captions_digest(project: Project) -> str:
-    """Identity of all current captions' texts; another one means that images made from them are
-    out of date."""
-    captions = current_captions(project)
-    texts = {
-        name: {str(k): caption.text for k, caption in c.items()} for name, c in captions.items()
-    }
-    return storage.digest(texts)
 
 
 def _wanted(

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
+
 from dpd_core import storage
 
 MOST_IN_JSON = 10_000
@@ -39,9 +42,6 @@ def keep(
     """
     if count <= MOST_IN_JSON:
         return list(records())
-    import pyarrow
-    import pyarrow.parquet
-
     columns: dict[str, Any] = {}
     for record in records():
         columns |= {member: value for member, value in record.items() if member not in columns}
@@ -70,8 +70,6 @@ def read(folder: Path, kept: Any) -> Iterator[dict[str, Any]]:
     found = _NAME.fullmatch(kept) if isinstance(kept, str) else None
     if found is None:
         raise ValueError("neither a list nor the name of a table")
-    import pyarrow.parquet
-
     content = (folder / kept).read_bytes()
     if hashlib.sha256(content).hexdigest() != found[2]:
         raise ValueError(f"{kept} is damaged")

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
+
 from dpd_core.dataset import text, words
 
 SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".lst", ".json", ".jsonl", ".ndjson", ".parquet"))
@@ -403,9 +406,6 @@ def _cell(value: Any) -> str:
 
 def _parquet(path: Path, name: PurePosixPath) -> Table | None:
     """A Parquet file without images inside."""
-    import pyarrow
-    import pyarrow.parquet
-
     try:
         schema = pyarrow.parquet.read_schema(path)
         plain = [field.name for field in schema if not pyarrow.types.is_nested(field.type)]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
 from dpd_core.errors import ModelError, first_line
 
 
@@ -15,9 +18,6 @@ def hub_snapshot(source: str, patterns: tuple[str, ...], ignore: tuple[str, ...]
     Raises:
         ModelError: the Hub does not give it.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
         return Path(
             snapshot_download(source, allow_patterns=list(patterns), ignore_patterns=list(ignore))

@@ -1,42 +1,34 @@
 """Latents of a collection, encoded once and found again by content.
 
-A *shard* is one safetensors file ``latents/<key>.safetensors`` with the posteriors of up to
-256 images. It names its images by the SHA-256 of their files and its model by fingerprint,
-and nothing else: another split, a renamed class or another project with the same images and
-model finds them again (copy the folder), and only images never seen before are encoded.
-A run killed half-way continues at the shard it was writing.
-
-Shards hold float16, half the size at an error far below the posterior's own spread; all
-computing is in float32. A fresh run returns the rounded values as well, so that it cannot
-differ from a cached one.
+They are kept in shards (:mod:`dpd_core.models.shards`) of up to 256 images; only images never seen
+before are encoded, and a run killed half-way continues at the shard it was writing. Shards hold
+float16 and all computing is in float32. A fresh run returns the rounded values as well, so that it
+cannot differ from a cached one.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dpd_core import storage
+from dpd_core.dataset.images import to_square
+from dpd_core.dataset.index import ImageRecord, load_index
+from dpd_core.dataset.pixels import open_record
 from dpd_core.errors import DatasetError, ModelError
-from dpd_core.events import Emit, Log, Meter, ignore
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from dpd_core.dataset.index import ImageRecord
-    from dpd_core.models.backbone import Posterior
-    from dpd_core.project import Project
+from dpd_core.events import Emit, Meter, ignore
+from dpd_core.models.backbone import Posterior, backbone_identity, load_backbone
+from dpd_core.models.shards import Shards
+from dpd_core.project import Project
 
 SHARD = 256
 """Images in one file: what an interrupted run can lose, and what one read brings."""
@@ -82,8 +74,6 @@ class Latents:
         Raises:
             KeyError: the image is not among these latents.
         """
-        from dpd_core.models.backbone import Posterior
-
         row = self._row[image_id]
         return Posterior(self.mean[row], self.std[row])
 
@@ -127,8 +117,6 @@ def latents_for(
         DatasetError: there is no image in these splits, or a file has changed or gone.
         ModelError: the model cannot be loaded, or its latents are not numbers.
     """
-    from dpd_core.models.backbone import backbone_identity, load_backbone
-
     fingerprint = backbone_identity(project.config)
     return _latents(project, fingerprint, lambda: load_backbone(project), splits, emit, stage)
 
@@ -153,8 +141,6 @@ def _latents(
     emit: Emit,
     stage: str,
 ) -> Latents:
-    from dpd_core.dataset.index import load_index
-
     index = load_index(project)
     records = [record for record in index.images if record.split in splits]
     if not records:
@@ -164,9 +150,9 @@ def _latents(
             fix="Run the stage 'dataset' with another test fraction.",
         )
     table = _Table(records)
-    shards = _Shards(project.path("latents"), fingerprint, records[0].bands, emit, stage)
+    shards = Shards(project.path("latents"), fingerprint, records[0].bands, emit, stage)
     for shas, mean, std in shards.read(table.missing):
-        table.put(shas, mean, std)
+        table.put(shas, torch.from_numpy(mean), torch.from_numpy(std))
     todo = [record for record in _unique(records) if record.sha256 in table.missing]
     if todo:
         encoder = load()
@@ -181,31 +167,13 @@ def _latents(
             part = todo[start : start + SHARD]
             mean, std = _encode(part, encoder, meter)
             shas = [record.sha256 for record in part]
-            shards.write(shas, mean, std)
+            shards.write(shas, mean.numpy(), std.numpy())
             table.put(shas, mean, std)
     ids = [record.id for record in records]
     key = storage.digest(
         fingerprint, records[0].bands, [[record.id, record.sha256] for record in records]
     )
     return Latents(ids, *table.tensors(), key)
-
-
-def shard_fault(path: Path) -> str | None:
-    """Why a file of latents is not what was written: its name is a digest of the model and the
-    images, and it holds a checksum of the numbers. ``None``: it is."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        origin = {name: metadata[name] for name in ("model", "bands")}
-        shas = json.loads(metadata["images"])
-        if path.stem != _shard_name(origin, shas):
-            return "the name does not fit the images"
-        _read_shard(path, metadata, shas)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        return str(error) or type(error).__name__
-    return None
 
 
 class _Table:
@@ -238,85 +206,11 @@ class _Table:
         return self._mean, self._std
 
 
-class _Shards:
-    """The files of one model in a project's ``latents`` folder."""
-
-    def __init__(self, folder: Path, model: str, bands: Sequence[str], emit: Emit, stage: str):
-        self.folder, self.emit, self.stage = folder, emit, stage
-        self.origin = {"model": model, "bands": json.dumps(list(bands))}
-
-    def read(self, wanted: set[str]) -> Iterator[tuple[list[str], Tensor, Tensor]]:
-        """Shards of this model with a wanted image: (SHA-256s, mean, std as float16).
-
-        ``wanted`` is looked at anew for each file, so the caller can strike off what it got.
-        A damaged file is reported and removed: its images are then encoded again.
-        """
-        from safetensors import SafetensorError
-
-        for path in storage.whole(self.folder, "*.safetensors"):
-            try:
-                shard = self._open(path, wanted)
-            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-                self.emit(
-                    Log(
-                        self.stage,
-                        f"latents/{path.name} is damaged ({error}); its images are encoded again.",
-                        level="warning",
-                    )
-                )
-                with storage.writable(path):
-                    path.unlink(missing_ok=True)
-                continue
-            if shard is not None:
-                yield shard
-
-    def write(self, shas: list[str], mean: Tensor, std: Tensor) -> None:
-        """Store one shard; ``mean`` and ``std`` are float16 (M, C, h, w)."""
-        from safetensors.torch import save_file
-
-        metadata = {**self.origin, "images": json.dumps(shas), "crc32": _checksum(mean, std)}
-        path = self.folder / f"{_shard_name(self.origin, shas)}.safetensors"
-        with storage.atomic_path(path) as temporary:
-            save_file({"mean": mean, "std": std}, temporary, metadata=metadata)
-            storage.sort_metadata(temporary)
-
-    def _open(self, path: Path, wanted: set[str]) -> tuple[list[str], Tensor, Tensor] | None:
-        from safetensors import safe_open
-
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if any(metadata.get(name) != value for name, value in self.origin.items()):
-                return None
-            shas = json.loads(metadata["images"])
-            if wanted.isdisjoint(shas):
-                return None
-        return shas, *_read_shard(path, metadata, shas)
-
-
-def _shard_name(origin: dict[str, str], shas: Sequence[str]) -> str:
-    return storage.digest(origin, shas, length=32)
-
-
-def _read_shard(path: Path, metadata: dict[str, str], shas: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The float16 tensors of a shard; an error of some kind if they are not what was written."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        mean, std = file.get_tensor("mean"), file.get_tensor("std")
-    if len(shas) != len(mean) or mean.shape != std.shape:
-        raise ValueError("images and tensors do not agree")
-    if metadata["crc32"] != _checksum(mean, std):
-        raise ValueError("the checksum does not match")
-    return mean, std
-
-
 def _encode(
     records: Sequence[ImageRecord], encoder: Encoder, meter: Meter
 ) -> tuple[Tensor, Tensor]:
     """Posteriors of one shard, float16 (M, C, h, w). Images are decoded a shard ahead at most,
     in threads, because decoding would otherwise be what a GPU waits for."""
-    import numpy as np
-
     size = encoder.image_size
     batch = max(1, min(64, _BATCH_PIXELS // size**2))
     means, stds = [], []
@@ -343,17 +237,8 @@ def _encode(
 
 def _pixels(record: ImageRecord, size: int) -> np.ndarray:
     """uint8 (size, size, 3) of a file that is still the one in the index."""
-    import numpy as np
-
-    from dpd_core.dataset.images import to_square
-    from dpd_core.dataset.pixels import open_record
-
     return np.asarray(to_square(open_record(record), size), dtype=np.uint8)
 
 
 def _unique(records: Sequence[ImageRecord]) -> list[ImageRecord]:
     return list({record.sha256: record for record in reversed(records)}.values())[::-1]
-
-
-def _checksum(mean: Tensor, std: Tensor) -> str:
-    return str(zlib.crc32(std.numpy().tobytes(), zlib.crc32(mean.numpy().tobytes())))

@@ -45,6 +45,7 @@ from dpd_core.project import Project
 from dpd_core.settings import StageConfig
 from dpd_core.synthesize import stage as synthesis
 from dpd_core.synthesize.strategies import Strategy, get_strategy
+from dpd_core.train import stage as training
 
 _SHARED = ("latents", "classifier", "cache", "reports/parts")
 
@@ -205,8 +206,6 @@ class Benchmark:
         common: str = source.result("train")["adapter"]
         if not method.strategy.training:
             return common
-        from dpd_core.train import stage as training
-
         settings = self.settings("train", preview_steps=0, **method.strategy.training)
         assert isinstance(settings, TrainConfig)
         with source.lock():

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dpd_core import storage
-from dpd_core.captions.stage import captions_digest
+from dpd_core.captions.current import captions_digest
 from dpd_core.config import ProjectConfig
 from dpd_core.dataset.index import read_names
 from dpd_core.dataset.labels import read_labels

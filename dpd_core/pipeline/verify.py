@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core import STAGES, storage
+from dpd_core.captions.current import captions_digest
+from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError, ProjectError
 from dpd_core.events import Emit, Meter, ignore
+from dpd_core.models.shards import shard_fault
 from dpd_core.pipeline.stages import TABLE
 from dpd_core.project import Project, record_id
 from dpd_core.synthesize.records import SlotRecord
@@ -152,8 +155,6 @@ class _Verifier:
         return count
 
     def _images(self) -> int:
-        from dpd_core.dataset.index import load_index
-
         if not self.project.path("dataset", "index.json").exists():
             return 0
         images = load_index(self.project).images
@@ -162,8 +163,6 @@ class _Verifier:
         return sum(self._file(image.path, image.sha256, fix) for image in meter.over(images))
 
     def _latents(self) -> int:
-        from dpd_core.models.latents import shard_fault
-
         shards = storage.whole(self.project.path("latents"), "*.safetensors")
         for path in shards:
             fault = shard_fault(path)
@@ -236,8 +235,6 @@ class _Verifier:
         return count
 
     def _captions(self) -> int:
-        from dpd_core.captions.stage import captions_digest
-
         record = self.project.record("captions")
         if record is None:
             return 0

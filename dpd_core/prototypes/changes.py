@@ -1,23 +1,15 @@
-"""What a new clustering changed, ``prototypes/changes.json``.
-
-Each run of the stage compares its result with the one it replaces. Clusters have no identity
-beyond their members, so they are compared by the images that stand together in one
-(adjusted Rand index, Hubert and Arabie, 1985), and prototypes by image.
-"""
+"""What a new clustering changed: the records, and the file ``prototypes/changes.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dpd_core import storage
 from dpd_core.errors import DPDError, ProjectError
+from dpd_core.project import Project
 from dpd_core.prototypes.files import list_prototypes, load_members
 from dpd_core.prototypes.overrides import HandChoice
-
-if TYPE_CHECKING:
-    from dpd_core.project import Project
 
 _FILE = ("prototypes", "changes.json")
 
@@ -92,44 +84,19 @@ def snapshot(project: Project) -> Snapshot | None:
     )
 
 
-def compare(
-    before: Snapshot | None, after: Snapshot, choices: Sequence[HandChoice] = ()
-) -> Changes:
-    """The changes from one clustering to another."""
-    if before is None:
-        return Changes(choices=tuple(choices))
-    settings = {
-        name: (before.settings[name], value)
-        for name, value in after.settings.items()
-        if name in before.settings and before.settings[name] != value
-    }
-    names = sorted(set(before.prototypes) | set(after.prototypes))
-    return Changes(
-        False, settings, tuple(_class_change(n, before, after) for n in names), tuple(choices)
-    )
+def save_changes(project: Project, key: str, changes: Changes) -> None:
+    """Write the file; ``key`` is a digest of the result that it belongs to."""
+    storage.write_json(project.path(*_FILE), {"key": key, **asdict(changes)})
 
 
-def record_changes(
-    project: Project, before: Snapshot | None, after: Snapshot, choices: Sequence[HandChoice]
-) -> Changes:
-    """Compare and write ``changes.json``.
-
-    A run that comes to the very result of the last one leaves the file as it is: it is that
-    result's comparison with its predecessor, also if the run was killed half-way in between.
-    """
-    key = storage.digest(
-        after.settings, after.prototypes, after.clusters, [asdict(choice) for choice in choices]
-    )
+def changes_with(project: Project, key: str) -> Changes | None:
+    """The changes that were recorded under a key; ``None`` if there are none, or damaged ones."""
     path = project.path(*_FILE)
-    if path.exists():
-        try:
-            if storage.read_json(path).get("key") == key:
-                return _parse(storage.read_json(path))
-        except (DPDError, AttributeError, KeyError, TypeError, ValueError):
-            pass  # damaged: it is written anew
-    changes = compare(before, after, choices)
-    storage.write_json(path, {"key": key, **asdict(changes)})
-    return changes
+    try:
+        content = storage.read_json(path) if path.exists() else {}
+        return _parse(content) if content.get("key") == key else None
+    except (DPDError, AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def read_changes(project: Project) -> Changes | None:
@@ -167,31 +134,3 @@ def _parse(content: Any) -> Changes:
         ),
         tuple(HandChoice(**choice) for choice in content["choices"]),
     )
-
-
-def _class_change(name: str, before: Snapshot, after: Snapshot) -> ClassChange:
-    old, new = before.prototypes.get(name, []), after.prototypes.get(name, [])
-    was, now = _clusters_of(before.clusters, name), _clusters_of(after.clusters, name)
-    return ClassChange(
-        name,
-        kept=tuple(i for i in new if i in old),
-        added=tuple(i for i in new if i not in old),
-        removed=tuple(i for i in old if i not in new),
-        joined=len(now.keys() - was.keys()),
-        left=len(was.keys() - now.keys()),
-        agreement=_agreement(was, now),
-    )
-
-
-def _clusters_of(clusters: Mapping[str, tuple[str, int]], name: str) -> dict[str, int]:
-    return {i: cluster for i, (class_name, cluster) in clusters.items() if class_name == name}
-
-
-def _agreement(was: Mapping[str, int], now: Mapping[str, int]) -> float | None:
-    from sklearn.metrics import adjusted_rand_score
-
-    common = sorted(was.keys() & now.keys())
-    if len(common) < 2:
-        return None
-    score = adjusted_rand_score([was[i] for i in common], [now[i] for i in common])
-    return round(float(score), 4)

@@ -15,20 +15,17 @@ import datetime
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
 from dpd_core import storage
-from dpd_core.dataset.index import load_index
+from dpd_core.dataset.index import DatasetIndex, ImageRecord, load_index
 from dpd_core.dataset.labels import read_labels, write_labels
 from dpd_core.errors import DatasetError, ProjectError, StageMissing
+from dpd_core.project import Project
 from dpd_core.prototypes.changes import snapshot
 from dpd_core.prototypes.overrides import Overrides, read_overrides, write_overrides
-
-if TYPE_CHECKING:
-    from dpd_core.dataset.index import DatasetIndex, ImageRecord
-    from dpd_core.project import Project
 
 __all__ = [
     "Decision",

@@ -18,21 +18,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from dpd_core import storage
-from dpd_core.dataset.index import load_index
+from dpd_core.dataset.index import DatasetIndex, ImageRecord, load_index
 from dpd_core.errors import ConfigError, ProjectError, StageMissing
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from dpd_core.dataset.index import DatasetIndex, ImageRecord
-    from dpd_core.project import Project
+from dpd_core.project import Project
 
 STAGE = "prototypes"
 

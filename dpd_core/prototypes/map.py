@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from sklearn.neighbors import NearestNeighbors
 
 from dpd_core import storage
 from dpd_core.events import Emit, Log, ignore
 from dpd_core.hardware import same_threads
+from dpd_core.project import Project
+from dpd_core.prototypes.map_file import read_map, save_map
 from dpd_core.seeding import derive_seed
-
-if TYPE_CHECKING:
-    from dpd_core.project import Project
 
 FIT_LIMIT = 20_000
 """Most points that UMAP lays out itself; the others are placed between their neighbours.
@@ -27,8 +27,6 @@ A map of more points says no more to the eye, and the time grows with their squa
 
 _FEWEST = 5
 """Below this number of points UMAP has no neighbourhoods to keep, and PCA is exact."""
-
-_MAP_FILE = ("prototypes", "map.json")
 
 
 def project_map(
@@ -100,34 +98,18 @@ def write_map(
     points = project_map(vectors, neighbors=neighbors, min_dist=min_dist, seed=seed)
     x, y = (np.round(points[:, axis].astype(float), 4).tolist() for axis in (0, 1))
     content = {"key": key, "ids": ids, "x": x, "y": y}
-    storage.write_json(project.path(*_MAP_FILE), content)
+    save_map(project, content)
     return content
 
 
-def read_map(project: Project) -> dict[str, Any] | None:
-    """The project's map, ``{"key", "ids", "x", "y"}``, or ``None`` if there is none.
-
-    Raises:
-        ProjectError: the file is not JSON.
-    """
-    path = project.path(*_MAP_FILE)
-    if not path.exists():
-        return None
-    content = storage.read_json(path, fix="Delete it; the stage 'prototypes' makes it again.")
-    names = ("key", "ids", "x", "y")
-    return content if isinstance(content, dict) and all(n in content for n in names) else None
-
-
 def _umap(vectors: np.ndarray, neighbors: int, min_dist: float, random_state: int) -> np.ndarray:
-    from sklearn.neighbors import NearestNeighbors
-
     count = max(2, min(neighbors, len(vectors) - 1))
     search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(vectors)
     distances, indices = search.kneighbors(vectors)
     with same_threads(), warnings.catch_warnings():
         # About transforming later and about one thread for a seeded layout: both are meant.
         warnings.simplefilter("ignore")
-        import umap
+        import umap  # it starts numba, which changes the number of threads
 
         layout = umap.UMAP(
             n_neighbors=count,
@@ -143,8 +125,6 @@ def _umap(vectors: np.ndarray, neighbors: int, min_dist: float, random_state: in
 
 
 def _place_others(vectors: np.ndarray, chosen: np.ndarray, layout: np.ndarray) -> np.ndarray:
-    from sklearn.neighbors import NearestNeighbors
-
     points = np.empty((len(vectors), 2), dtype=np.float32)
     points[chosen] = layout
     others = np.setdiff1d(np.arange(len(vectors)), chosen)

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from dpd_core import storage
 from dpd_core.errors import ProjectError
-
-if TYPE_CHECKING:
-    from dpd_core.project import Project
+from dpd_core.project import Project
 
 _FILE = ("prototypes", "overrides.json")
 

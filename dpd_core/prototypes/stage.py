@@ -22,9 +22,10 @@ from dpd_core.errors import DatasetError, ProjectError
 from dpd_core.events import Emit, Log, Meter, ignore
 from dpd_core.models.latents import Latents, latents_for
 from dpd_core.project import Project
-from dpd_core.prototypes.changes import Snapshot, record_changes, snapshot
+from dpd_core.prototypes.changes import Snapshot, snapshot
 from dpd_core.prototypes.choice import taught_prototypes
 from dpd_core.prototypes.clusterer import PrototypeClusterer, pooled_vectors
+from dpd_core.prototypes.compare import record_changes
 from dpd_core.prototypes.files import (
     STAGE,
     Clustering,

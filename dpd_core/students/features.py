@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AutoImageProcessor, AutoModel
 
 import dpd_core
 from dpd_core import storage
@@ -277,8 +278,6 @@ def network_identity(network: str) -> str:
 
 @remembered
 def _hub_model(source: str, device: str) -> tuple[Any, Any]:
-    from transformers import AutoImageProcessor, AutoModel  # only for models of the Hub
-
     try:
         # Only safetensors: the pickled formats could run code.
         model: Any = AutoModel.from_pretrained(source, use_safetensors=True)

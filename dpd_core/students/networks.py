@@ -9,6 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
 
 from dpd_core import storage
 from dpd_core.errors import DatasetError, ModelError
@@ -191,8 +197,6 @@ def build_student(student: str, n_classes: int, *, seed: int = 0) -> Student:
 
 
 def _resnet18(n_classes: int) -> nn.Module:
-    from transformers import ResNetConfig, ResNetForImageClassification
-
     settings: dict[str, Any] = {
         "embedding_size": 64,
         "hidden_sizes": [64, 128, 256, 512],
@@ -214,8 +218,6 @@ FROM_SCRATCH: dict[str, Callable[[int], nn.Module]] = {
 
 
 def _pretrained(source: str, n_classes: int) -> Student:
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
-
     try:
         # Only safetensors: the pickled formats could run code.
         network: Any = AutoModelForImageClassification.from_pretrained(

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -74,8 +76,6 @@ def matching_networks(
         key: Digest of everything that determines the networks.
         on_step: Called after each training step; may raise to stop.
     """
-    from safetensors.torch import save_file
-
     networks = []
     for number in range(count):
         path = folder / f"{key}-{number}.safetensors"
@@ -114,9 +114,6 @@ def matching_networks(
 
 def _stored(path: Path) -> dict[str, Tensor] | None:
     """The tensors of a file that can be made again; ``None`` if it is not there or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not path.exists():
         return None
     try:

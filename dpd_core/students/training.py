@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,12 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dpd_core.errors import ConfigError, DatasetError, ModelError
+from dpd_core.hardware import Hardware
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.students.networks import Student, build_student, student_identity
 from dpd_core.students.schedules import warmup_cosine
-
-if TYPE_CHECKING:
-    from dpd_core.hardware import Hardware
 
 __all__ = [
     "Student",

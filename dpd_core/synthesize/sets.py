@@ -18,8 +18,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from dpd_core import storage
@@ -36,9 +36,6 @@ from dpd_core.synthesize.records import (
     read,
     to_json,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from dpd_core.captions.edits import current_captions
+from dpd_core.captions.current import current_captions
 from dpd_core.config import SynthesizeConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.events import Began, Emit, Log, Meter, Preview, ignore

@@ -8,7 +8,7 @@ import torch
 from accelerate import PartialState
 
 from dpd_core import storage
-from dpd_core.captions.stage import training_captions
+from dpd_core.captions.current import training_captions
 from dpd_core.config import TrainConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.events import Began, Emit, Log, ignore

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from dpd_core import STAGES, storage
 from dpd_core.captions import bulk, edits
-from dpd_core.captions import stage as captions_stage
+from dpd_core.captions.current import captions_digest, current_captions, training_captions
 from dpd_core.config import CaptionsConfig, ExportConfig
 from dpd_core.dataset import stage as dataset
 from dpd_core.evaluate.report import load_report
@@ -64,9 +64,7 @@ def template(root: Path) -> Path:
     storage.write_json(folder.parent / "current.json", {"key": "key"})
     complete_set(project)
     jobs.run_stage(project, "export", ExportConfig(parquet=False))
-    finish(
-        project, "captions", CaptionsConfig(), {"digest": captions_stage.captions_digest(project)}
-    )
+    finish(project, "captions", CaptionsConfig(), {"digest": captions_digest(project)})
     return project.root
 
 
@@ -103,8 +101,8 @@ def _prototypes(project: Project) -> None:
     list_prototypes(project)
     load_members(project)
     load_clustering(project)
-    edits.current_captions(project)
-    captions_stage.training_captions(project)
+    current_captions(project)
+    training_captions(project)
 
 
 def _adapters(project: Project) -> None:
@@ -114,7 +112,7 @@ def _adapters(project: Project) -> None:
 
 
 def _log(project: Project) -> None:
-    edits.current_captions(project)
+    current_captions(project)
     edits.history(project, "forest", 0)
     edits.next_steps(project)
     bulk.find_replace(project, "trees", "wood")

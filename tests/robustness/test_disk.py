@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from dpd_core import storage
 from dpd_core.captions import edits
+from dpd_core.captions.current import current_captions
 from dpd_core.config import DatasetConfig, EvaluateConfig, ExportConfig
 from dpd_core.dataset import stage as dataset
 from dpd_core.errors import ProjectError
@@ -55,7 +56,7 @@ def test_a_full_disk_is_told_and_nothing_is_damaged(
         assert project.record(stage) == before
     filler.unlink()
     assert verify(Project.open(project.root)).differences == []
-    assert edits.current_captions(project)["forest"][0].text == "trees"
+    assert current_captions(project)["forest"][0].text == "trees"
     assert not list(project.root.rglob(".part-*")), "the room is given back"
     jobs.run_stage(project, stage, configs[stage])
     assert verify(project).differences == []
@@ -69,10 +70,10 @@ def test_a_caption_that_finds_no_room_is_not_half_written(disk: Path, project: P
         for number in range(200):
             edits.edit(project, "forest", 0, f"{number} " * 400)
     filler.unlink()
-    text = edits.current_captions(project)["forest"][0].text
+    text = current_captions(project)["forest"][0].text
     edits.edit(project, "forest", 0, "fields")
     edits.undo(project)
-    assert edits.current_captions(project)["forest"][0].text == text
+    assert current_captions(project)["forest"][0].text == text
     assert len(storage.read_json_lines(log)) >= 3
 
 
@@ -92,7 +93,7 @@ def test_a_read_only_project_can_be_looked_at_and_not_changed(disk: Path, projec
         opened = Project.open(project.root)
         assert verify(opened).differences == []
         assert dataset.load_index(opened).images
-        assert edits.current_captions(opened)["forest"][0].text == "trees"
+        assert current_captions(opened)["forest"][0].text == "trees"
         for act in (
             lambda: jobs.run_stage(opened, "export", EXPORT),
             lambda: edits.edit(opened, "forest", 0, "fields"),

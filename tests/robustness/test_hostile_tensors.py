@@ -13,7 +13,7 @@ from dpd_core.errors import DPDError
 from dpd_core.models import weights
 from dpd_core.models.checkpoint import resume_checkpoint
 from dpd_core.models.files import resolve_model
-from dpd_core.models.latents import shard_fault
+from dpd_core.models.shards import shard_fault
 from dpd_core.project import Project
 from dpd_core.prototypes.files import load_clustering
 from dpd_core.train.classifier import read_classifier

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from dpd_core import storage
-from dpd_core.captions.edits import current_captions
+from dpd_core.captions.current import current_captions
 from dpd_core.config import ProjectConfig
 from dpd_core.dataset.index import ClassInfo, write_index
 from dpd_core.project import Project

@@ -43,8 +43,8 @@ def clustered_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
             pixels[..., number % 3] += 150
             image = Image.fromarray(pixels.astype(np.uint8))
             image.save(root / "images" / name / f"{name}{number:02d}.png")
-    monkeypatch.setattr("dpd_core.models.backbone.backbone_identity", lambda config: "pooling")
-    monkeypatch.setattr("dpd_core.models.backbone.load_backbone", lambda project: PoolingEncoder())
+    monkeypatch.setattr("dpd_core.models.latents.backbone_identity", lambda config: "pooling")
+    monkeypatch.setattr("dpd_core.models.latents.load_backbone", lambda project: PoolingEncoder())
     project = Project.create(root / "project")
     config = DatasetConfig(data=str(root / "images"), test_fraction=0.34)
     finish(project, "dataset", config, dataset.run(project, config))

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dpd_core.captions.edits import current_captions, edit, history
+from dpd_core.captions.current import current_captions
+from dpd_core.captions.edits import edit, history
 from dpd_core.project import Project
 from tests.support.studio_app import App, open_app
 

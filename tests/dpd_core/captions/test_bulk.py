@@ -9,9 +9,9 @@ import pytest
 
 from dpd_core import storage
 from dpd_core.captions.bulk import export_captions, find_replace, import_captions
+from dpd_core.captions.current import current_captions
 from dpd_core.captions.edits import (
     apply_changes,
-    current_captions,
     edit,
     undo,
 )

@@ -7,8 +7,8 @@ import pytest
 
 from dpd_core import storage
 from dpd_core.captions.bulk import find_replace
+from dpd_core.captions.current import current_captions
 from dpd_core.captions.edits import (
-    current_captions,
     edit,
     history,
     undo,

@@ -3,9 +3,10 @@
 import pytest
 
 from dpd_core import storage
-from dpd_core.captions.edits import current_captions, edit, history, undo
+from dpd_core.captions.current import captions_digest, current_captions, training_captions
+from dpd_core.captions.edits import edit, history, undo
 from dpd_core.captions.selection import select_prototypes
-from dpd_core.captions.stage import captions_digest, run, training_captions
+from dpd_core.captions.stage import run
 from dpd_core.config import CaptionsConfig
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import (

@@ -101,8 +101,8 @@ def test_the_model_is_loaded_on_a_miss_only(
         loads.append(project)
         return PoolingEncoder()
 
-    monkeypatch.setattr("dpd_core.models.backbone.backbone_identity", lambda config: "pooling")
-    monkeypatch.setattr("dpd_core.models.backbone.load_backbone", load)
+    monkeypatch.setattr("dpd_core.models.latents.backbone_identity", lambda config: "pooling")
+    monkeypatch.setattr("dpd_core.models.latents.load_backbone", load)
     first = latents_for(project, ("train",))
     assert len(loads) == 1
     assert same(first, latents_for(project, ("train",)))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dpd_core.captions.edits import current_captions, edit
+from dpd_core.captions.current import current_captions
+from dpd_core.captions.edits import edit
 from dpd_core.cli import main
 from dpd_core.project import Project
 from dpd_core.prototypes import curation

@@ -8,18 +8,22 @@ from typing import Any
 import pytest
 
 from dpd_core import storage
-from dpd_core.config import DatasetConfig
+from dpd_core.captions import stage as captions_stage
+from dpd_core.captions.current import training_captions
+from dpd_core.config import CaptionsConfig, DatasetConfig
 from dpd_core.dataset import stage as dataset
 from dpd_core.dataset.index import load_index
 from dpd_core.dataset.labels import read_labels
 from dpd_core.errors import DatasetError, DPDError, ProjectError, StageMissing
 from dpd_core.events import Log
+from dpd_core.models.latents import latents_for
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
 from dpd_core.prototypes.changes import read_changes
 from dpd_core.prototypes.files import load_clustering, load_prototypes
 from dpd_core.prototypes.overrides import read_overrides
+from dpd_core.train.classifier_training import project_classifier
 from tests.support.curated_project import cluster, clustered_project, members_beside
 
 
@@ -74,17 +78,12 @@ def test_a_choice_is_released(project: Project) -> None:
 
 
 def test_an_excluded_image_is_clustered_and_trained_with_no_more(project: Project) -> None:
-    from dpd_core.captions import stage as captions_stage
-    from dpd_core.config import CaptionsConfig
-    from dpd_core.models.latents import latents_for
-    from dpd_core.train.classifier_training import project_classifier
-
     ids = [load_prototypes(project)["river"][0].id, members_beside(project, "river", 1)[0]]
     curation.exclude(project, ids)
     cluster(project)
     assert not set(ids) & set(load_clustering(project).members)
     captions_stage.run(project, CaptionsConfig(mode="template"))
-    assert not set(ids) & set(captions_stage.training_captions(project))
+    assert not set(ids) & set(training_captions(project))
     _, report = project_classifier(project, latents_for(project), epochs=1)
     curation.include(project, ids)
     cluster(project)

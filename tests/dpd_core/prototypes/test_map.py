@@ -11,7 +11,8 @@ import pytest
 from dpd_core.events import Event
 from dpd_core.project import Project
 from dpd_core.prototypes import map as projection
-from dpd_core.prototypes.map import project_map, read_map, write_map
+from dpd_core.prototypes.map import project_map, write_map
+from dpd_core.prototypes.map_file import read_map
 
 ROOT = Path(__file__).parents[3]
 AFTER_A_MAP = """

@@ -13,7 +13,7 @@ from dpd_core.prototypes.files import (
     load_clustering,
     load_prototypes,
 )
-from dpd_core.prototypes.map import read_map
+from dpd_core.prototypes.map_file import read_map
 from tests.support.prototype_runs import config, contents, published, published_ids, write_overrides
 
 
