@@ -33,13 +33,9 @@ def summary(report: Report | None) -> dict[str, str]:
             "empty": "This report has no similarities: evaluate again with the distribution "
             "metrics turned on."
         }
-    shares = " and ".join(
-        f"{kind.share:.0%} {how}"
-        for kind, how in ((found.features, "by what they show"), (found.layout, "by their layout"))
-    )
     text = (
-        f"{shares} of the {found.images} distilled images are nearer to a training image than "
-        f"95 % of {found.real_images} real test images are; of new images it would be 5 %. "
+        f"{found.sentence} Compared were {found.images} distilled and {found.real_images} test "
+        "images. "
         f"Guessing from the set which real images were in the training split succeeds with an "
         f"area under the curve of {found.attack.features:.2f} (by layout "
         f"{found.attack.layout:.2f}); 0.5 is chance."

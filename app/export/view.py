@@ -56,7 +56,7 @@ def plan(found: ExportPlan | None, *, problem: str = "") -> dict[str, Any]:
                 f"The real images are under: {found.source_licence}. It may bind this set as well.",
             )
         )
-    if not found.evaluated:
+    if found.report is None:
         notes.append(
             _note(
                 "even",
@@ -64,6 +64,9 @@ def plan(found: ExportPlan | None, *, problem: str = "") -> dict[str, Any]:
                 "Evaluate it first to give readers numbers.",
             )
         )
+    elif found.report.privacy is not None:
+        nearness = found.report.privacy
+        notes.append(_note("even" if nearness.copied else "note", nearness.sentence))
     return {
         "rows": rows,
         "notes": notes,

@@ -121,12 +121,10 @@ def figures(report: Report) -> list[dict[str, str]]:
         rows.append({"name": "Accuracy", "value": f"{ours.mean:.1%}", "text": text, "tone": tone})
     found = report.privacy
     if found is not None:
-        text = (
-            "of the images are nearer to a real training image than 95 % of real photographs are "
-            "to each other; 5 % is what new photographs have."
-        )
         tone = "bad" if found.copied else "good"
-        rows.append({"name": "Copies", "value": f"{found.share:.0%}", "text": text, "tone": tone})
+        rows.append(
+            {"name": "Copies", "value": f"{found.share:.0%}", "text": found.sentence, "tone": tone}
+        )
     return rows
 
 

@@ -11,6 +11,7 @@ from app.ui.job_status import made_by
 from dpd_core import storage
 from dpd_core.config import ResampleConfig
 from dpd_core.errors import DPDError, ProjectError
+from dpd_core.evaluate.report import load_report
 from dpd_core.project import Project
 from dpd_core.prototypes.files import Slot
 from dpd_core.synthesize.records import PlannedSlot
@@ -74,7 +75,19 @@ def read_set(project: Project, queue: JobQueue, name: str) -> SetView | None:
         )
     slots = {record.slot: record for record in records}
     busy = _busy(project, queue, name)
-    return SetView(name, root, sorted(planned), slots, is_finished(root), busy)
+    finished = is_finished(root)
+    nearness = _nearness(project, name) if finished else ""
+    return SetView(name, root, sorted(planned), slots, finished, busy, nearness)
+
+
+def _nearness(project: Project, name: str) -> str:
+    """How near the set comes to real images, as its evaluation has it; empty without one."""
+    report = load_report(project, name)
+    if report is None or report.privacy is None:
+        return ""
+    if report.manifest != DistilledSet.load(project, name).digest:
+        return "The set was changed after it was evaluated: evaluate it again."
+    return report.privacy.sentence
 
 
 def check_keep(project: Project, name: str) -> str:

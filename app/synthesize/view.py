@@ -32,6 +32,7 @@ class SetView:
         slots: The records of those that are filled.
         finished: Whether all are.
         busy: Slots that are being sampled anew.
+        nearness: How near it comes to real images, in a sentence; empty if it is not evaluated.
     """
 
     name: str
@@ -40,6 +41,7 @@ class SetView:
     slots: dict[Slot, SlotRecord]
     finished: bool
     busy: frozenset[Slot] = field(default_factory=frozenset)
+    nearness: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def summary(shown: SetView) -> str:
         made
     )
     parts += [f"{by_hand} chosen by hand"] * bool(by_hand) + [f"{pinned} pinned"] * bool(pinned)
-    return ", ".join(parts)
+    return ". ".join(filter(None, [", ".join(parts), shown.nearness]))
 
 
 def classes_of(sets: Iterable[SetView | None]) -> list[str]:

@@ -215,6 +215,16 @@ class Privacy:
         """Whether more images are nearer than real ones than chance explains."""
         return min(self.features.p_value, self.layout.p_value) < SIGNIFICANT
 
+    @property
+    def sentence(self) -> str:
+        """The figure and what it means, the same wherever a set is spoken of."""
+        verdict = "more than" if self.copied else "no more than"
+        return (
+            f"{self.features.share:.0%} of the images by what they show, {self.layout.share:.0%} "
+            "by their layout, are nearer to a real training image than 95 % of real test images "
+            f"are: {verdict} chance explains (of new images it is {ORDINARY_SHARE:.0%})."
+        )
+
 
 @dataclass(frozen=True)
 class Report:

@@ -260,8 +260,7 @@ def _privacy(report: Report | None) -> str:
     lines = [
         "## Nearness to the training images\n",
         f"Similarity of each image, in all eight orientations, to its nearest real training image, "
-        f"beside the same figure of {found.real_images} real test images. Of new images, 5 % are "
-        "nearer than 95 % of real test images are.\n",
+        f"beside the same figure of {found.real_images} real test images. {found.sentence}\n",
         "| similarity | this set | real images | nearer than 95 % of real images |",
         "| --- | ---: | ---: | ---: |",
     ]

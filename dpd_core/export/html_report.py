@@ -96,18 +96,7 @@ def _nearness(report: Report | None) -> list[str]:
     """How near the images come to real ones."""
     if report is None or report.privacy is None:
         return []
-    found = report.privacy
-    return [
-        "<h2>Nearness to the real images</h2>",
-        f"<p><b>{found.share:.0%}</b> of the images are nearer to a real training image than 95 % "
-        "of real photographs are to each other; of new photographs it is 5 %. "
-        + (
-            "That is more than chance explains."
-            if found.copied
-            else "That is no more than chance explains."
-        )
-        + "</p>",
-    ]
+    return ["<h2>Nearness to the real images</h2>", f"<p>{escape(report.privacy.sentence)}</p>"]
 
 
 def _images(rows: Sequence[Row], readable: dict[str, str]) -> Iterable[str]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from dpd_core.config import ExportConfig
-from dpd_core.evaluate.report import report_path
+from dpd_core.evaluate.report import Report, report_path
 from dpd_core.export.card import dataset_card
 from dpd_core.export.contents import (
     PARQUET_ROWS,
@@ -60,7 +60,7 @@ class ExportPlan:
         files: The files, in the order in which a person asks for them.
         card: The dataset card (README.md) with its YAML front matter.
         source_licence: Licence of the real images, ``None`` if unknown.
-        evaluated: Whether the card can quote an evaluation.
+        report: The evaluation that the card quotes, ``None`` if there is none.
     """
 
     set_name: str
@@ -69,7 +69,7 @@ class ExportPlan:
     files: list[PlannedFiles]
     card: str
     source_licence: str | None
-    evaluated: bool
+    report: Report | None
 
     @property
     def size(self) -> int:
@@ -163,7 +163,7 @@ def plan_export(project: Project, config: ExportConfig) -> ExportPlan:
         files,
         card,
         facts.source_licence,
-        facts.report is not None,
+        facts.report,
     )
 
 

@@ -173,8 +173,8 @@ def test_the_privacy_sentence_follows_the_numbers(similarities, tone):
     value = privacy.summary(make_report(similarities=similarities))
     assert value["tone"] == tone
     above = sum(similarity > 0.5 for similarity in similarities) / len(similarities)
-    assert value["text"].startswith(f"{above:.0%} by what they show")
-    assert "of new images it would be 5 %" in value["text"]
+    assert value["text"].startswith(f"{above:.0%} of the images by what they show")
+    assert "of new images it is 5%" in value["text"]
     assert "0.62" in value["text"]
 
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,18 @@ from app.export import view as views
 from app.server.jobs import JobQueue
 from app.server.pictures import ImageServer
 from app.server.settings import Settings
+from app.synthesize.service import read_set
+from app.synthesize.view import summary
 from dpd_core import storage
 from dpd_core.config import ExportConfig
 from dpd_core.errors import ConfigError
+from dpd_core.evaluate.report import save_report
 from dpd_core.export import stage as export
 from dpd_core.export.plan import plan_export
 from dpd_core.export.push import TOKEN_VARIABLES
+from dpd_core.synthesize.sets import DistilledSet
 from tests.support.distilled_project import make_project
+from tests.support.evaluation_report import make_report
 from tests.support.fake_hub import fake_hub
 
 TOKEN = "hf_ThisIsTheVisitorsSecret0123456789"
@@ -56,6 +61,30 @@ def test_the_plan_names_files_and_what_to_think_of(project):
     assert "licence of the real images is unknown" in notes
     assert "has not been evaluated" in notes
     assert views.plan(None, problem="why")["empty"] == "why"
+
+
+def test_the_copy_figure_is_the_same_at_synthesize_export_and_in_the_card(tmp_path):
+    project = make_project(tmp_path)
+    distilled = DistilledSet.load(project)
+    report = replace(make_report(distilled.name), manifest=distilled.digest)
+    save_report(project, report)
+    assert report.privacy is not None
+    sentence = report.privacy.sentence
+    assert f"{report.privacy.features.share:.0%} of the images" in sentence
+    planned = plan_export(project, ExportConfig())
+    assert sentence in [note["text"] for note in views.plan(planned)["notes"]]
+    assert sentence in planned.card
+    queue = JobQueue(Settings(tmp_path))
+
+    def at_synthesize() -> str:
+        shown = read_set(project, queue, distilled.name)
+        assert shown is not None
+        return summary(shown)
+
+    assert at_synthesize().endswith(sentence)
+    with (distilled.root / "manifest.json").open("a") as file:
+        file.write("\n")
+    assert "evaluate it again" in at_synthesize()
 
 
 def test_the_card_shows_text_and_header_apart(project):
