@@ -10,7 +10,7 @@ from typing import Any
 from app.server.jobs import JobQueue, JobView
 from app.server.uploads import uploaded
 from app.ui.messages import of_job
-from dpd_core import STAGES, storage
+from dpd_core import STAGES
 from dpd_core.config import PRESET_NOTES, PRESETS, RunConfig, resolve
 from dpd_core.controls import Job
 from dpd_core.dataset.index import load_index
@@ -57,10 +57,8 @@ def image_side(project: Project) -> int | None:
     if config.model != "bundled" and not Path(config.model).is_dir():
         return None
     try:
-        folder = resolve_model(config.model)
-        unet = storage.read_json(folder / "unet" / "config.json")
-        return native_side(unet, storage.read_json(folder / "vae" / "config.json"), folder)
-    except (DPDError, KeyError):
+        return native_side(resolve_model(config.model))
+    except DPDError:
         return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ from dpd_core.models.hub import hub_snapshot
 BUNDLED = Path(__file__).parents[2] / "assets" / "base"
 """Folder of the text-to-image model that comes with the program."""
 
-_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+DENOISERS = ("unet", "transformer")
+"""Folders in which the network that is trained may lie."""
+
+_PARTS = (
+    "vae",
+    *(f"{kind}{end}" for end in ("", "_2", "_3") for kind in ("text_encoder", "tokenizer")),
+    *DENOISERS,
+    "scheduler",
+)
+_INCOMPLETE = "The model folder is incomplete: get it again."
 _SUFFIXES = (".json", ".safetensors", ".txt")
 
 
@@ -81,20 +90,41 @@ def variant(folder: Path, part: str) -> str | None:
     return "fp16" if weights and all(".fp16" in name for name in weights) else None
 
 
-def native_side(unet: Mapping[str, Any], vae: Mapping[str, Any], where: Path) -> int:
+def denoiser_settings(folder: Path) -> dict[str, Any]:
+    """The settings (``config.json``) of a model's denoiser.
+
+    Raises:
+        ModelError: there is no denoiser.
+    """
+    for part in DENOISERS:
+        if (folder / part / "config.json").is_file():
+            return storage.read_record(folder / part / "config.json", {}, fix=_INCOMPLETE)
+    raise ModelError(
+        "not a usable text-to-image model (no settings of a UNet or a transformer).",
+        where=folder,
+        fix="It needs the folders vae, text_encoder, tokenizer, unet (or transformer) and "
+        "scheduler with safetensors weights.",
+    )
+
+
+def native_side(folder: Path) -> int:
     """Side in px of the images that a model was made for, from the settings of its parts.
 
     Raises:
         ModelError: the model does not say it.
     """
-    size = unet.get("sample_size")
+    size = denoiser_settings(folder).get("sample_size")
+    vae = storage.read_record(
+        folder / "vae" / "config.json", {"block_out_channels": list}, fix=_INCOMPLETE
+    )
     if isinstance(size, list | tuple) and size and size[0] == size[-1]:
         size = size[0]
     if not isinstance(size, int) or size < 1:
         raise ModelError(
-            "the model does not say the size of its images (sample_size of the UNet).",
-            where=where,
-            fix="Give it with --image-size: 512 for Stable Diffusion 1, 768 for most of 2.",
+            "the model does not say the size of its images (sample_size of its denoiser).",
+            where=folder,
+            fix="Give it with --image-size: 512 for Stable Diffusion 1, 768 for most of 2, 1024 "
+            "for XL and 3.",
         )
     return size * 2 ** (len(vae["block_out_channels"]) - 1)
 

@@ -1,7 +1,8 @@
 """Guidance terms and starts, one plain function each, in the symbols of its paper.
 
 All latents are (B, C, h, w). z_t noisy latent, ẑ₀ predicted clean latent, p prototype latent,
-ᾱ_t cumulative product of the noise schedule at t, s guidance scale, y the class.
+α_t and σ_t share of latent and noise in z_t = α_t z₀ + σ_t ε (√ᾱ_t and √(1−ᾱ_t) in the papers; 1−t
+and t in flow matching), s guidance scale, y the class.
 
 Two of the terms move something directly (:func:`prototype_pull` the noisy latent,
 :func:`mode_noise` the predicted noise). The others are *objectives* of ẑ₀, (B,), of which more is
@@ -18,60 +19,45 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dpd_core.models.predictions import Level
+
 Objective = Callable[[Tensor], Tensor]
 """Clean latents (B, C, h, w) → what is to be raised, (B,)."""
 
 
 def prototype_pull(
-    z_t: Tensor, clean: Tensor, prototype: Tensor, *, alpha_bar: Tensor, scale: float
+    z_t: Tensor, clean: Tensor, prototype: Tensor, *, level: Level, scale: float
 ) -> Tensor:
-    """Pull z_t toward the prototype: z_t + s · √(1−ᾱ_t) · (p − ẑ₀) / ‖p − ẑ₀‖₂.
+    """Pull z_t toward the prototype: z_t + s · σ_t · (p − ẑ₀) / ‖p − ẑ₀‖₂.
 
     The norm is over the whole latent of a sample, so the length of the pull depends on the
-    noise level alone. The direction is the negative gradient of ‖p − ẑ₀‖ with respect to ẑ₀.
-    Where the result is not finite (ẑ₀ equals p, or overflow) the latent stays unguided.
+    noise level alone; in the coordinates of flow matching it is the same pull. The direction is the
+    negative gradient of ‖p − ẑ₀‖ with respect to ẑ₀. Where the result is not finite (ẑ₀ equals p,
+    or overflow) the latent stays unguided.
     Source: DPD (Xu, Ghamisi, Weng, arXiv 2601.15829), published sampling code.
     """
     difference = prototype - clean
     norm = torch.linalg.vector_norm(difference, dim=(1, 2, 3), keepdim=True)
-    pulled = z_t + scale * (1 - alpha_bar).sqrt() * difference / norm
+    pulled = z_t + scale * level.noise * difference / norm
     finite = torch.isfinite(pulled).flatten(1).all(dim=1)
     return torch.where(finite.view(-1, 1, 1, 1), pulled, z_t)
 
 
-def mode_noise(clean: Tensor, mode: Tensor, *, alpha_bar: Tensor, scale: float) -> Tensor:
+def mode_noise(clean: Tensor, mode: Tensor, *, level: Level, scale: float) -> Tensor:
     """What mode guidance adds to the predicted noise: ε̂ − ε = −√(1−ᾱ_t) · λ · (m − ẑ₀).
+
+    √(1−ᾱ_t) is σ_t / √(α_t² + σ_t²), so that ẑ₀ moves alike at one signal-to-noise ratio.
 
     m is the cluster's mode (here its representative), λ = 0.1 in the paper, which stops halfway
     through the steps. Source: MGD³ (Chan-Santiago et al., ICML 2025).
     """
-    return -(1 - alpha_bar).sqrt() * scale * (mode - clean)
-
-
-def shift_noise(output: Tensor, shift: Tensor, *, alpha_bar: Tensor, prediction: str) -> Tensor:
-    """The UNet's output when the noise it implies is to change by ``shift`` at the same z_t.
-
-    From v = (ε − √(1−ᾱ) z_t)/√ᾱ and z₀ = (z_t − √(1−ᾱ) ε)/√ᾱ (Salimans & Ho, 2022).
-
-    Args:
-        output, shift: (B, C, h, w).
-        alpha_bar: ᾱ_t; where it is 0 nothing is known of the clean latent, and the output stays.
-        prediction: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``.
-    """
-    if prediction == "epsilon":
-        return output + shift
-    signal = alpha_bar.sqrt()
-    if signal < 1e-3:
-        return output
-    if prediction == "v_prediction":
-        return output + shift / signal
-    return output - (1 - alpha_bar).sqrt() / signal * shift
+    return -level.noise / level.norm * scale * (mode - clean)
 
 
 def ascend(
-    z_t: Tensor, clean: Tensor, objective: Objective, *, alpha_bar: Tensor, scale: float
+    z_t: Tensor, clean: Tensor, objective: Objective, *, level: Level, scale: float
 ) -> Tensor:
-    """Move z_t up an objective of ẑ₀: z_t + s · √(1−ᾱ_t) · g / ‖g‖₂, g = ∇_ẑ₀ objective.
+    """Move z_t up an objective of ẑ₀: z_t + s · σ_t · g / ‖g‖₂, g = ∇_ẑ₀ objective.
 
     The gradient is taken with respect to ẑ₀, not through the UNet (universal guidance, Bansal et
     al., 2023), and normalised as DPD normalises its pull, so that one scale means the same step
@@ -81,7 +67,7 @@ def ascend(
         point = clean.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(objective(point).sum(), point)
     norm = torch.linalg.vector_norm(gradient, dim=(1, 2, 3), keepdim=True)
-    moved = z_t + scale * (1 - alpha_bar).sqrt() * gradient / norm
+    moved = z_t + scale * level.noise * gradient / norm
     finite = torch.isfinite(moved).flatten(1).all(dim=1)
     return torch.where(finite.view(-1, 1, 1, 1), moved, z_t)
 
@@ -191,12 +177,12 @@ def is_active(step: int, steps: int, *, start: float, end: float) -> bool:
     return start <= share <= end
 
 
-def noised_start(prototype: Tensor, noise: Tensor, *, alpha_bar: Tensor) -> Tensor:
-    """z_τ = √ᾱ_τ · c + √(1−ᾱ_τ) · ε: begin from a noised latent instead of pure noise.
+def noised_start(prototype: Tensor, noise: Tensor, *, level: Level) -> Tensor:
+    """z_τ = α_τ · c + σ_τ · ε: begin from a noised latent instead of pure noise.
 
     Source: D4M (Su et al., CVPR 2024), with the cluster's representative or centre as c.
     """
-    return alpha_bar.sqrt() * prototype + (1 - alpha_bar).sqrt() * noise
+    return level.signal * prototype + level.noise * noise
 
 
 def classifier_free(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:

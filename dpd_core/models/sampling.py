@@ -11,6 +11,8 @@ from torch import Tensor
 
 from dpd_core.models import guidance
 from dpd_core.models.backbone import Backbone
+from dpd_core.models.predictions import Level, shift_noise
+from dpd_core.models.prompts import TextEmbeddings
 
 
 class Guide(Protocol):
@@ -22,7 +24,7 @@ class Guide(Protocol):
     @property
     def end(self) -> float: ...
 
-    def apply(self, z_t: Tensor, clean: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor | None]:
+    def apply(self, z_t: Tensor, clean: Tensor, level: Level) -> tuple[Tensor, Tensor | None]:
         """The moved z_t, and what is to be added to the predicted noise (``None``: nothing)."""
 
 
@@ -40,10 +42,10 @@ class PrototypeGuidance:
     start: float = 0.0
     end: float = 0.8
 
-    def apply(self, z_t: Tensor, clean: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor | None]:
+    def apply(self, z_t: Tensor, clean: Tensor, level: Level) -> tuple[Tensor, Tensor | None]:
         """See :class:`Guide`."""
         pulled = guidance.prototype_pull(
-            z_t, clean, self.target.to(z_t), alpha_bar=alpha_bar, scale=self.scale
+            z_t, clean, self.target.to(z_t), level=level, scale=self.scale
         )
         return pulled, None
 
@@ -62,11 +64,9 @@ class ModeGuidance:
     start: float = 0.0
     end: float = 0.5
 
-    def apply(self, z_t: Tensor, clean: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor | None]:
+    def apply(self, z_t: Tensor, clean: Tensor, level: Level) -> tuple[Tensor, Tensor | None]:
         """See :class:`Guide`."""
-        shift = guidance.mode_noise(
-            clean, self.target.to(clean), alpha_bar=alpha_bar, scale=self.scale
-        )
+        shift = guidance.mode_noise(clean, self.target.to(clean), level=level, scale=self.scale)
         return z_t, shift
 
 
@@ -84,9 +84,9 @@ class ObjectiveGuidance:
     start: float = 0.0
     end: float = 0.8
 
-    def apply(self, z_t: Tensor, clean: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor | None]:
+    def apply(self, z_t: Tensor, clean: Tensor, level: Level) -> tuple[Tensor, Tensor | None]:
         """See :class:`Guide`."""
-        moved = guidance.ascend(z_t, clean, self.objective, alpha_bar=alpha_bar, scale=self.scale)
+        moved = guidance.ascend(z_t, clean, self.objective, level=level, scale=self.scale)
         return moved, None
 
 
@@ -95,8 +95,8 @@ def sample(
     backbone: Backbone,
     *,
     noise: Tensor,
-    embeddings: Tensor,
-    unconditional: Tensor,
+    embeddings: TextEmbeddings,
+    unconditional: TextEmbeddings,
     steps: int,
     scheduler: str = "ddim",
     cfg: float = 7.5,
@@ -115,9 +115,9 @@ def sample(
     Args:
         backbone: The model.
         noise: Standard normal, (B, C, h, w).
-        embeddings, unconditional: Prompt and empty prompt, each (B, L, D).
+        embeddings, unconditional: Prompt and empty prompt, see :class:`Prompts`.
         steps: Sampling steps of the whole schedule.
-        scheduler: Solver, see :meth:`Backbone.scheduler`.
+        scheduler: Solver, see :meth:`Schedule.solver`.
         cfg: Classifier-free guidance scale; 1 leaves the unconditional side out.
         guide: What steers, or ``None``.
         origin: Latents to start from, noised; needed when ``strength`` < 1.
@@ -127,30 +127,32 @@ def sample(
     Returns:
         Clean latents, float32 (B, C, h, w).
     """
-    solver = backbone.scheduler(scheduler, steps)
-    alphas = backbone.alphas_cumprod
+    schedule = backbone.schedule
+    solver = schedule.solver(scheduler, steps, backbone.device)
+    times = schedule.times(solver)
     skipped = 0
-    z_t = noise.to(backbone.device) * solver.init_noise_sigma
+    # A flow starts from the noise as it is, and its Euler solver has no word for that.
+    z_t = noise.to(backbone.device) * getattr(solver, "init_noise_sigma", 1.0)
     if strength < 1.0 and origin is not None:
         skipped = steps - max(round(steps * strength), 1)
-        first = alphas[solver.timesteps[skipped]]
         z_t = guidance.noised_start(
-            origin.to(backbone.device), noise.to(backbone.device), alpha_bar=first
+            origin.to(backbone.device),
+            noise.to(backbone.device),
+            level=schedule.level(times[skipped]),
         )
         if hasattr(solver, "set_begin_index"):
             # Multistep solvers count the steps themselves and must be told where this begins.
             solver.set_begin_index(skipped)
-    for i, t in enumerate(solver.timesteps[skipped:], start=skipped):
-        z_in = solver.scale_model_input(z_t, t)
-        output = _predict(backbone, z_in, t, embeddings, unconditional, cfg)
+    for i in range(skipped, len(times)):
+        t = times[i]
+        output = _predict(backbone, z_t, t, embeddings, unconditional, cfg)
         if guide is not None and guidance.is_active(i, steps, start=guide.start, end=guide.end):
-            clean = backbone.predict_clean(output, z_t, t.expand(len(z_t)))
-            z_t, shift = guide.apply(z_t, clean, alphas[t])
+            level = schedule.level(t)
+            clean = schedule.predict_clean(output, z_t, t.expand(len(z_t)))
+            z_t, shift = guide.apply(z_t, clean, level)
             if shift is not None:
-                output = guidance.shift_noise(
-                    output, shift, alpha_bar=alphas[t], prediction=backbone.prediction_type
-                )
-        z_t = solver.step(output, t, z_t).prev_sample
+                output = shift_noise(schedule.prediction_type, output, shift, level)
+        z_t = solver.step(output, solver.timesteps[i], z_t).prev_sample
         if on_step is not None:
             on_step()
     return z_t
@@ -160,14 +162,14 @@ def _predict(
     backbone: Backbone,
     z_t: Tensor,
     t: Tensor,
-    embeddings: Tensor,
-    unconditional: Tensor,
+    embeddings: TextEmbeddings,
+    unconditional: TextEmbeddings,
     cfg: float,
 ) -> Tensor:
     if cfg == 1.0:
         return backbone.predict(z_t, t.expand(len(z_t)), embeddings)
     both = backbone.predict(
-        torch.cat([z_t, z_t]), t.expand(2 * len(z_t)), torch.cat([unconditional, embeddings])
+        torch.cat([z_t, z_t]), t.expand(2 * len(z_t)), unconditional.followed_by(embeddings)
     )
     unguided, guided = both.chunk(2)
     return guidance.classifier_free(unguided, guided, cfg)

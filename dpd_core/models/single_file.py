@@ -88,7 +88,10 @@ def _fault(names: set[str]) -> tuple[str, str] | None:
         return any(name.startswith(prefix) for name in names)
 
     if has(_TEXTS_OF_XL):
-        return "a Stable Diffusion XL model", "Give one of Stable Diffusion 1 or 2."
+        return (
+            "a Stable Diffusion XL model",
+            "Give it as a folder or a Hub id: single files are read of Stable Diffusion 1 and 2.",
+        )
     if _FIRST_LAYER in names and has(_VAE) and has(_TEXT):
         return None
     if any("lora" in name for name in names):

@@ -1,9 +1,9 @@
-"""What training changes of a model, saved and put back: LoRA layers of the UNet or all of its
+"""What training changes of a model, saved and put back: LoRA layers of the denoiser or all of its
 weights, and the weights of the VAE's decoder.
 
 All are saved as plain diffusers expects them: LoRA layers for ``pipeline.load_lora_weights``, a
-whole UNet, with its settings beside it, for ``UNet2DConditionModel.from_pretrained``, the decoder
-under the names of the VAE's state.
+whole denoiser, with its settings beside it, for its class's ``from_pretrained``, the decoder under
+the names of the VAE's state.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dpd_core.errors import ModelError, first_line
 if TYPE_CHECKING:
     from torch import nn
 
+    from dpd_core.models.families.base import Family
+
 LORA = "pytorch_lora_weights.safetensors"
 KOHYA = "kohya_lora_weights.safetensors"
 """The LoRA layers once more, for programs that read kohya's names (ComfyUI, web UIs)."""
@@ -24,54 +26,56 @@ KOHYA = "kohya_lora_weights.safetensors"
 WHOLE = "diffusion_pytorch_model.safetensors"
 DECODER = "decoder.safetensors"
 _SETTINGS = "config.json"
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
-def add_lora(unet: nn.Module, *, rank: int, targets: str) -> list[nn.Parameter]:
-    """Put LoRA layers on a UNet and return their parameters, in float32.
+def add_lora(
+    denoiser: nn.Module, family: type[Family], *, rank: int, targets: str
+) -> list[nn.Parameter]:
+    """Put LoRA layers on a denoiser and return their parameters, in float32.
 
     Args:
-        unet: A diffusers UNet; its own weights are frozen.
+        denoiser: A diffusers UNet or transformer; its own weights are frozen.
+        family: Of the model.
         rank: Rank of each update, and its alpha.
-        targets: ``"attention"`` for the published ``to_q, to_k, to_v, to_out.0``; ``"all"``
-            for every linear and convolution layer, which a small model needs to reach images
-            unlike those it was pretrained on.
+        targets: ``"attention"`` for the family's attention, as published; ``"all"`` for every
+            linear and convolution layer, which a small model needs to reach images unlike those
+            it was pretrained on.
     """
     import torch
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
     from torch import nn
 
-    names: list[str] = list(ATTENTION)
+    names: list[str] = list(family.attention)
     if targets == "all":
         names = [
             name
-            for name, module in unet.named_modules()
+            for name, module in denoiser.named_modules()
             if isinstance(module, nn.Linear | nn.Conv2d)
         ]
-    unet.requires_grad_(False)
+    denoiser.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=names)
-    unet.add_adapter(config)
-    cast_training_params(unet, dtype=torch.float32)
-    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    denoiser.add_adapter(config)
+    cast_training_params(denoiser, dtype=torch.float32)
+    return [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
 
 
-def unfreeze(unet: nn.Module) -> list[nn.Parameter]:
-    """Make all weights of a UNet trainable and return them, in float32."""
+def unfreeze(denoiser: nn.Module) -> list[nn.Parameter]:
+    """Make all weights of a denoiser trainable and return them, in float32."""
     import torch
     from torch import nn
 
     # diffusers' own `to` warns at every change of number format.
-    nn.Module.to(unet, torch.float32)
-    return list(unet.requires_grad_(True).parameters())
+    nn.Module.to(denoiser, torch.float32)
+    return list(denoiser.requires_grad_(True).parameters())
 
 
-def save(unet: Any, folder: Path) -> list[Path]:
-    """Write what was trained of a UNet; returns the files."""
-    if getattr(unet, "peft_config", None):
-        return _save_lora(unet, folder)
+def save(denoiser: Any, folder: Path, family: type[Family]) -> list[Path]:
+    """Write what was trained of a denoiser; returns the files."""
+    if getattr(denoiser, "peft_config", None):
+        return _save_lora(denoiser, folder, family)
     with storage.atomic_folder(folder / ".weights") as temporary:
-        unet.save_pretrained(temporary, safe_serialization=True, max_shard_size="1TB")
+        denoiser.save_pretrained(temporary, safe_serialization=True, max_shard_size="1TB")
         settings = storage.read_json(temporary / _SETTINGS)
         # Where the model lay on this machine is nobody's business.
         settings.pop("_name_or_path", None)
@@ -79,25 +83,30 @@ def save(unet: Any, folder: Path) -> list[Path]:
     return _move(folder, _SETTINGS, WHOLE)
 
 
-def _save_lora(unet: Any, folder: Path) -> list[Path]:
-    from diffusers import StableDiffusionPipeline
+def _save_lora(denoiser: Any, folder: Path, family: type[Family]) -> list[Path]:
+    import diffusers
     from peft.utils import get_peft_model_state_dict
 
     weights = {
         name: tensor.float().cpu().contiguous()
-        for name, tensor in get_peft_model_state_dict(unet).items()
+        for name, tensor in get_peft_model_state_dict(denoiser).items()
     }
     # Without the metadata a reader takes alpha for the rank.
     with storage.atomic_folder(folder / ".weights") as temporary:
-        StableDiffusionPipeline.save_lora_weights(
+        getattr(diffusers, family.pipeline).save_lora_weights(
             temporary,
-            unet_lora_layers=weights,
-            unet_lora_adapter_metadata=_sorted(unet.peft_config["default"].to_dict()),
+            **{
+                f"{family.part}_lora_layers": weights,
+                f"{family.part}_lora_adapter_metadata": _sorted(
+                    denoiser.peft_config["default"].to_dict()
+                ),
+            },
         )
         storage.sort_metadata(temporary / LORA)
-        alpha = unet.peft_config["default"].lora_alpha
-        _write_kohya(temporary / LORA, temporary / KOHYA, alpha=alpha)
-    return _move(folder, LORA, KOHYA)
+        if family.kohya:
+            alpha = denoiser.peft_config["default"].lora_alpha
+            _write_kohya(temporary / LORA, temporary / KOHYA, alpha=alpha)
+    return _move(folder, LORA, *([KOHYA] if family.kohya else []))
 
 
 def _write_kohya(lora: Path, path: Path, *, alpha: float) -> None:
@@ -128,7 +137,7 @@ def _sorted(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def find(folder: Path) -> Path:
-    """The weights in an adapter's folder: of a whole UNet, or of LoRA layers (whether they are
+    """The weights in an adapter's folder: of a whole denoiser, or of LoRA layers (whether they are
     there or not)."""
     whole = folder / WHOLE
     return whole if whole.exists() else folder / LORA
@@ -137,17 +146,24 @@ def find(folder: Path) -> Path:
 def files(folder: Path) -> list[Path]:
     """The files in an adapter's folder that plain diffusers needs to load it."""
     weights = find(folder)
-    unet = [folder / _SETTINGS, weights] if weights.name == WHOLE else [weights]
+    found = [folder / _SETTINGS, weights] if weights.name == WHOLE else [weights]
     if weights.name == LORA and (folder / KOHYA).exists():
-        unet.append(folder / KOHYA)
-    return [*unet, folder / DECODER] if (folder / DECODER).exists() else unet
+        found.append(folder / KOHYA)
+    return [*found, folder / DECODER] if (folder / DECODER).exists() else found
 
 
-def merge(unet: Any, adapter: Path) -> None:
-    """Merge what was trained into a UNet, in place.
+def denoiser_class(folder: Path) -> str:
+    """The diffusers class of a whole denoiser that lies in an adapter's folder."""
+    fix = "Train the adapter again."
+    return storage.read_record(folder / _SETTINGS, {"_class_name": str}, fix=fix)["_class_name"]
+
+
+def merge(denoiser: Any, adapter: Path, family: type[Family]) -> None:
+    """Merge what was trained into a denoiser, in place.
 
     Args:
-        unet: Of the model that it was trained for.
+        denoiser: Of the model that it was trained for.
+        family: Of that model.
         adapter: Its folder, or the file with the weights; what is in it tells the two kinds apart.
 
     Raises:
@@ -166,21 +182,21 @@ def merge(unet: Any, adapter: Path) -> None:
             f"not a readable adapter ({first_line(error)}).", where=file, fix=fix
         ) from error
     try:
-        if set(names) == set(unet.state_dict()):
-            unet.load_state_dict(load_file(file))
+        if set(names) == set(denoiser.state_dict()):
+            denoiser.load_state_dict(load_file(file))
             return
-        if not any(name.startswith("unet.") for name in names):
-            raise ValueError("it holds no UNet weights")
-        unet.load_lora_adapter(
+        if not any(name.startswith(f"{family.part}.") for name in names):
+            raise ValueError("it holds no weights of this kind of model")
+        denoiser.load_lora_adapter(
             str(file.parent),
             weight_name=file.name,
-            prefix="unet",
+            prefix=family.part,
             adapter_name="dpd",
             use_safetensors=True,
             local_files_only=True,
         )
-        unet.fuse_lora(adapter_names=["dpd"])
-        unet.unload_lora()
+        denoiser.fuse_lora(adapter_names=["dpd"])
+        denoiser.unload_lora()
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(
             f"the adapter does not fit the model ({first_line(error)}).", where=file, fix=fix

@@ -21,9 +21,10 @@ from dpd_core.dataset.index import load_index
 from dpd_core.dataset.pixels import open_record
 from dpd_core.errors import ModelError
 from dpd_core.events import Emit, ignore
-from dpd_core.models.backbone import Backbone, Prompts, load_backbone
+from dpd_core.models.backbone import Backbone, load_backbone
 from dpd_core.models.guidance import spherical_target
 from dpd_core.models.latents import Latents
+from dpd_core.models.prompts import Prompts
 from dpd_core.models.sampling import sample
 from dpd_core.project import Project
 from dpd_core.prototypes.files import Slot, load_members

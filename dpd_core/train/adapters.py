@@ -51,7 +51,9 @@ class Adapter:
         """The Python by which plain diffusers loads the folder ``adapter``."""
         line = 'pipeline.load_lora_weights("adapter")'
         if self.weights.name == adapter_weights.WHOLE:
-            line = 'pipeline.unet = UNet2DConditionModel.from_pretrained("adapter")'
+            kind = adapter_weights.denoiser_class(self.folder)
+            part = "unet" if kind.startswith("UNet") else "transformer"
+            line = f'pipeline.{part} = {kind}.from_pretrained("adapter")'
         if self.has_decoder:
             decoder = f'load_file("adapter/{adapter_weights.DECODER}")'
             line += f"; pipeline.vae.load_state_dict({decoder}, strict=False)"

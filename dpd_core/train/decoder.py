@@ -176,9 +176,8 @@ class DecoderTuner:
         return real, latents.to(self.backbone.device)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        vae = self.backbone.vae
         with self.backbone.hardware.autocast():
-            decoded = vae.decode(latents / vae.config.scaling_factor).sample
+            decoded = self.backbone.decoded(latents)
         return decoded.float()
 
     def _loss(self, decoded: Tensor, real: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The optimisation of an adapter: its losses, its draws, its checkpoint.
 
 The images' latents and the captions' embeddings are computed once; a training step touches
-only the UNet. Every draw of a step (which images, posterior noise, diffusion noise, noise
+only the denoiser. Every draw of a step (which images, posterior noise, diffusion noise, noise
 level, dropped captions, flips) comes from a generator seeded by the step's number, so a
 resumed run and a run on several processes see the samples of an uninterrupted one.
 """
@@ -24,8 +24,9 @@ from dpd_core.config import TrainConfig
 from dpd_core.errors import ModelError
 from dpd_core.events import Emit, Log, Meter, Metric, ignore
 from dpd_core.models import weights as adapter_weights
-from dpd_core.models.backbone import Backbone, Posterior, Prompts
+from dpd_core.models.backbone import Backbone, Posterior
 from dpd_core.models.checkpoint import finite, resume_checkpoint, save_checkpoint
+from dpd_core.models.prompts import Prompts, TextEmbeddings
 from dpd_core.seeding import derive_seed, generator
 from dpd_core.students.schedules import warmup_cosine
 from dpd_core.train import adapters, minimax
@@ -65,7 +66,7 @@ class Batch:
     clean: Tensor
     noise: Tensor
     timesteps: Tensor
-    embeddings: Tensor
+    embeddings: TextEmbeddings
     labels: Tensor
     real: Tensor | None = None
     """Real latents of each sample's class, (B, M, C, h, w), for the minimax losses."""
@@ -75,7 +76,7 @@ class Trainer:
     """The optimization of one adapter. :meth:`fit` runs it to the end or to a stop.
 
     Args:
-        backbone: Model whose UNet is trained.
+        backbone: Model whose denoiser is trained.
         classifier: Frozen latent classifier of the consistency loss.
         examples: What to learn from.
         config: Hyper-parameters.
@@ -106,17 +107,20 @@ class Trainer:
             # peft draws the initial LoRA weights from the global generator.
             torch.manual_seed(derive_seed(seed, "lora", config.rank, config.targets))
             if config.targets == "whole":
-                adapter_weights.unfreeze(backbone.unet)
+                adapter_weights.unfreeze(backbone.denoiser)
             else:
                 adapter_weights.add_lora(
-                    backbone.unet,
+                    backbone.denoiser,
+                    type(backbone.family),
                     rank=config.rank,
                     targets=config.targets,
                 )
         if config.gradient_checkpointing:
-            backbone.unet.enable_gradient_checkpointing()
+            backbone.denoiser.enable_gradient_checkpointing()
         self.parameters: dict[str, nn.Parameter] = {
-            name: value for name, value in backbone.unet.named_parameters() if value.requires_grad
+            name: value
+            for name, value in backbone.denoiser.named_parameters()
+            if value.requires_grad
         }
         optimizer = torch.optim.AdamW(
             self.parameters.values(),
@@ -133,8 +137,8 @@ class Trainer:
                 classes, examples.posterior.mean.shape[1:], self.accelerator.device
             )
             self.state |= {"memory": self.memory.latents, "memory counts": self.memory.counts}
-        self.unwrapped_unet = backbone.unet
-        backbone.unet, self.optimizer = self.accelerator.prepare(backbone.unet, optimizer)
+        self.unwrapped = backbone.denoiser
+        backbone.denoiser, self.optimizer = self.accelerator.prepare(backbone.denoiser, optimizer)
 
     @property
     def checkpoint(self) -> Path:
@@ -191,7 +195,7 @@ class Trainer:
             raise
         self._check_finite(step)
         if self.accelerator.is_main_process:
-            adapter_weights.save(self.unwrapped_unet, self.folder)
+            adapter_weights.save(self.unwrapped, self.folder, type(self.backbone.family))
         self.accelerator.wait_for_everyone()
         return _mean(history)
 
@@ -218,8 +222,7 @@ class Trainer:
         draw = generator(self.seed, "train", number)
         shape = (len(rows), *self.examples.posterior.mean.shape[1:])
         posterior_noise, noise = torch.randn(2, *shape, generator=draw)
-        levels = len(self.backbone.alphas_cumprod)
-        timesteps = torch.randint(0, levels, (len(rows),), generator=draw)
+        timesteps = self.backbone.schedule.draw(len(rows), draw, gamma=config.min_snr_gamma)
         dropped = torch.rand(len(rows), generator=draw) < config.caption_dropout
         flips = torch.rand(len(rows), 2, generator=draw) < 0.5
         mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
@@ -230,9 +233,7 @@ class Trainer:
             clean = _flip(clean, flips[mine])
         embeddings = self.examples.prompts.batch([self.examples.captions[i] for i in picked])
         empty = self.examples.prompts.unconditional(embeddings)
-        embeddings = torch.where(
-            dropped[mine].to(embeddings.device)[:, None, None], empty, embeddings
-        )
+        embeddings = embeddings.replaced(dropped[mine], empty)
         labels, real = self.examples.labels, None
         if config.representativeness:
             real = minimax.draw_real(posterior.mean, labels, labels[picked], draw).to(device)
@@ -248,38 +249,34 @@ class Trainer:
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Diffusion loss plus the weighted others, and their values for the record.
 
-        The diffusion loss is the mean squared error with min-SNR weights (Hang et al., 2023).
+        The diffusion loss is the mean squared error with the schedule's weights (min-SNR).
         The consistency loss is the cross-entropy of the frozen latent classifier on ẑ₀, over
         the samples whose noise level lies in the first ``consistency_max_noise`` of the
         schedule; above that, ẑ₀ is a blur that no class fits. For the minimax losses see
         :mod:`dpd_core.train.minimax`.
         """
-        backbone, config = self.backbone, self.config
-        noisy = backbone.add_noise(batch.clean, batch.noise, batch.timesteps)
+        backbone, schedule, config = self.backbone, self.backbone.schedule, self.config
+        noisy = schedule.add_noise(batch.clean, batch.noise, batch.timesteps)
         with self.accelerator.autocast():
             output = backbone.predict(noisy, batch.timesteps, batch.embeddings)
-        target = backbone.target(batch.clean, batch.noise, batch.timesteps)
-        weights = min_snr_weights(
-            backbone.alphas_cumprod[batch.timesteps],
-            gamma=config.min_snr_gamma,
-            prediction_type=backbone.prediction_type,
-        )
+        target = schedule.target(batch.clean, batch.noise, batch.timesteps)
+        weights = schedule.weights(batch.timesteps, gamma=config.min_snr_gamma)
         per_sample = (output - target).square().mean(dim=(1, 2, 3))
         diffusion = (weights * per_sample).mean()
         values = {"diffusion": diffusion.item(), "loss": diffusion.item()}
         loss = diffusion
         if config.representativeness or config.diversity:
-            predicted = backbone.predict_clean(output, noisy, batch.timesteps)
+            predicted = schedule.predict_clean(output, noisy, batch.timesteps)
             added, measured = self._minimax(predicted, batch)
             loss = loss + added
             values |= {**measured, "loss": loss.item()}
         if config.consistency_weight == 0:
             return loss, values
-        last = config.consistency_max_noise * len(backbone.alphas_cumprod)
+        last = config.consistency_max_noise * schedule.levels
         clear = batch.timesteps < last
         if not clear.any():
             return loss, values
-        clean = backbone.predict_clean(output, noisy, batch.timesteps)[clear]
+        clean = schedule.predict_clean(output, noisy, batch.timesteps)[clear]
         with self.accelerator.autocast():
             logits = self.classifier(clean).float()
         labels = batch.labels[clear]
@@ -366,22 +363,6 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     """Learning rate of a step: linear warm-up, then constant or cosine to zero."""
     steps = None if config.schedule == "constant" else config.steps
     return config.learning_rate * warmup_cosine(step, warmup=config.warmup_steps, steps=steps)
-
-
-def min_snr_weights(alphas_cumprod: Tensor, *, gamma: float, prediction_type: str) -> Tensor:
-    """Min-SNR loss weights (Hang et al., ICCV 2023, equation 6), shape (B,).
-
-    min(SNR, γ)/SNR for noise prediction, min(SNR, γ)/(SNR+1) for velocity, min(SNR, γ) for the
-    clean latent; all ones for γ = 0.
-    """
-    if gamma == 0:
-        return torch.ones_like(alphas_cumprod)
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    clipped = snr.clamp(max=gamma)
-    if prediction_type == "epsilon":
-        # A zero terminal SNR leaves 0/0, whose limit is 1.
-        return torch.where(snr > 0, clipped / snr.clamp(min=1e-12), torch.ones_like(snr))
-    return clipped / (snr + 1) if prediction_type == "v_prediction" else clipped
 
 
 def _flip(latents: Tensor, flips: Tensor) -> Tensor:

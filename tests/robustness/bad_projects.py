@@ -20,6 +20,7 @@ from dpd_core.dataset import stage as dataset
 from dpd_core.evaluate.report import load_report
 from dpd_core.export import stage as export
 from dpd_core.models import weights as adapter_weights
+from dpd_core.models.families.stable_diffusion import StableDiffusion
 from dpd_core.pipeline import jobs
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.pipeline.verify import verify
@@ -325,7 +326,7 @@ def _adapter_cases() -> Iterator[Case]:
         def act(folder: Path) -> None:
             path = folder / "input.safetensors"
             path.write_bytes(content)
-            adapter_weights.merge(unet(), path)
+            adapter_weights.merge(unet(), path, StableDiffusion)
 
         return act
 
@@ -362,7 +363,7 @@ def _adapter_cases() -> Iterator[Case]:
 
 
 def _lora(unet: Any) -> bytes:
-    adapter_weights.add_lora(unet, rank=2, targets="attention")
+    adapter_weights.add_lora(unet, StableDiffusion, rank=2, targets="attention")
     return _saved(unet)
 
 
@@ -370,7 +371,7 @@ def _saved(unet: Any) -> bytes:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        return adapter_weights.save(unet, Path(folder))[-1].read_bytes()
+        return adapter_weights.save(unet, Path(folder), StableDiffusion)[-1].read_bytes()
 
 
 def _weights(shapes: dict[str, tuple[int, ...]]) -> bytes:

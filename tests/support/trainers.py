@@ -28,7 +28,7 @@ def trainer(
 ) -> Trainer:
     backbone = Backbone.load(str(model), hardware=hardware, image_size=32)
     torch.manual_seed(5)
-    classifier = LatentClassifier(["forest", "harbor"], 4)
+    classifier = LatentClassifier(["forest", "harbor"], backbone.latent_shape[0])
     mean = torch.randn(7, *backbone.latent_shape, generator=torch.Generator().manual_seed(1))
     examples = Examples(
         Posterior(mean, torch.full_like(mean, 0.1)),

@@ -14,7 +14,9 @@ from dpd_core.errors import ModelError
 from dpd_core.hardware import choose_hardware
 from dpd_core.models import weights as adapter_weights
 from dpd_core.models.backbone import Backbone, backbone_identity, image_side, model_identity
+from dpd_core.models.families.stable_diffusion import StableDiffusion
 from dpd_core.models.files import resolve_model
+from dpd_core.models.tokens import PromptTokenizer
 from tests.support.models import byte_tokenizer, save_model
 
 CPU = choose_hardware(ProjectConfig(device="cpu", dtype="float32"))
@@ -47,9 +49,9 @@ def test_latents_have_the_announced_shape_and_decode_to_pixels(backbone: Backbon
 def test_the_target_of_training_predicts_the_clean_latent(backbone: Backbone) -> None:
     clean, noise = torch.randn(2, 4, *backbone.latent_shape)
     timesteps = torch.tensor([0, 300, 600, 998])
-    noisy = backbone.add_noise(clean, noise, timesteps)
-    target = backbone.target(clean, noise, timesteps)
-    recovered = backbone.predict_clean(target, noisy, timesteps)
+    noisy = backbone.schedule.add_noise(clean, noise, timesteps)
+    target = backbone.schedule.target(clean, noise, timesteps)
+    recovered = backbone.schedule.predict_clean(target, noisy, timesteps)
     assert torch.allclose(recovered, clean, atol=2e-3)
 
 
@@ -66,15 +68,17 @@ def test_a_short_prompt_is_encoded_as_by_the_pipeline(folder: Path) -> None:
 def test_a_long_prompt_is_encoded_in_windows_not_cut(folder: Path) -> None:
     backbone = Backbone.load(str(folder), hardware=CPU, image_size=32)
     text = "boats " * 60
-    chunks = backbone.token_chunks(text)
+    chunks = PromptTokenizer(byte_tokenizer(), 77).chunks(text)
     whole = byte_tokenizer()(text, add_special_tokens=False).input_ids
     assert [token for chunk in chunks for token in chunk] == whole
     assert len(chunks) > 1
     prompts = backbone.encode_prompts([text, text + "harbor", "sea"])
     assert prompts.embeddings[0].shape[0] == 77 * len(chunks)
     batch = prompts.batch([0, 1, 2])
-    assert not torch.allclose(batch[0], batch[1], atol=1e-3), "the end of the text must matter"
-    assert torch.equal(batch[2, 77:154], prompts.empty)
+    assert not torch.allclose(batch.states[0], batch.states[1], atol=1e-3), (
+        "the end of the text must matter"
+    )
+    assert torch.equal(batch.states[2, 77:154], prompts.empty)
 
 
 def test_class_labels_are_supplied_where_the_model_wants_them(tmp_path: Path) -> None:
@@ -97,16 +101,18 @@ def test_an_adapter_works_here_and_in_a_plain_pipeline(
     folder: Path, tmp_path: Path, targets: str, alpha: int
 ) -> None:
     backbone = Backbone.load(str(folder), hardware=CPU, image_size=32)
-    parameters = adapter_weights.add_lora(backbone.unet, rank=2, targets=targets)
-    backbone.unet.peft_config["default"].lora_alpha = alpha
-    for layer in backbone.unet.modules():
+    parameters = adapter_weights.add_lora(
+        backbone.denoiser, StableDiffusion, rank=2, targets=targets
+    )
+    backbone.denoiser.peft_config["default"].lora_alpha = alpha
+    for layer in backbone.denoiser.modules():
         if "default" in getattr(layer, "scaling", {}):
             layer.scaling["default"] = alpha / 2
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in parameters:
             parameter.add_(0.1 * torch.randn_like(parameter))
-    adapter_weights.save(backbone.unet, tmp_path)
+    adapter_weights.save(backbone.denoiser, tmp_path, StableDiffusion)
     noisy, step = torch.randn(1, *backbone.latent_shape), torch.tensor([400])
     text = backbone.encode_prompts(["river"]).batch([0])
     with torch.no_grad():
@@ -117,10 +123,10 @@ def test_an_adapter_works_here_and_in_a_plain_pipeline(
         assert torch.allclose(merged.predict(noisy, step, text), expected, atol=1e-4)
         pipeline = StableDiffusionPipeline.from_pretrained(folder)
         pipeline.load_lora_weights(tmp_path)
-        output = pipeline.unet(noisy, step, encoder_hidden_states=text).sample
+        output = pipeline.unet(noisy, step, encoder_hidden_states=text.states).sample
         other = StableDiffusionPipeline.from_pretrained(folder)
         other.load_lora_weights(tmp_path, weight_name=adapter_weights.KOHYA)
-        by_kohya = other.unet(noisy, step, encoder_hidden_states=text).sample
+        by_kohya = other.unet(noisy, step, encoder_hidden_states=text.states).sample
     assert torch.allclose(output, expected, atol=1e-4)
     assert torch.allclose(by_kohya, expected, atol=1e-4), "alpha is in the tensors"
     layers = load_file(tmp_path / adapter_weights.KOHYA)
@@ -138,7 +144,7 @@ def test_weights_of_half_precision_alone_are_found(folder: Path, tmp_path: Path)
         file.rename(file.with_name(f"{name}.fp16.safetensors"))
     whole = Backbone.load(str(folder), hardware=CPU, image_size=32)
     found = Backbone.load(str(half), hardware=CPU, image_size=32)
-    for a, b in zip(whole.unet.parameters(), found.unet.parameters(), strict=True):
+    for a, b in zip(whole.denoiser.parameters(), found.denoiser.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -162,9 +168,9 @@ def test_a_whole_unet_works_here_and_in_plain_diffusers(folder: Path, tmp_path: 
     trained = Backbone.load(str(folder), hardware=CPU, image_size=32)
     torch.manual_seed(1)
     with torch.no_grad():
-        for parameter in adapter_weights.unfreeze(trained.unet):
+        for parameter in adapter_weights.unfreeze(trained.denoiser):
             parameter.add_(0.1 * torch.randn_like(parameter))
-    files = adapter_weights.save(trained.unet, tmp_path)
+    files = adapter_weights.save(trained.denoiser, tmp_path, StableDiffusion)
     assert sorted(files) == sorted(adapter_weights.files(tmp_path)) == sorted(tmp_path.iterdir())
     assert str(folder) not in (tmp_path / "config.json").read_text()
     noisy, step = torch.randn(1, *trained.latent_shape), torch.tensor([400])
@@ -174,7 +180,7 @@ def test_a_whole_unet_works_here_and_in_plain_diffusers(folder: Path, tmp_path: 
         merged = Backbone.load(str(folder), hardware=CPU, image_size=32, adapter=tmp_path)
         assert torch.equal(merged.predict(noisy, step, text), expected)
         unet = UNet2DConditionModel.from_pretrained(tmp_path)
-        assert torch.equal(unet(noisy, step, encoder_hidden_states=text).sample, expected)
+        assert torch.equal(unet(noisy, step, encoder_hidden_states=text.states).sample, expected)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from dpd_core.config import SynthesizeConfig
 from dpd_core.models import guidance
 from dpd_core.models.latents import Latents
+from dpd_core.models.predictions import Level, shift_noise
 from dpd_core.models.sampling import ModeGuidance, ObjectiveGuidance
 from dpd_core.synthesize.guides import ClassContext, build_guide, class_context
 from dpd_core.synthesize.resolved import resolved
@@ -95,7 +96,7 @@ def test_a_class_with_fewer_prototypes_repeats_its_own() -> None:
 
 def test_mode_guidance_is_the_published_formula() -> None:
     clean, mode, alpha_bar = latents(6, 2), latents(7, 2), torch.tensor(0.36)
-    shift = guidance.mode_noise(clean, mode, alpha_bar=alpha_bar, scale=0.1)
+    shift = guidance.mode_noise(clean, mode, level=Level.of(alpha_bar), scale=0.1)
     assert torch.allclose(shift, -0.8 * 0.1 * (mode - clean), atol=1e-6)
 
 
@@ -111,9 +112,9 @@ def test_mode_guidance_brings_the_clean_latent_nearer_to_the_mode() -> None:
     for prediction, to_clean in implied.items():
         output = latents(10, 2)
         clean = to_clean(output)
-        _, shift = ModeGuidance(mode, 0.1).apply(z_t, clean, alpha_bar)
+        _, shift = ModeGuidance(mode, 0.1).apply(z_t, clean, Level.of(alpha_bar))
         assert shift is not None
-        shifted = guidance.shift_noise(output, shift, alpha_bar=alpha_bar, prediction=prediction)
+        shifted = shift_noise(prediction, output, shift, Level.of(alpha_bar))
         # ε̂ changes by −√(1−ᾱ)·λ·(m − ẑ₀), hence ẑ₀ by (1−ᾱ)/√ᾱ · λ · (m − ẑ₀).
         expected = clean + (1 - alpha_bar) / signal * 0.1 * (mode - clean)
         assert torch.allclose(to_clean(shifted), expected, atol=1e-5), prediction
@@ -122,9 +123,7 @@ def test_mode_guidance_brings_the_clean_latent_nearer_to_the_mode() -> None:
 def test_where_nothing_is_known_of_the_clean_latent_the_output_stays() -> None:
     output = latents(11, 1)
     for prediction in ("v_prediction", "sample"):
-        shifted = guidance.shift_noise(
-            output, latents(12, 1), alpha_bar=torch.tensor(0.0), prediction=prediction
-        )
+        shifted = shift_noise(prediction, output, latents(12, 1), Level.of(torch.tensor(0.0)))
         assert torch.equal(shifted, output)
 
 
@@ -134,7 +133,7 @@ def test_repulsion_and_similarity_move_apart() -> None:
         clean,
         clean,
         lambda z: guidance.repulsion(z, memory),
-        alpha_bar=torch.tensor(0.0),
+        level=Level.of(torch.tensor(0.0)),
         scale=0.5,
     )
     assert (guidance.repulsion(away, memory) > guidance.repulsion(clean, memory)).all()
@@ -142,7 +141,7 @@ def test_repulsion_and_similarity_move_apart() -> None:
         clean,
         clean,
         lambda z: -guidance.nearest_similarity(z, memory),
-        alpha_bar=torch.tensor(0.0),
+        level=Level.of(torch.tensor(0.0)),
         scale=0.5,
     )
     assert (
@@ -165,7 +164,7 @@ def test_the_last_layer_gradient_is_what_autograd_says() -> None:
 def test_an_objective_without_gradient_leaves_the_latent() -> None:
     clean = latents(15, 2)
     same = guidance.ascend(
-        clean, clean, lambda z: (z * 0).sum((1, 2, 3)), alpha_bar=torch.tensor(0.5), scale=1.0
+        clean, clean, lambda z: (z * 0).sum((1, 2, 3)), level=Level.of(torch.tensor(0.5)), scale=1.0
     )
     assert torch.equal(same, clean)
 

@@ -44,7 +44,7 @@ def test_guidance_brings_the_sample_nearer_to_its_prototype(
     assert torch.isfinite(plain).all()
     assert torch.isfinite(guided).all()
     far, near = ((latent - prototype).flatten(1).norm(dim=1) for latent in (plain, guided))
-    if backbone.prediction_type == "sample":
+    if backbone.schedule.prediction_type == "sample":
         # An untrained network that names the clean latent itself need not heed what it is given.
         assert not torch.equal(near, far)
     else:
@@ -58,7 +58,7 @@ def test_guidance_of_no_strength_changes_nothing(backbone: Backbone) -> None:
 
 
 def test_a_partial_start_stays_near_its_origin(backbone: Backbone) -> None:
-    if backbone.prediction_type == "sample":
+    if backbone.schedule.prediction_type == "sample":
         pytest.skip("an untrained network that names the clean latent does not heed its origin")
     origin = torch.randn(2, *backbone.latent_shape, generator=torch.Generator().manual_seed(5))
     for scheduler in ("ddim", "dpm++", "unipc"):
@@ -73,7 +73,7 @@ def test_without_guidance_it_is_the_plain_pipeline(tmp_path) -> None:
     backbone = Backbone.load(str(folder), hardware=CPU, image_size=32)
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = backbone.scheduler("ddim", 6)
+    pipeline.scheduler = backbone.schedule.solver("ddim", 6, CPU.device)
     noise = torch.randn(1, *backbone.latent_shape, generator=torch.Generator().manual_seed(6))
     expected = pipeline(
         "a harbor",

@@ -12,6 +12,7 @@ from dpd_core.hardware import choose_hardware
 from dpd_core.models import hub, single_file
 from dpd_core.models.backbone import Backbone, image_side
 from dpd_core.models.files import resolve_model
+from dpd_core.models.tokens import load_prompt_tokenizer
 from tests.support.models import save_model
 from tests.support.original_layout import save_single_file, settings_only
 
@@ -39,12 +40,15 @@ def test_a_single_file_is_the_model(
     plain = Backbone.load(str(folder), hardware=CPU, image_size=32)
     ours = Backbone.load(str(file), hardware=CPU, image_size=32)
     for name in ("unet", "vae", "text_encoder"):
-        expected = {k: v.to(dtype).float() for k, v in getattr(plain, name).state_dict().items()}
-        found = getattr(ours, name).state_dict()
+        states = plain.family.parts[name].state_dict()
+        expected = {k: v.to(dtype).float() for k, v in states.items()}
+        found = ours.family.parts[name].state_dict()
         assert set(found) == set(expected)
         assert all(torch.equal(found[k].float(), value) for k, value in expected.items())
-    assert ours.token_chunks("a river") == plain.token_chunks("a river")
-    assert ours.alphas_cumprod.equal(plain.alphas_cumprod)
+    tokens = [load_prompt_tokenizer(str(path)).chunks("a river") for path in (file, folder)]
+    assert tokens[0] == tokens[1]
+    levels = torch.arange(1000)
+    assert torch.equal(ours.schedule.level(levels).noise, plain.schedule.level(levels).noise)
     assert image_side(ProjectConfig(model=str(file))) == image_side(
         ProjectConfig(model=str(folder))
     )

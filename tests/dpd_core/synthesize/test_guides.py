@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dpd_core.models import guidance
+from dpd_core.models.predictions import Level
 from dpd_core.synthesize.strategies import get_strategy
 
 
@@ -21,7 +22,9 @@ def test_the_pull_raises_closeness_to_the_prototype() -> None:
         return z / alpha_bar.sqrt()  # the prediction of a model that expects no noise
 
     before = (prototype - clean(z_t)).flatten(1).norm(dim=1)
-    pulled = guidance.prototype_pull(z_t, clean(z_t), prototype, alpha_bar=alpha_bar, scale=1.0)
+    pulled = guidance.prototype_pull(
+        z_t, clean(z_t), prototype, level=Level.of(alpha_bar), scale=1.0
+    )
     after = (prototype - clean(pulled)).flatten(1).norm(dim=1)
     assert (after < before).all()
 
@@ -29,7 +32,9 @@ def test_the_pull_raises_closeness_to_the_prototype() -> None:
 def test_the_pull_has_the_published_length_and_direction() -> None:
     z_t, clean, prototype = latents(0), latents(1), latents(2)
     alpha_bar = torch.tensor(0.25)
-    moved = guidance.prototype_pull(z_t, clean, prototype, alpha_bar=alpha_bar, scale=2.0) - z_t
+    moved = (
+        guidance.prototype_pull(z_t, clean, prototype, level=Level.of(alpha_bar), scale=2.0) - z_t
+    )
     lengths = moved.flatten(1).norm(dim=1)
     assert torch.allclose(lengths, torch.full((3,), 2.0 * math.sqrt(0.75)), atol=1e-4)
     cosine = torch.cosine_similarity(moved.flatten(1), (prototype - clean).flatten(1))
@@ -39,7 +44,9 @@ def test_the_pull_has_the_published_length_and_direction() -> None:
 def test_a_pull_that_is_not_finite_leaves_that_sample_alone() -> None:
     z_t, clean, prototype = latents(0), latents(1), latents(2)
     clean[1] = prototype[1]  # zero distance: 0/0
-    pulled = guidance.prototype_pull(z_t, clean, prototype, alpha_bar=torch.tensor(0.5), scale=1.0)
+    pulled = guidance.prototype_pull(
+        z_t, clean, prototype, level=Level.of(torch.tensor(0.5)), scale=1.0
+    )
     assert torch.equal(pulled[1], z_t[1])
     assert torch.isfinite(pulled).all()
     assert not torch.equal(pulled[0], z_t[0])
@@ -63,7 +70,7 @@ def test_a_single_step_is_the_first_one() -> None:
 
 def test_the_noised_start_has_the_variance_of_its_level() -> None:
     start = guidance.noised_start(
-        torch.zeros(64, 4, 8, 8), latents(0, 64), alpha_bar=torch.tensor(0.36)
+        torch.zeros(64, 4, 8, 8), latents(0, 64), level=Level.of(torch.tensor(0.36))
     )
     assert start.std().item() == pytest.approx(0.8, abs=0.01)
 

@@ -200,7 +200,7 @@ def test_the_strategy_gives_the_guidance_scale_that_is_left_to_it(
 
 def test_sampler_refuses_what_is_not_finite(backbone: Backbone) -> None:
     filling = sampler(backbone)
-    broken = filling.backbone.unet.conv_out.bias
+    broken = filling.backbone.denoiser.conv_out.bias
     before = broken.detach().clone()
     try:
         broken.data.fill_(float("nan"))

@@ -11,8 +11,9 @@ from dpd_core.config import ProjectConfig, TrainConfig
 from dpd_core.errors import JobStopped, ModelError
 from dpd_core.events import Event, Metric, Progress
 from dpd_core.hardware import choose_hardware
+from dpd_core.models.predictions import min_snr_weights
 from dpd_core.models.weights import find
-from dpd_core.train.trainer import Batch, learning_rate, min_snr_weights
+from dpd_core.train.trainer import Batch, learning_rate
 from tests.support.trainers import CPU, QUICK, trainer
 
 
@@ -151,12 +152,12 @@ def test_the_frozen_networks_stay_as_they_are(v_model: Path, tmp_path: Path) -> 
     training = trainer(v_model, tmp_path / "one")
     frozen = {
         name: value.clone()
-        for name, value in training.unwrapped_unet.named_parameters()
+        for name, value in training.unwrapped.named_parameters()
         if not value.requires_grad
     }
     weights = {name: value.clone() for name, value in training.classifier.state_dict().items()}
     training.fit()
-    now = dict(training.unwrapped_unet.named_parameters())
+    now = dict(training.unwrapped.named_parameters())
     assert all(torch.equal(value, now[name]) for name, value in frozen.items())
     assert all(
         torch.equal(value, weights[name])

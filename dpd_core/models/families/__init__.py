@@ -1,0 +1,1 @@
+"""Families of text-to-image models, a module each: what differs between them, and nothing else."""
