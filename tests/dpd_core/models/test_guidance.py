@@ -56,7 +56,7 @@ def test_a_step_raises_the_objective_it_claims(name: str, classifier: LatentClas
     before = guide.objective(clean)
     # One small step of the guide itself, with z_t standing for the clean latent.
     stepped, shift = ObjectiveGuidance(guide.objective, scale=0.02).apply(
-        clean, clean, torch.tensor(0.0)
+        clean, clean, Level.of(torch.tensor(0.0))
     )
     assert shift is None
     assert (guide.objective(stepped) > before).all()

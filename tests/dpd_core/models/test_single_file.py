@@ -12,7 +12,6 @@ from dpd_core.hardware import choose_hardware
 from dpd_core.models import hub, single_file
 from dpd_core.models.backbone import Backbone, image_side
 from dpd_core.models.files import resolve_model
-from dpd_core.models.tokens import load_prompt_tokenizer
 from tests.support.models import save_model
 from tests.support.original_layout import save_single_file, settings_only
 
@@ -45,7 +44,7 @@ def test_a_single_file_is_the_model(
         found = ours.family.parts[name].state_dict()
         assert set(found) == set(expected)
         assert all(torch.equal(found[k].float(), value) for k, value in expected.items())
-    tokens = [load_prompt_tokenizer(str(path)).chunks("a river") for path in (file, folder)]
+    tokens = [one.family.tokenizers["tokenizer"]("a river").input_ids for one in (ours, plain)]
     assert tokens[0] == tokens[1]
     levels = torch.arange(1000)
     assert torch.equal(ours.schedule.level(levels).noise, plain.schedule.level(levels).noise)
