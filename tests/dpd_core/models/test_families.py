@@ -226,8 +226,8 @@ def test_a_partial_start_stays_near_its_origin(backbone: Backbone, scheduler: st
 def test_lora_trains_and_loads_here_and_in_the_pipeline(
     folder: Path, tmp_path: Path, targets: str
 ) -> None:
-    one = trainer(folder, tmp_path, QUICK.replace(targets=targets, learning_rate=0.05))
-    final = one.fit()
+    training = trainer(folder, tmp_path, QUICK.replace(targets=targets, learning_rate=0.05))
+    final = training.fit()
     assert final["consistency"] > 0
     merged = Backbone.load(str(folder), hardware=CPU, image_size=32, adapter=tmp_path)
     plain = Backbone.load(str(folder), hardware=CPU, image_size=32)

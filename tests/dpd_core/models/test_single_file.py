@@ -44,7 +44,7 @@ def test_a_single_file_is_the_model(
         found = ours.family.parts[name].state_dict()
         assert set(found) == set(expected)
         assert all(torch.equal(found[k].float(), value) for k, value in expected.items())
-    tokens = [one.family.tokenizers["tokenizer"]("a river").input_ids for one in (ours, plain)]
+    tokens = [model.family.tokenizers["tokenizer"]("a river").input_ids for model in (ours, plain)]
     assert tokens[0] == tokens[1]
     levels = torch.arange(1000)
     assert torch.equal(ours.schedule.level(levels).noise, plain.schedule.level(levels).noise)
