@@ -13,8 +13,9 @@ from app.captions import view as views
 from app.ui.context import Context
 from app.ui.html import HTML
 from app.ui.messages import in_words
-from dpd_core.captions.bulk import MAX_PATTERN, Replacement, find_replace, import_captions
+from dpd_core.captions.bulk import MAX_PATTERN, Replacement, find_replace
 from dpd_core.captions.edits import apply_changes
+from dpd_core.captions.tables import import_captions
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import CaptionError, DPDError
 from dpd_core.project import Project

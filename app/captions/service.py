@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from app.server.jobs import JobQueue, JobView
 from app.server.settings import DOWNLOADS
 from dpd_core import storage
-from dpd_core.captions.bulk import export_captions
 from dpd_core.captions.current import current_captions
 from dpd_core.captions.edits import edit, history
-from dpd_core.captions.log import Caption, Entry
+from dpd_core.captions.records import Caption, Entry
 from dpd_core.captions.selection import find_prototype
+from dpd_core.captions.tables import export_captions
 from dpd_core.captions.text import words_of
 from dpd_core.config import CaptionsConfig, PreviewConfig, resolve
 from dpd_core.dataset.index import load_index

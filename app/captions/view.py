@@ -9,7 +9,7 @@ from typing import Any
 
 from app.captions.service import Item, LaterStages, Tokens, Trial, who
 from app.captions.text_diff import segments
-from dpd_core.captions.log import Change, Entry, State
+from dpd_core.captions.records import Change, Entry, State
 from dpd_core.prototypes.files import Member
 
 PAGE = 24

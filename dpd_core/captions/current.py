@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dpd_core import storage
-from dpd_core.captions.log import Caption, replay
+from dpd_core.captions.log import replay
+from dpd_core.captions.records import Caption
 from dpd_core.errors import StageMissing
 from dpd_core.project import Project
 from dpd_core.prototypes.files import list_prototypes, load_members

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dpd_core.captions.log import (
-    MACHINES,
-    PEOPLE,
-    Caption,
-    Change,
-    Draft,
-    Entry,
-    State,
-    changed_meanwhile,
-    replay,
-    writing,
-)
+from dpd_core.captions.log import changed_meanwhile, replay, writing
+from dpd_core.captions.records import MACHINES, PEOPLE, Caption, Change, Draft, Entry, State
 from dpd_core.captions.selection import find_prototype
 from dpd_core.captions.text import checked_caption
 from dpd_core.errors import CaptionError

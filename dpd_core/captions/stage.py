@@ -9,7 +9,8 @@ from dpd_core.captions.aggregate import aggregate, compose, describe
 from dpd_core.captions.captioner import Captioner
 from dpd_core.captions.current import captions_digest
 from dpd_core.captions.image_captions import CaptionRequest, ImageCaptions
-from dpd_core.captions.log import Draft, Key, LogWriter, State, replay, writing
+from dpd_core.captions.log import LogWriter, replay, writing
+from dpd_core.captions.records import Draft, Key, State
 from dpd_core.captions.selection import select_prototypes
 from dpd_core.captions.text import template_caption
 from dpd_core.config import CaptionsConfig

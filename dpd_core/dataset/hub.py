@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dpd_core import storage
 from dpd_core.dataset import parquet, words
 from dpd_core.dataset.found import Found
+from dpd_core.dataset.parquet_columns import choose_columns
 from dpd_core.errors import DatasetError, first_line
 from dpd_core.events import Emit, Log
 from dpd_core.project import Project
@@ -100,7 +101,7 @@ def load(project: Project, name: str, *, emit: Emit, column: str = "") -> Found:
 
 
 def _part(split: str, table: datasets.Dataset, data: str, column: str) -> parquet.Part:
-    columns = parquet.choose_columns(table.features.arrow_schema, data, column)
+    columns = choose_columns(table.features.arrow_schema, data, column)
     wanted = [c for c in (columns.image, columns.label, columns.caption) if c]
     plain = table.select_columns(wanted).with_format("arrow")
 

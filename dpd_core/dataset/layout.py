@@ -24,9 +24,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from dpd_core.dataset import folders, tables, words
+from dpd_core.dataset import folders, table_links, words
 from dpd_core.dataset.found import class_name
-from dpd_core.dataset.tables import Linked, Table
+from dpd_core.dataset.table_links import Linked
+from dpd_core.dataset.tables import Table
 from dpd_core.errors import DatasetError
 
 READINGS = (*folders.READINGS, "table", "names", "sidecars")
@@ -151,13 +152,13 @@ class _Reader:
         if len(self.real) < len(paths):
             self.real = {path: path for path in paths}
         self.tree = folders.plant(sorted(self.real))
-        names = tables.Names(paths)
+        names = table_links.Names(paths)
         column = detail if any(detail in table.columns for table in found) else ""
         if detail and not column:
             found = [t for t in found if detail in (t.path.name, t.path.stem, t.path.as_posix())]
-        linked = [tables.link(table, names, column) for table in found]
+        linked = [table_links.link(table, names, column) for table in found]
         self.linked = [entry for entry in linked if entry is not None]
-        self.maps = [table for table in found if tables.link(table, names) is None]
+        self.maps = [table for table in found if table_links.link(table, names) is None]
 
     # --- deciding ---------------------------------------------------------------------------
 

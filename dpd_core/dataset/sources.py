@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from dpd_core.config import DatasetConfig
-from dpd_core.dataset import archives, demo, hub, layout, parquet, tables, text
+from dpd_core.dataset import archives, demo, hub, layout, parquet, table_links, tables, text
 from dpd_core.dataset.found import Found, Item, Refusal, display_name
 from dpd_core.dataset.images import IMAGE_SUFFIXES
 from dpd_core.dataset.words import is_rubbish
@@ -259,7 +259,7 @@ def _sidecar_json(content: str) -> tuple[str, str]:
     if not isinstance(value, dict):
         return "", ""
     plain = {str(k).lower(): v for k, v in value.items() if isinstance(v, str | int)}
-    label = next((str(plain[name]) for name in tables.LABEL_COLUMNS if name in plain), "")
+    label = next((str(plain[name]) for name in table_links.LABEL_COLUMNS if name in plain), "")
     caption = next((str(plain[name]) for name in ("caption", "text") if name in plain), "")
     return label, caption
 

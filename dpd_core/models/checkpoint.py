@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,7 +34,6 @@ def save_checkpoint(
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, float]],
-    others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
     """Write one atomic file with the trained parameters and the optimizer's moments.
 
@@ -45,10 +43,8 @@ def save_checkpoint(
         parameters: Trained parameters by name.
         optimizer: An AdamW over exactly these parameters.
         history: The last steps' values, from which the final means are made.
-        others: More tensors that the steps change.
     """
     tensors = {f"parameter/{name}": value.detach() for name, value in parameters.items()}
-    tensors |= {f"other/{name}": value.detach() for name, value in others.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value
@@ -62,7 +58,6 @@ def load_checkpoint(
     *,
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[int, list[dict[str, float]]]:
     """Restore what :func:`save_checkpoint` wrote, in place; 0 steps if there is no file.
 
@@ -80,8 +75,6 @@ def load_checkpoint(
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(file.get_tensor(f"parameter/{name}"))
-            for name, other in others.items():
-                other.copy_(file.get_tensor(f"other/{name}"))
         for name, parameter in parameters.items():
             state: dict[str, Any] = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):
@@ -100,7 +93,6 @@ def resume_checkpoint(
     *,
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    others: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[int, list[dict[str, float]]]:
     """Like :func:`load_checkpoint`, where a damaged file is the user's to decide on.
 
@@ -109,7 +101,7 @@ def resume_checkpoint(
             no numbers.
     """
     try:
-        found = load_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
+        found = load_checkpoint(path, parameters=parameters, optimizer=optimizer)
         if not finite(parameters.values()):
             raise ValueError("it holds values that are no numbers")
         return found
@@ -129,7 +121,6 @@ def run_steps(
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     every: int,
-    others: Mapping[str, Tensor] = MappingProxyType({}),
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
     """Run an optimisation to its last step, from its checkpoint on if there is one.
@@ -139,7 +130,7 @@ def run_steps(
             loss.
         steps: Steps in all.
         path: The checkpoint, also written on a stop; removed by the caller.
-        parameters, optimizer, others: As for :func:`save_checkpoint`.
+        parameters, optimizer: As for :func:`save_checkpoint`.
         every: The checkpoint is written after each so many steps.
         on_step: Called with the number of finished steps and the loss; may raise to stop.
 
@@ -147,14 +138,12 @@ def run_steps(
         ModelError: the checkpoint is damaged, or the loss or a parameter is no number any more;
             the last checkpoint stays then.
     """
-    done, _ = resume_checkpoint(path, parameters=parameters, optimizer=optimizer, others=others)
+    done, _ = resume_checkpoint(path, parameters=parameters, optimizer=optimizer)
 
     def save() -> None:
         if not finite(parameters.values()):
             raise _diverged(f"a parameter is no number after step {done}", path)
-        save_checkpoint(
-            path, step=done, parameters=parameters, optimizer=optimizer, history=[], others=others
-        )
+        save_checkpoint(path, step=done, parameters=parameters, optimizer=optimizer, history=[])
 
     while done < steps:
         loss = step(done)

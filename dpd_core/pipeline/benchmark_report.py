@@ -1,4 +1,4 @@
-"""The benchmark's report: JSON for programs, Markdown and a chart (SVG) for people.
+"""The benchmark's report: JSON for programs, Markdown and a chart for people.
 
 Each measured set is a file of its own in ``OUT/results``; the report is made from all of them, so
 a benchmark can be continued, extended and read at any time.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from dpd_core import storage
 from dpd_core.evaluate.report import Report
 from dpd_core.hardware import peak_resident_memory
 from dpd_core.models.files import resolve_model
+from dpd_core.pipeline.benchmark_chart import chart
 from dpd_core.students import pretrained
 
 LRS_WEIGHT = 0.5
@@ -85,15 +85,15 @@ def load(out: Path) -> dict[str, Any]:
 
 
 def write(out: Path) -> dict[str, str]:
-    """Write ``report.json``, ``report.md`` and ``chart.svg``; returns their paths."""
+    """Write ``report.json``, ``report.md`` and ``chart.html``; returns their paths."""
     report = load(out)
     storage.write_json(out / "report.json", report)
     storage.write_bytes(out / "report.md", markdown(report).encode())
-    storage.write_bytes(out / "chart.svg", chart(report["rows"]).encode())
+    storage.write_bytes(out / "chart.html", chart(report["rows"]).encode())
     return {
         "json": str(out / "report.json"),
         "markdown": str(out / "report.md"),
-        "chart": str(out / "chart.svg"),
+        "chart": str(out / "chart.html"),
     }
 
 
@@ -219,50 +219,3 @@ def _model_size(out: Path) -> dict[str, float]:
 
 def _megabytes(paths: Iterable[Path]) -> float:
     return round(sum(path.stat().st_size for path in paths) / 2**20, 1)
-
-
-_WIDTH, _ROW, _LEFT, _TOP = 760, 22, 210, 34
-_COLOURS = {"real": "#8a8f98", "distilled": "#1b6ca8"}
-
-
-def chart(rows: list[dict[str, Any]]) -> str:
-    """Bars of mean accuracy with whiskers of one deviation: an SVG picture, hard labels only.
-
-    One panel for each student and IPC, best first.
-    """
-    rows = [row for row in rows if row["labels"] == "hard"]
-    panels = sorted({(row["student"], row["ipc"]) for row in rows})
-    parts, top = [], 0.0
-    for student, ipc in panels:
-        mine = sorted(
-            (row for row in rows if (row["student"], row["ipc"]) == (student, ipc)),
-            key=lambda row: -row["mean"],
-        )
-        parts.append(_panel(f"{student}, {ipc} images a class", mine, top))
-        top += _TOP + _ROW * len(mine) + 16
-    height = max(top, 40)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:g}" '
-        f'width="{_WIDTH}" height="{height:g}" font-family="sans-serif" font-size="13">'
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
-    )
-
-
-def _panel(title: str, rows: list[dict[str, Any]], top: float) -> str:
-    span = _WIDTH - _LEFT - 90
-    parts = [f'<text x="12" y="{top + 22:g}" font-weight="bold">{escape(title)}</text>']
-    for number, row in enumerate(rows):
-        y = top + _TOP + number * _ROW
-        length, spread = row["mean"] * span, (row["std"] or 0.0) * span
-        middle = y + _ROW / 2 - 2
-        name = row["label"] + (" (real)" if row["kind"] == "real" else "")
-        parts.append(
-            f'<text x="{_LEFT - 8}" y="{middle + 4:g}" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="{_LEFT}" y="{y:g}" width="{length:.1f}" height="{_ROW - 6}" '
-            f'fill="{_COLOURS[row["kind"]]}"/>'
-            f'<line x1="{_LEFT + length - spread:.1f}" x2="{_LEFT + length + spread:.1f}" '
-            f'y1="{middle:g}" y2="{middle:g}" stroke="#222"/>'
-            f'<text x="{_LEFT + length + spread + 6:.1f}" y="{middle + 4:g}">'
-            f"{row['mean'] * 100:.1f} %</text>"
-        )
-    return "".join(parts)

@@ -357,7 +357,7 @@ def _calibrated(network: Student, images: np.ndarray, draws: torch.Generator) ->
     before = {name: value.clone() for name, value in network.state_dict().items()}
     device = next(network.parameters()).device
     fake = np.zeros(len(images), dtype=np.int64)
-    with norm_momentum(network, None) as norms:
+    with _averaged_norms(network) as norms:
         for norm in norms:
             norm.reset_running_stats()
         for _ in range(_CALIBRATION_BATCHES):
@@ -368,14 +368,14 @@ def _calibrated(network: Student, images: np.ndarray, draws: torch.Generator) ->
 
 
 @contextmanager
-def norm_momentum(network: Student, momentum: float | None) -> Iterator[list[nn.BatchNorm2d]]:
-    """Within, batch normalisation takes this share of each training batch into its statistics;
-    ``None``: as much of each batch. Gives the layers."""
+def _averaged_norms(network: Student) -> Iterator[list[nn.BatchNorm2d]]:
+    """Within, batch normalisation takes as much of each training batch into its statistics. Gives
+    the layers."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [norm.momentum for norm in norms]
     try:
         for norm in norms:
-            norm.momentum = momentum
+            norm.momentum = None
         yield norms
     finally:
         for norm, own in zip(norms, before, strict=True):

@@ -74,6 +74,9 @@ class Training:
         hardware: Where to compute.
         steps: Steps in all, over which the learning rate rises and falls again; ``None``: it rises
             over :data:`WARMUP_STEPS` and stays, for a training without an end.
+
+    Attributes:
+        age: Steps so far.
     """
 
     def __init__(self, student: Student, hardware: Hardware, *, steps: int | None = None):
@@ -89,31 +92,7 @@ class Training:
             nesterov=True,
             weight_decay=self.recipe.weight_decay,
         )
-        self._age = torch.zeros((), dtype=torch.int64)
-        for parameter in student.parameters():
-            # From the start, so that a checkpoint finds where to put them.
-            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-    @property
-    def age(self) -> int:
-        """Steps so far."""
-        return int(self._age)
-
-    @property
-    def state(self) -> dict[str, Tensor]:
-        """All that training changes, by name; to be written to in place."""
-        momentum = {
-            f"momentum/{name}": self.optimizer.state[parameter]["momentum_buffer"]
-            for name, parameter in self.student.named_parameters()
-        }
-        return {"age": self._age, **momentum, **self.student.state_dict()}
-
-    @torch.no_grad()
-    def restart(self, student: Student) -> None:
-        """Begin anew from another student's weights."""
-        fresh = student.state_dict()
-        for name, value in self.state.items():
-            value.copy_(fresh[name]) if name in fresh else value.zero_()
+        self.age = 0
 
     def step(self, images: Tensor, targets: Tensor) -> float:
         """One step; returns its loss, the cross-entropy.
@@ -135,7 +114,7 @@ class Training:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
         self.optimizer.step()
-        self._age += 1
+        self.age += 1
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ModelError(

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from dpd_core import STAGES, storage
 from dpd_core.captions import bulk, edits
 from dpd_core.captions.current import captions_digest, current_captions, training_captions
+from dpd_core.captions.tables import import_captions
 from dpd_core.config import CaptionsConfig, ExportConfig
 from dpd_core.dataset import stage as dataset
 from dpd_core.evaluate.report import load_report
@@ -272,7 +273,7 @@ def outside_cases(root: Path) -> Iterator[Case]:
         def act(folder: Path) -> None:
             path = folder / f"input{ending}"
             path.write_bytes(content)
-            bulk.import_captions(project, path, apply=False)
+            import_captions(project, path, apply=False)
 
         return act
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from dpd_core import storage
-from dpd_core.captions.bulk import export_captions, find_replace, import_captions
+from dpd_core.captions.bulk import find_replace
 from dpd_core.captions.current import current_captions
 from dpd_core.captions.edits import (
     apply_changes,
     edit,
     undo,
 )
+from dpd_core.captions.tables import export_captions, import_captions
 from dpd_core.errors import CaptionError
 from tests.support.caption_project import lines, texts
 

@@ -2,8 +2,8 @@
 
 import json
 import math
+import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -11,6 +11,7 @@ from dpd_core.cli import main
 from dpd_core.errors import ConfigError
 from dpd_core.pipeline import benchmark_report
 from dpd_core.pipeline.benchmark import read_method
+from dpd_core.pipeline.benchmark_chart import chart
 
 SETTINGS = {
     "captions.mode": "template",
@@ -131,25 +132,38 @@ def test_the_table_and_the_chart_show_every_row(finished: Path) -> None:
     assert "### convnet, hard labels" in table
     assert "### convnet, soft labels" in table
     assert "| random (real) |" in table
-    chart = ElementTree.fromstring((finished / "chart.svg").read_text(encoding="utf-8"))
-    texts = [node.text for node in chart.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts.count("dpd+") == 2
-    assert "herding (real)" in texts
+    bars = panels((finished / "chart.html").read_text(encoding="utf-8"))
+    names = [name for panel in bars for name in panel["y"]]
+    assert names.count("dpd+") == 2
+    assert "herding (real)" in names
+
+
+def bar(label: str, mean: float, **values) -> dict:
+    row = {"kind": "real", "student": "a&b", "labels": "hard", "ipc": 1, "std": None}
+    return {**row, "label": label, "mean": mean, **values}
+
+
+def panels(page: str) -> list[dict]:
+    """The panels' bars, as the page gives them to Plotly."""
+    begins = re.search(r'Plotly\.newPlot\(\s*"chart",\s*', page)
+    assert begins
+    return json.JSONDecoder().raw_decode(page, begins.end())[0]
+
+
+def test_chart_has_a_panel_a_student_with_the_best_on_top() -> None:
+    rows = [bar("low", 0.25), bar("mine", 0.5, kind="distilled", std=0.04)]
+    rows += [bar("soft", 0.9, labels="soft"), bar("other", 0.125, student="b")]
+    first, second = panels(chart(rows))
+    assert first["y"] == ["low (real)", "mine"]
+    assert first["x"] == [25.0, 50.0]
+    assert first["error_x"]["array"] == [0.0, pytest.approx(4.0)]
+    assert second["y"] == ["other (real)"]
 
 
 def test_a_label_cannot_become_markup() -> None:
-    bar = {
-        "label": "<script>",
-        "kind": "real",
-        "student": "a&b",
-        "labels": "hard",
-        "ipc": 1,
-        "mean": 0.5,
-        "std": None,
-    }
-    picture = benchmark_report.chart([bar])
-    assert "<script>" not in picture
-    ElementTree.fromstring(picture)
+    page = chart([bar("<img src=x>", 0.5)])
+    assert "<img src=x>" not in page
+    assert panels(page)[0]["y"] == ["&lt;img src=x&gt; (real)"]
 
 
 def test_the_label_robust_score_is_the_published_formula() -> None:

@@ -198,22 +198,3 @@ def test_accuracy_of_nothing_is_refused(trained):
         students.accuracy(
             trained, np.zeros((0, 16, 16, 3), np.uint8), np.array([]), hardware=HARDWARE
         )
-
-
-def test_a_training_continues_from_its_state_and_can_be_restarted():
-    images, labels = stripes(16)
-    batch, targets = students.to_float(images, HARDWARE.device), torch.from_numpy(labels)
-
-    def training(seed=0):
-        return students.Training(students.build_student("convnet", 2, seed=seed), HARDWARE)
-
-    whole = training()
-    losses = [whole.step(batch, targets) for _ in range(4)]
-    first, second = training(), training(seed=5)
-    assert [first.step(batch, targets) for _ in range(2)] == losses[:2]
-    for name, value in second.state.items():
-        value.copy_(first.state[name])
-    assert second.age == 2
-    assert [second.step(batch, targets) for _ in range(2)] == losses[2:]
-    second.restart(students.build_student("convnet", 2, seed=0))
-    assert (second.age, second.step(batch, targets)) == (0, losses[0])
