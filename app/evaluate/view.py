@@ -18,7 +18,6 @@ PRETRAINED = "pretrained"
 """The student that is always reported beside the one chosen."""
 REALISM_POINTS = 3
 """Points that the pretrained student may lose against random real images."""
-PAIRS_PER_PAGE = 12
 _MARKS = {"good": "▲", "bad": "▼", "even": "≈", "note": "·"}
 
 VERDICT_TEMPLATE = """{{#if value.rows}}<ul class='verdicts'>{{#each value.rows}}

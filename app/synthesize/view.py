@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,6 @@ def summary(shown: SetView) -> str:
     )
     parts += [f"{by_hand} chosen by hand"] * bool(by_hand) + [f"{pinned} pinned"] * bool(pinned)
     return ". ".join(filter(None, [", ".join(parts), shown.nearness]))
-
-
-def classes_of(sets: Iterable[SetView | None]) -> list[str]:
-    """The classes of some sets, sorted."""
-    return sorted({row.class_name for shown in sets if shown is not None for row in shown.planned})
 
 
 def _cell(

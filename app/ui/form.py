@@ -9,7 +9,7 @@ import gradio as gr
 
 from app.ui.context import Context
 from dpd_core import storage
-from dpd_core.config import CONFIGS, PRESETS, resolve
+from dpd_core.config import CONFIGS, resolve
 from dpd_core.project import Project
 from dpd_core.settings import AUTO, Setting, StageConfig, settings_of
 
@@ -146,11 +146,6 @@ def current_settings(project: Project, stage: str) -> StageConfig:
     if record is not None:
         return CONFIGS[stage].from_dict(record["settings"]).lasting()
     return resolve(stage, LOCAL_PRESET)
-
-
-def preset_names() -> list[str]:
-    """Names of the presets."""
-    return list(PRESETS)
 
 
 def settings_token(project: Project, stage: str) -> str:

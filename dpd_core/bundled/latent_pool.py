@@ -22,7 +22,7 @@ from dpd_core.bundled.autoencoder import to_tensor
 from dpd_core.bundled.crops import Crops, CropSampler
 from dpd_core.bundled.prompts import tokenize, training_prompt
 from dpd_core.hardware import Hardware
-from dpd_core.students.features import STAGES, EfficientNetLite0, resized
+from dpd_core.students.features import EfficientNetLite0, resized
 
 _PART = 64
 
@@ -164,7 +164,3 @@ def _prompts(
         training_prompt(image, name, float(ground), np.random.default_rng(int(seed)))
         for image, name, ground, seed in zip(images, names, metres, seeds, strict=True)
     ]
-
-
-MAP_SHAPE = (STAGES[-1][-1], 4, 4)
-"""Shape of the maps in :class:`Drawn`."""

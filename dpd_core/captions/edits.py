@@ -123,12 +123,6 @@ def redo(project: Project) -> list[Change]:
     return _step(project, "redo")
 
 
-def next_steps(project: Project) -> tuple[list[Change], list[Change]]:
-    """What :func:`undo` and :func:`redo` would change now; empty where there is nothing."""
-    state = replay(project)
-    return _step_changes(state, "undo"), _step_changes(state, "redo")
-
-
 def _step(project: Project, kind: str) -> list[Change]:
     with writing(project) as log:
         changes = _step_changes(log.state, kind)

@@ -299,8 +299,3 @@ def _not_beside_splits(level: int, parents: set[tuple[str, ...]], spot: Spot) ->
     if spot.folders[:level] not in parents:
         return True
     return len(spot.at) > level and words.split_folder(spot.folders[level]) is not None
-
-
-def kinds_of(spots: Sequence[Spot]) -> set[str | None]:
-    """The kinds of split that the folders say."""
-    return {spot.kind for spot in spots}

@@ -25,11 +25,6 @@ from dpd_core.synthesize.edits import mend
 _PAUSE_SECONDS = 0.2
 
 
-def list_jobs(project: Project) -> list[Job]:
-    """All jobs of a project that have begun, oldest first."""
-    return [job for job in Job.all_in(project.root) if job.begun]
-
-
 def run_stage(
     project: Project,
     stage: str,

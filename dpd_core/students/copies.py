@@ -34,7 +34,6 @@ BLUR = 1.0
 LAYOUT_SIDE = 16
 SHORTLIST = 16
 """References, in their best orientation, that the structural similarity is computed for."""
-ORIENTATIONS = 8
 PERCENTILE = 0.95
 """Share of real images that come less near to other real images than the limit says."""
 _CHUNK = 32

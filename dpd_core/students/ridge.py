@@ -239,23 +239,6 @@ def trained_networks(
     return [network for place, network in enumerate(networks) if place % len(MOMENTS)]
 
 
-def ridge_prediction(support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
-    """F_r F_sᵀ (F_s F_sᵀ + λI)⁻¹ Y_s: what ridge regression on the set says of the queries.
-
-    Args:
-        support: F_s, (S, D).
-        labels: Y_s, (S, n).
-        queries: F_r, (R, D).
-
-    Returns:
-        (R, n).
-    """
-    kernel = support @ support.T
-    ridge = RIDGE * kernel.diagonal().mean()
-    identity = torch.eye(len(support), device=support.device)
-    return queries @ support.T @ torch.linalg.solve(kernel + ridge * identity, labels)
-
-
 @dataclass(frozen=True)
 class RidgeSpace:
     """One network's features of the images that may stand in a set, with what the loss needs of

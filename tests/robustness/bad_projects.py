@@ -41,6 +41,7 @@ from tests.robustness.mutations import spoilt_bytes, spoilt_json
 from tests.support.distilled_project import complete_set, make_project
 from tests.support.evaluation_report import make_report
 from tests.support.finished_stage import finish
+from tests.support.job_list import list_jobs
 
 Reader = Callable[[Project], Any]
 
@@ -116,13 +117,12 @@ def _adapters(project: Project) -> None:
 def _log(project: Project) -> None:
     current_captions(project)
     edits.history(project, "forest", 0)
-    edits.next_steps(project)
     bulk.find_replace(project, "trees", "wood")
     edits.edit(project, "forest", 0, "other trees")
 
 
 def _jobs(project: Project) -> None:
-    for job in jobs.list_jobs(project):
+    for job in list_jobs(project):
         _ = job.status, job.config, job.events()
 
 

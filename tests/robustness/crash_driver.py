@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from dpd_core import storage
+from dpd_core.controls import Job
 from dpd_core.errors import DPDError
-from dpd_core.pipeline.jobs import Job, list_jobs
 from dpd_core.pipeline.stages import TABLE
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
+from tests.support.job_list import list_jobs
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,6 +19,7 @@ from dpd_core.pipeline.verify import verify
 from dpd_core.project import Project
 from tests.support.distilled_project import make_project
 from tests.support.full_disk import leave
+from tests.support.job_list import list_jobs
 
 ROOT = Path(__file__).parents[2]
 EXPORT = ExportConfig(adapter=False)
@@ -153,4 +154,4 @@ def test_processes_started_at_once_spoil_nothing(tmp_path: Path) -> None:
     assert any(code == 0 for _, code in ends)
     assert all("another process is working" in text for text, code in ends if code)
     assert verify(project).differences == []
-    assert {job.status for job in jobs.list_jobs(project)} == {"done"}
+    assert {job.status for job in list_jobs(project)} == {"done"}

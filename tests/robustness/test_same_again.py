@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from dpd_core.pipeline.jobs import list_jobs
 from dpd_core.project import Project
 from dpd_core.synthesize.sets import DistilledSet
 from tests.robustness.crash_driver import ROOT, SETTINGS
+from tests.support.job_list import list_jobs
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

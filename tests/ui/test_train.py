@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 from dpd_core.config import resolve
-from dpd_core.pipeline.jobs import list_jobs
 from dpd_core.project import Project
 from dpd_core.train import adapters
+from tests.support.job_list import list_jobs
 from tests.support.studio_app import App, open_app, open_settings, visit, wait_for
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]

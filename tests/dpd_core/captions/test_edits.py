@@ -7,7 +7,6 @@ from dpd_core.captions.current import current_captions
 from dpd_core.captions.edits import (
     edit,
     history,
-    next_steps,
     redo,
     reset,
     undo,
@@ -133,9 +132,10 @@ def test_a_new_edit_ends_what_could_be_done_again(project):
     edit(project, "harbor", 0, "one")
     undo(project)
     edit(project, "harbor", 1, "two")
-    assert next_steps(project)[1] == []
+    with pytest.raises(CaptionError, match="nothing to do again"):
+        redo(project)
     undo(project)
-    assert [change.after for change in next_steps(project)[1]] == ["two"]
+    assert [change.after for change in redo(project)] == ["two"]
 
 
 def test_undo_survives_a_restart_and_a_machine_run(project):

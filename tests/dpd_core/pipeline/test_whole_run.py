@@ -24,6 +24,7 @@ from dpd_core.prototypes.files import Slot
 from dpd_core.synthesize import edits as set_edits
 from dpd_core.synthesize.sets import DistilledSet
 from dpd_core.train import adapters
+from tests.support.job_list import list_jobs
 
 ROOT = Path(__file__).parents[3]
 SMALL = [
@@ -100,7 +101,7 @@ def test_every_job_is_on_record_with_the_command_that_does_the_same(
     finished: tuple[Path, dict],
 ) -> None:
     project = Project.open(finished[0])
-    all_jobs = jobs.list_jobs(project)
+    all_jobs = list_jobs(project)
     assert [job.config["stage"] for job in all_jobs] == ["run", *STAGES]
     assert [job.part_of for job in all_jobs] == ["", *[all_jobs[0].id] * len(STAGES)]
     assert {job.status for job in all_jobs} == {"done"}
@@ -115,10 +116,10 @@ def test_a_finished_run_is_not_repeated(
     finished: tuple[Path, dict], capsys: pytest.CaptureFixture[str]
 ) -> None:
     project, summary = finished
-    before = len(jobs.list_jobs(Project.open(project)))
+    before = len(list_jobs(Project.open(project)))
     assert main(["run", "--project", str(project), *SMALL, "--json"]) == 0
     assert last_json(capsys.readouterr().out)["results"] == summary["results"]
-    after = jobs.list_jobs(Project.open(project))
+    after = list_jobs(Project.open(project))
     assert len(after) == before + 1, "the plan itself, and no stage"
     assert after[-1].config["stage"] == "run"
 
@@ -186,7 +187,7 @@ def test_a_killed_training_is_reported_and_resumed(
     process.kill()
     process.wait()
     project = Project.open(finished[0])
-    killed = jobs.list_jobs(project)[-1]
+    killed = list_jobs(project)[-1]
     assert killed.status == "interrupted"
     first: list[int] = []
 
@@ -228,7 +229,7 @@ def test_ctrl_c_stops_gracefully(finished: tuple[Path, dict]) -> None:
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert last_json(out)["error"]["kind"] == "JobStopped"
-    assert jobs.list_jobs(Project.open(finished[0]))[-1].status == "stopped"
+    assert list_jobs(Project.open(finished[0]))[-1].status == "stopped"
 
 
 def test_a_slot_is_sampled_anew_and_the_same_way_on_a_copy(
