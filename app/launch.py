@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.server import documents
 from app.server.environment import TOKEN_VARIABLES
 from app.server.middleware import TOKEN, guards
 from app.server.settings import LOCAL_HOSTS, TEMPORARY, Settings
@@ -127,7 +128,7 @@ def serve(settings: Settings, *, open_browser: bool = False) -> None:
 def app_arguments(settings: Settings, ctx: Context, *, token: str | None = None) -> dict[str, Any]:
     """What Gradio's own application is made with: our routes, and what every request passes."""
     return {
-        "routes": [ctx.images.route],
+        "routes": [ctx.images.route, documents.route()],
         "middleware": guards(settings, token=token),
         "docs_url": None,
         "redoc_url": None,

@@ -13,9 +13,13 @@ from dpd_core.errors import DatasetError, ProjectError
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
 from dpd_core.prototypes.files import read_prototypes
+from dpd_core.prototypes.likeness_file import read_likeness
 
 ASKED = ("action", "key", "rows", "class_name")
 """What the map sends with a decision."""
+
+SIMILAR = 60
+"""Most images that a search by likeness finds."""
 
 _IMPORTED = ("prototypes", "imported.json")
 
@@ -65,6 +69,23 @@ def rows_to_ids(project: Project, key: Any, rows: Any) -> list[str]:
     ):
         raise DatasetError("not a selection of images.", fix="Select again.")
     return [ids[row] for row in dict.fromkeys(rows)]
+
+
+def similar(project: Project, key: Any, row: Any, count: int = SIMILAR) -> dict[str, Any]:
+    """The images most like one of the map: ``of``, ``rows`` (itself first) and ``alike``.
+
+    Raises:
+        DatasetError: not a row of the current map, or nobody has compared the images yet.
+    """
+    rows_to_ids(project, key, [row])
+    found = read_likeness(project, load_index(project))
+    if found is None:
+        raise DatasetError(
+            "the images have not been compared with each other yet.",
+            fix="Press “Re-cluster”, which does that too.",
+        )
+    rows, alike = found.similar(row, count)
+    return {"of": row, "rows": rows, "alike": alike}
 
 
 def import_prototypes(project: Project, config: PrototypesConfig, file: Path) -> PrototypesConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from app.ui.html import HTML, sent
 from app.ui.messages import notice
 from dpd_core import storage
 from dpd_core.config import PrototypesConfig
+from dpd_core.dataset.selections import save_selection
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
 
@@ -92,6 +94,16 @@ class PrototypesTab:
         # decided shows at once what the next tick would show.
         decided = [self.map, self.status, self.undo, self.strip]
         ctx.on(self.map.decide, self.decide, outputs=decided, show_progress="hidden")
+        ctx.on(
+            self.map.find_similar,
+            self.find_similar,
+            outputs=[self.map],
+            show_progress="hidden",
+            queue=False,
+        )
+        ctx.on(
+            self.map.save_selection, self.keep_selection, outputs=[self.map], show_progress="hidden"
+        )
         ctx.on(self.undo.click, self.take_back, outputs=decided, show_progress="hidden")
 
     def show(self, project: Project) -> list[Any]:
@@ -109,6 +121,8 @@ class PrototypesTab:
             "prototypes/clusters.json",
             "prototypes/map.json",
             "prototypes/overrides.json",
+            "prototypes/likeness.safetensors",
+            "dataset/selections.json",
             "captions/log.jsonl",
         )
         stamps = [_stamp(project.path(*name.split("/"))) for name in files]
@@ -137,6 +151,18 @@ class PrototypesTab:
         decision = services.decide(project, {name: sent(event, name) for name in services.ASKED})
         notice(f"{views.sentence(decision)}. “Re-cluster” applies it.", duration=4)
         return self._shown(project)
+
+    def find_similar(self, project: Project, event: gr.EventData) -> dict[str, Any]:
+        """The images most like one; the map shows them as a selection."""
+        found = services.similar(project, sent(event, "key"), sent(event, "row"))
+        return {**self.show_map(project), "found": {**found, "asked": time.time()}}
+
+    def keep_selection(self, project: Project, event: gr.EventData) -> dict[str, Any]:
+        """Save a selection by name; without images, forget it."""
+        ids = services.rows_to_ids(project, sent(event, "key"), sent(event, "rows"))
+        name = save_selection(project, sent(event, "name"), ids)
+        notice(f"{len(ids)} images saved as “{name}”." if ids else f"“{name}” was deleted.")
+        return self.show_map(project)
 
     def take_back(self, project: Project) -> list[Any]:
         """Undo the last decision."""

@@ -9,16 +9,20 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from dpd_core import storage
 from dpd_core.captions.current import current_captions
 from dpd_core.dataset.index import DatasetIndex, load_index
+from dpd_core.dataset.selections import read_selections
 from dpd_core.errors import DPDError, StageMissing
 from dpd_core.pipeline.staleness import is_current
 from dpd_core.project import Project
 from dpd_core.prototypes.changes import Changes, read_changes
 from dpd_core.prototypes.curation import Decision, decisions
 from dpd_core.prototypes.files import Prototype, list_prototypes, load_members
-from dpd_core.prototypes.map_file import read_map
+from dpd_core.prototypes.likeness_file import read_likeness
+from dpd_core.prototypes.map_file import FIRST, read_map
 from dpd_core.prototypes.overrides import Overrides, read_overrides
 
 Links = Any
@@ -80,12 +84,15 @@ def columns(project: Project) -> dict[str, Any]:
     """Everything the map shows, by column: one entry an image, in the order of the index.
 
     Returns:
-        ``key`` (see :func:`row_key`), ``layout`` (changes with the positions), ``ids``, ``x``,
+        ``key`` (see :func:`row_key`), ``layout`` (changes with the positions), ``first``
+        (whether they only stand in for UMAP's), ``ids``, ``x``,
         ``y`` (``None`` for an image that is not on the map), ``classes`` (name and words),
         ``cls`` (places in ``classes``), ``split`` (1 for test), ``cluster`` (-1 for none),
         ``margin``, ``outlier`` (score or ``None``); and rows: ``prototypes``, ``chosen``,
         ``excluded``, ``outliers`` (left out as such), ``moved`` (row and original class);
-        ``captions`` by class and cluster.
+        ``captions`` by class and cluster; ``near`` (row of the most similar other image) and
+        ``alike`` (how similar, at most 1), both ``None`` where that was not measured; and
+        ``selections``, rows by name.
     """
     index = load_index(project)
     ids = row_ids(index)
@@ -102,6 +109,7 @@ def columns(project: Project) -> dict[str, Any]:
     return {
         "key": storage.digest(ids),
         "layout": shown["key"],
+        "first": shown["key"].startswith(FIRST),
         "ids": ids,
         "x": x,
         "y": y,
@@ -116,6 +124,11 @@ def columns(project: Project) -> dict[str, Any]:
         "excluded": sorted(row_of[i] for i in overrides.excluded if i in row_of),
         "moved": _moved(project, index, row_of),
         "captions": _captions(project),
+        **_likeness(project, index),
+        "selections": {
+            name: [row_of[i] for i in chosen_ids if i in row_of]
+            for name, chosen_ids in read_selections(project).items()
+        },
     }
 
 
@@ -263,6 +276,14 @@ def _members(project: Project, index: DatasetIndex, row_of: dict[str, int]) -> d
         if member.outlier:
             outliers.append(row)
     return {"cluster": cluster, "margin": margin, "outlier": outlier, "outliers": outliers}
+
+
+def _likeness(project: Project, index: DatasetIndex) -> dict[str, Any]:
+    found = read_likeness(project, index)
+    if found is None:
+        return {"near": None, "alike": None}
+    alike = np.round(found.alike.astype(float), 3)
+    return {"near": found.nearest.tolist(), "alike": alike.tolist()}
 
 
 def _prototype_ids(project: Project) -> list[str]:

@@ -32,6 +32,10 @@ from dpd_core.project import Project
 from dpd_core.settings import StageConfig, command_words
 
 ACTIVE = ("queued", "starting", "running", "paused")
+PLANNED = ("train", "synthesize")
+"""Stages of which several runs with other settings may wait one behind the other."""
+MOST_PLANNED = 12
+"""Most runs of a project that wait."""
 _HOUR = 3600.0
 _CACHE = "hub"
 """Folder in a job's, for what a stranger's run downloads; removed when it ends."""
@@ -105,12 +109,20 @@ class JobQueue:
         self._pace = Pace(hourly / _HOUR, hourly)
 
     def start(
-        self, project: Project, stage: str, config: StageConfig, *, token: str | None = None
+        self,
+        project: Project,
+        stage: str,
+        config: StageConfig,
+        *,
+        token: str | None = None,
+        behind: bool = False,
     ) -> str:
         """Put a run on the waiting list; returns its job id. A plan of all stages may wait for the
         project's reading of images, which begins as soon as they are there.
 
         Args:
+            behind: Whether it may wait behind other runs of the project, if it and they are of the
+                stages :data:`PLANNED`.
             token: The visitor's Hub token, which the run finds in its environment. It is kept in
                 this process's memory until then, and nowhere else.
 
@@ -120,7 +132,14 @@ class JobQueue:
             ConfigError: a setting that this visitor may not use.
         """
         busy = [job for job in self.jobs(project) if job.active]
-        if busy and not (stage == "run" and all(job.stage == "dataset" for job in busy)):
+        planned = behind and all(name in PLANNED for name in (stage, *(j.stage for j in busy)))
+        if planned and len(busy) > MOST_PLANNED:
+            raise ProjectError(
+                f"{len(busy) - 1} runs of this project wait already.",
+                fix="Wait for some of them, or remove one.",
+            )
+        reading = stage == "run" and all(job.stage == "dataset" for job in busy)
+        if busy and not (reading or planned):
             raise ProjectError(
                 f"the stage '{busy[0].stage}' of this project is {busy[0].status}.",
                 fix="Wait until it has finished, or stop it.",
@@ -177,12 +196,39 @@ class JobQueue:
         return [self._view(job, listed, order) for job in jobs]
 
     def current(self, project: Project) -> JobView | None:
-        """The run that is waiting or at work, else the last one; of a plan the whole."""
+        """The run at work, else the first that waits, else the last one; of a plan the whole."""
         views = self.jobs(project, last=1)
+        if views and (views[0].status == "queued" or not views[0].active):
+            listed = self._listed(project)
+            if listed:
+                return self._views([Job(listed[0].folder)])[0]
         if views and views[0].part_of:
             whole = Job(project.root / "jobs" / storage.safe_name(views[0].part_of))
             return self._views([whole])[0] if whole.announced else views[0]
         return views[0] if views else None
+
+    def of_stages(self, project: Project, *stages: str) -> JobView | None:
+        """Of the runs of some stages the one at work, else the first that waits, else the last."""
+        found = [job for job in self.jobs(project) if job.stage in stages]
+        active = [job for job in found if job.active][::-1]
+        return next((job for job in active if job.status != "queued"), None) or next(
+            iter(active or found), None
+        )
+
+    def planned(self, project: Project) -> list[JobView]:
+        """The runs of a project that wait, in their order, without the one that is next."""
+        current = self.current(project)
+        waiting = [Job(entry.folder) for entry in self._listed(project) if entry.started is None]
+        return [job for job in self._views(waiting) if current is None or job.id != current.id]
+
+    def planned_ids(self, project: Project) -> list[str]:
+        """Ids of the runs of a project on the list: cheap enough to ask every second."""
+        return [entry.job for entry in self._listed(project)]
+
+    def _listed(self, project: Project) -> list[Entry]:
+        root = str(project.root)
+        found = [entry for entry in self.list.entries() if entry.project == root]
+        return sorted(found, key=lambda entry: (entry.started is None, entry.entered))
 
     def pause(self, project: Project, job_id: str) -> None:
         """Let a run wait where it is; it keeps its memory."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.server import documents
 from app.server.jobs import JobView
 from app.server.limits import folder_size
 from app.server.workspaces import Workspace
@@ -55,6 +56,12 @@ class Sidebar:
             self._build_project_forms()
             self.stages = HTML(elem_id="stage-list", html_template=view.STAGE_LIST_TEMPLATE)
             self._build_jobs()
+            HTML(
+                {"link": f"{self.ctx.settings.prefix}{documents.PATH}/"},
+                elem_id="documentation",
+                html_template="<p class='small'><a href='{{value.link}}' target='_blank'>"
+                "Documentation</a> of the stages, data, hosting and the API</p>",
+            )
             self.hardware = HTML(
                 elem_id="hardware",
                 html_template="<p class='small'><b>Computes on</b> {{value}}</p>",
@@ -210,7 +217,8 @@ class Sidebar:
         recent = self.ctx.jobs.jobs(project, last=8)
         rows = view.recent_jobs(recent)
         job = self.ctx.jobs.current(project)
-        at_work = recent[0].stage if recent and recent[0].active else ""
+        now = next((run for run in recent if run.active and run.status != "queued"), None)
+        at_work = now.stage if now is not None else ""
         stages = view.stage_list(project, at_work)
         if job is None:
             hidden = gr.Button(visible=False)

@@ -144,8 +144,9 @@ class StartTab:
         job = service.current_plan(project, jobs)
         if job is not None and job.status == "done" and service.updates(project):
             job = None  # what it made is out of date, which stands below
-        newest = jobs.jobs(project, last=1)
-        at_work = newest[0].stage if newest and newest[0].active else ""
+        recent = jobs.jobs(project, last=3)  # a plan, its part and what is done
+        now = next((run for run in recent if run.active and run.status != "queued"), None)
+        at_work = now.stage if now is not None else ""
         rows = stage_list(project, at_work)
         return [
             _progress(job),

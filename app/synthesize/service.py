@@ -51,8 +51,8 @@ def latest_set(project: Project, queue: JobQueue) -> str:
 
 
 def synthesis_job(project: Project, queue: JobQueue) -> JobView | None:
-    """The newest job that makes or changes a set."""
-    return next((job for job in queue.jobs(project) if job.stage in _COMMANDS), None)
+    """The job at work that makes or changes a set, else the first that waits, else the newest."""
+    return queue.of_stages(project, *_COMMANDS)
 
 
 def read_set(project: Project, queue: JobQueue, name: str) -> SetView | None:
@@ -74,10 +74,13 @@ def read_set(project: Project, queue: JobQueue, name: str) -> SetView | None:
             f"there is no set {name!r}.", where=project.root, fix="Choose another one."
         )
     slots = {record.slot: record for record in records}
+    rule = ""
+    if (root / "recipe.json").exists():
+        rule = str(read_recipe(root).strategy.get("rule", ""))
     busy = _busy(project, queue, name)
     finished = is_finished(root)
     nearness = _nearness(project, name) if finished else ""
-    return SetView(name, root, sorted(planned), slots, finished, busy, nearness)
+    return SetView(name, root, sorted(planned), slots, finished, busy, nearness, rule)
 
 
 def _nearness(project: Project, name: str) -> str:

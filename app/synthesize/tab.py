@@ -8,13 +8,17 @@ import gradio as gr
 
 from app.synthesize import service
 from app.synthesize import view as views
+from app.synthesize.compare import compared_sets, table
 from app.synthesize.sample_grid import sample_grid
+from app.ui import planned
 from app.ui.context import Context
 from app.ui.drawer import Drawer
 from app.ui.form import StageForm, current_settings
 from app.ui.html import HTML, sent
 from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
+from app.ui.presets import OwnPresets
 from app.ui.revisions import stamp
+from app.ui.scores import set_scores
 from dpd_core import storage
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError
@@ -36,6 +40,7 @@ class SynthesizeTab:
         self.ctx = ctx
         self.form = StageForm(ctx, "synthesize", shown=SHOWN, hidden=HIDDEN)
         self.drawer = Drawer(ctx, "synthesize")
+        self.presets = OwnPresets(ctx, self.form)
 
     def build(self) -> None:
         """Make the components."""
@@ -53,6 +58,7 @@ class SynthesizeTab:
                 elem_classes="told",
                 html_template=STATUS_TEMPLATE,
             )
+        self.planned = planned.planned_runs("synthesize-planned")
         with gr.Row():
             with gr.Column(
                 scale=2, min_width=300, elem_id="synthesize-drawer", elem_classes="drawer"
@@ -80,6 +86,7 @@ class SynthesizeTab:
             elem_id="synthesize-adapter",
         )
         self.form.build()
+        self.presets.build(strategy=self.strategy)
         self.keep = gr.Dropdown(
             [("no set: sample all images", NOTHING)],
             value=NOTHING,
@@ -123,6 +130,8 @@ class SynthesizeTab:
             elem_id="synthesize-hint",
         )
         self.grid = sample_grid("synthesize-grid")
+        with gr.Accordion("Compare the sets", open=False, elem_id="synthesize-compare"):
+            self.compared = compared_sets("synthesize-compared")
 
     @property
     def _viewed(self) -> list[Any]:
@@ -133,6 +142,10 @@ class SynthesizeTab:
         ctx = self.ctx
         self.form.wire()
         self.drawer.wire()
+        self.presets.wire()
+        ctx.on_change(
+            "synthesize", lambda project: table(set_scores(project)), outputs=self.compared
+        )
         choices = [
             self.choices_token,
             self.strategy,
@@ -150,16 +163,17 @@ class SynthesizeTab:
             outputs=choices,
         )
         ctx.on(
-            self.strategy.input,
+            self.strategy.change,
             lambda project, name: views.strategy(name),
             inputs=[self.strategy],
             outputs=self.about,
-            queue=False,
+            quiet=True,
         )
         fields = [self.strategy, self.adapter, self.keep, *self.form.components]
         ctx.on(self.run.click, self.start, inputs=fields, outputs=[self.shown, self.page])
         ctx.on(self.stop.click, self.stop_job)
-        live = [self.token, self.grid, self.page, self.status, self.run, self.stop]
+        ctx.on(self.planned.remove_job, self.unplan, outputs=[self.planned])
+        live = [self.token, self.grid, self.page, self.status, self.run, self.stop, self.planned]
         inputs = [self.token, *self._viewed]
         ctx.on_pulse("synthesize", self.show, inputs=inputs, outputs=live)
         ctx.on_change("synthesize", self.show, inputs=inputs, outputs=live)
@@ -218,8 +232,12 @@ class SynthesizeTab:
         config = self.form.config(project, *values).replace(
             strategy=strategy, adapter=adapter, keep_pinned=service.check_keep(project, keep)
         )
-        self.ctx.jobs.start(project, "synthesize", config)
+        self.ctx.jobs.start(project, "synthesize", config, behind=True)
         return [LATEST, 0]
+
+    def unplan(self, project: Project, event: gr.EventData) -> dict[str, Any]:
+        """Take a planned run off the list."""
+        return planned.remove(self.ctx, project, event)
 
     def stop_job(self, project: Project) -> None:
         """Ask the job at work to stop."""
@@ -252,7 +270,12 @@ class SynthesizeTab:
         )
         working = job is not None and job.active
         told = status(job, peak_memory(job), working="Sampling.")
-        rest = [told, gr.Button(interactive=not working), gr.Button(visible=working)]
+        rest = [
+            told,
+            gr.Button("Plan this set too" if working else "Make distilled set"),
+            gr.Button(visible=working),
+            planned.shown(self.ctx, project),
+        ]
         if now == token:
             return [gr.skip(), gr.skip(), gr.skip(), *rest]
         links = views.Links(

@@ -22,6 +22,27 @@ ORDERS = {
 STRATEGY_TEMPLATE = """<p class='strategy'>{{value.description}} <em>{{value.source}}</em></p>"""
 
 
+MEANINGS = {
+    "set": "how much less the whole set's loss is with this image than with the average of the "
+    "slot's candidates, in thousandths: the higher, the more it teaches beside the other images",
+    "margin": "how much surer the latent classifier is of its class than of any other: the higher, "
+    "the more typical; below 0 it takes the image for another class",
+    "first": "nothing measured: this strategy keeps the first image that it makes",
+    "correct": "the latent classifier's probability of its class, and 1 more where it names it "
+    "right",
+    "difficulty": "how near it is to the difficulty that this slot stands for; 0 is exactly that",
+    "diverse": "how near it is to its own prototype and how far from the others of the class, and "
+    "2 more where the latent classifier names it right",
+}
+"""What a score says, by selection rule."""
+
+BY_HAND_MEANS = (
+    "Choosing another one puts it into the set at once, and what was measured and exported of the "
+    "set is out of date. The other images stay. When the set is made again, a choice by hand is "
+    "kept only if it is pinned."
+)
+
+
 @dataclass(frozen=True)
 class SetView:
     """A distilled set, finished or not, as the grid needs it.
@@ -33,6 +54,7 @@ class SetView:
         finished: Whether all are.
         busy: Slots that are being sampled anew.
         nearness: How near it comes to real images, in a sentence; empty if it is not evaluated.
+        rule: The selection rule of its strategy; empty where nobody has noted it.
     """
 
     name: str
@@ -42,6 +64,7 @@ class SetView:
     finished: bool
     busy: frozenset[Slot] = field(default_factory=frozenset)
     nearness: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +126,8 @@ def grid(
         "pages": pages,
         "count": len(rows),
         "note": summary(shown),
+        "score": MEANINGS.get(shown.rule, ""),
+        "by_hand": BY_HAND_MEANS,
         "sheet": links.file(sheet) if shown.finished and sheet.exists() else "",
         "sheet_name": f"{shown.root.name}.png",
     }
@@ -126,6 +151,27 @@ def summary(shown: SetView) -> str:
     return ". ".join(filter(None, [", ".join(parts), shown.nearness]))
 
 
+def why(record: SlotRecord) -> str:
+    """Why a slot's image is the one it is."""
+    made = record.sampled or len(record.candidates)
+    refused = record.refused or sum(candidate.refused for candidate in record.candidates)
+    among = f"of the {made:,} made"
+    if refused:
+        among = f"of the {made - refused:,} that are not too near to a real image ({made:,} made)"
+    if record.chosen_by == BY_HAND:
+        allowed = [one for one in record.candidates if not one.refused] or record.candidates
+        best = max(allowed, key=lambda candidate: candidate.score)
+        if best is record.image:
+            return "It was chosen by hand; by its score it would be the same."
+        place = record.candidates.index(best) + 1
+        return f"It was chosen by hand; by its score it would be candidate {place}."
+    if record.from_set:
+        return f"It was taken over, pinned, from the set {record.from_set}."
+    if made == 1:
+        return "It is the only one that was made."
+    return f"It has the highest score {among}."
+
+
 def _cell(
     row: PlannedSlot,
     shown: SetView,
@@ -147,6 +193,7 @@ def _cell(
     }
     if record is not None:
         cell |= _image(record, shown, links)
+        cell["why"] = why(record)
         cell["candidates"] = [
             {
                 "index": candidate.index,

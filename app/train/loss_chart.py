@@ -11,7 +11,8 @@ from app.ui.html import HTML
 
 _TEMPLATE = """<div class='loss-chart'><div class='bar'><ul class='legend' data-part='legend'></ul>
 <label class='smooth'><input type='checkbox' checked data-part='smooth'> Smooth the curves</label>
-</div><div class='panels' data-part='panels'></div></div>"""
+</div><p class='overfit' data-part='warning' role='status' hidden></p>
+<div class='panels' data-part='panels'></div></div>"""
 
 
 def loss_chart(elem_id: str) -> HTML:

@@ -11,14 +11,17 @@ from app.ui.html import HTML
 
 TEMPLATE = """<div class='run-table'>{{#if value.rows}}<div class='scroll'><table>
 <thead><tr><th scope='col'>Overlay</th><th scope='col'>Run</th><th scope='col'>State</th>
-<th scope='col'>Settings</th><th scope='col'>Diffusion</th><th scope='col'>Consistency</th>
-<th scope='col'>Accuracy</th><th scope='col'></th></tr></thead>
+<th scope='col'>Settings</th><th scope='col'>Diffusion</th><th scope='col'>Held-out</th>
+<th scope='col'>Consistency</th>
+<th scope='col'>Classifier</th><th scope='col'>Its best set</th>
+<th scope='col'><span class='sr-only'>Actions</span></th></tr></thead>
 <tbody>{{#each value.rows}}<tr data-run='{{this.id}}'>
 <td><input type='checkbox' data-act='compare' aria-label='Overlay the curves of {{this.label}}'
  {{#if this.compared}}checked{{/if}} {{#if this.main}}disabled{{/if}}></td>
 <td>{{this.label}}</td><td>{{this.state}}</td><td>{{this.settings}}</td>
-<td class='number'>{{this.diffusion}}</td><td class='number'>{{this.consistency}}</td>
-<td class='number'>{{this.accuracy}}</td>
+<td class='number'>{{this.diffusion}}</td><td class='number'>{{this.held_out}}</td>
+<td class='number'>{{this.consistency}}</td>
+<td class='number'>{{this.accuracy}}</td><td class='number'>{{this.score}}</td>
 <td>{{#if this.settings}}<button type='button' data-act='load'>Load settings</button>{{/if}}
 {{#if this.used}}<span class='used'>used for synthesis</span>{{else}}{{#if this.finished}}<button
  type='button' data-act='use'>Use for synthesis</button>{{/if}}{{/if}}</td>

@@ -50,8 +50,8 @@ def trainings(project: Project, job: JobView | None) -> Trainings:
 
 
 def training_job(project: Project, queue: JobQueue) -> JobView | None:
-    """The newest training job of a project."""
-    return next((job for job in queue.jobs(project) if job.stage == STAGE), None)
+    """The training at work, else the first that waits, else the newest."""
+    return queue.of_stages(project, STAGE)
 
 
 def find_run(project: Project, run_id: Any) -> Run:

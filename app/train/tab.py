@@ -12,12 +12,15 @@ from app.train import view as views
 from app.train.loss_chart import loss_chart
 from app.train.preview_strip import preview_strip
 from app.train.run_table import run_table
+from app.ui import planned
 from app.ui.context import Context
 from app.ui.drawer import Drawer
 from app.ui.form import StageForm, current_settings
 from app.ui.html import HTML, sent
 from app.ui.job_status import STATUS_TEMPLATE, peak_memory, status
+from app.ui.presets import OwnPresets
 from app.ui.revisions import stamp
+from app.ui.scores import best_accuracy, set_scores
 from dpd_core import storage
 from dpd_core.config import CONFIGS, PRESETS, resolve
 from dpd_core.dataset.index import load_index
@@ -37,6 +40,7 @@ class TrainTab:
         self.ctx = ctx
         self.form = StageForm(ctx, "train", shown=SHOWN)
         self.drawer = Drawer(ctx, "train")
+        self.presets = OwnPresets(ctx, self.form)
 
     def build(self) -> None:
         """Make the components."""
@@ -57,6 +61,7 @@ class TrainTab:
                 elem_classes="told",
                 html_template=STATUS_TEMPLATE,
             )
+        self.planned = planned.planned_runs("train-planned")
         with gr.Row():
             with gr.Column(scale=2, min_width=260, elem_id="train-drawer", elem_classes="drawer"):
                 self.preset = gr.Radio(
@@ -66,6 +71,7 @@ class TrainTab:
                     info="Fills the fields below; change them as you like.",
                 )
                 self.form.build()
+                self.presets.build()
             with gr.Column(scale=5, min_width=340):
                 self.chart = loss_chart("train-chart")
                 gr.Markdown("#### Preview images")
@@ -79,10 +85,12 @@ class TrainTab:
         """Attach the handlers."""
         ctx, form = self.ctx, self.form
         self.drawer.wire()
+        self.presets.wire()
         filled = [self.form_token, self.preset, *form.components]
         ctx.on_change("train", self.fill, inputs=[self.form_token], outputs=filled)
         ctx.on(self.preset.input, self.take_preset, inputs=[self.preset], outputs=form.components)
-        ctx.on(self.run.click, form.start, inputs=form.components)
+        ctx.on(self.run.click, self.start, inputs=form.components, outputs=[self.planned])
+        ctx.on(self.planned.remove_job, self.unplan, outputs=[self.planned])
         ctx.on(self.pause.click, self._steer(ctx.jobs.pause))
         ctx.on(self.resume.click, self._steer(ctx.jobs.resume))
         ctx.on(self.stop.click, self._steer(ctx.jobs.stop))
@@ -95,6 +103,7 @@ class TrainTab:
             self.sample,
             self.stop,
             self.run,
+            self.planned,
             self.chart,
             self.strip,
             self.runs,
@@ -126,6 +135,16 @@ class TrainTab:
         if job is not None:
             settings = job.job.config["settings"]
         return [now, *self._filled(project, settings)]
+
+    def start(self, project: Project, *values: Any) -> dict[str, Any]:
+        """Start a training, or plan it behind those at work."""
+        config = self.form.config(project, *values)
+        self.ctx.jobs.start(project, "train", config, behind=True)
+        return planned.shown(self.ctx, project)
+
+    def unplan(self, project: Project, event: gr.EventData) -> dict[str, Any]:
+        """Take a planned run off the list."""
+        return planned.remove(self.ctx, project, event)
 
     def take_preset(self, project: Project, name: str) -> list[Any]:
         """The fields' values under a preset."""
@@ -173,6 +192,7 @@ class TrainTab:
             found.active,
             found.used,
             [run.id for run in found.runs],
+            stamp(project.path("reports")),
             [
                 stamp(run.folder / name)
                 for run in chosen
@@ -188,16 +208,19 @@ class TrainTab:
                 ),
                 views.run_rows(
                     found.runs,
+                    scores=best_accuracy(set_scores(project)),
                     used=found.used,
                     active=found.active,
                     main=found.main.id if found.main else None,
                     compared=compared,
                 ),
             ]
-        return [now, status(job, memory, idle=IDLE), *buttons, *views_]
+        waiting = planned.shown(self.ctx, project)
+        return [now, status(job, memory, idle=IDLE), *buttons, waiting, *views_]
 
     def _buttons(self, job: JobView | None) -> list[Any]:
         state = job.status if job is not None else "none"
+        busy = job is not None and job.active
         stopping = job is not None and job.stopping
         return [
             gr.Button(visible=state == "running"),
@@ -208,7 +231,7 @@ class TrainTab:
                 interactive=not stopping,
                 visible=job is not None and job.active,
             ),
-            gr.Button(interactive=job is None or not job.active),
+            gr.Button("Plan this run too" if busy else "Start training"),
         ]
 
     def _filled(self, project: Project, settings: dict[str, Any]) -> list[Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.ui.differences import differing, words
 from dpd_core import storage
 from dpd_core.config import PRESET_NOTES
 from dpd_core.train.adapters import Run
 
 SERIES = ("diffusion", "consistency", "classifier_accuracy")
+RISE = 0.03
+"""So much more of the loss on held-out images than at its best is called overfitting."""
 POINTS = 400
 """Most points a curve sends to the page."""
 STEPS = 40
@@ -40,7 +43,35 @@ def chart(runs: Sequence[Run], all_runs: Sequence[Run]) -> dict[str, Any]:
         all_runs: All of the project, newest first: they number them.
     """
     labels = {run.id: run_label(run, len(all_runs) - place) for place, run in enumerate(all_runs)}
-    return {"runs": [_curve(run, labels[run.id]) for run in runs]}
+    return {
+        "runs": [_curve(run, labels[run.id]) for run in runs],
+        "warning": overfitting(runs[0].curve()) if runs else "",
+    }
+
+
+def overfitting(points: Sequence[dict[str, Any]]) -> str:
+    """A warning where the loss on images that are not trained on has been rising for a while, while
+    that on the training images went on falling; else empty.
+
+    Args:
+        points: A training's curve.
+    """
+    checks = [(point["step"], point["validation"]) for point in points if "validation" in point]
+    if len(checks) < 4:
+        return ""
+    best, lowest = min(checks, key=lambda check: check[1])
+    now = sum(value for _, value in checks[-2:]) / 2
+    known = [point for point in points if "diffusion" in point]
+    then = [point["diffusion"] for point in known if point["step"] <= best][-3:]
+    last = [point["diffusion"] for point in known][-3:]
+    falling = bool(then) and sum(last) / len(last) < sum(then) / len(then)
+    if best >= checks[-2][0] or now < lowest * (1 + RISE) or not falling:
+        return ""
+    return (
+        f"Overfitting: the loss on images that are not trained on was lowest at step {best:,} and "
+        f"is {now / lowest - 1:.0%} higher now. About {best:,} steps, a lower rank or a lower "
+        "learning rate would learn these images less by heart."
+    )
 
 
 def previews(run: Run | None, names: dict[str, str], link: Callable[[Path], str]) -> dict[str, Any]:
@@ -72,8 +103,9 @@ def run_rows(
     active: str | None,
     main: str | None,
     compared: Sequence[str] = (),
+    scores: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The table of trainings.
+    """The table of trainings. Of several, the settings that differ are told.
 
     Args:
         runs: Newest first.
@@ -81,7 +113,10 @@ def run_rows(
         active: Id of the one that is being trained.
         main: Id of the one whose curves are always shown.
         compared: Ids of those whose curves are laid over them.
+        scores: By id, the best accuracy of a set that was made with it.
     """
+    known = [run.settings for run in runs if run.settings]
+    names = differing(known) if len(known) > 1 else []
     rows = []
     for number, run in zip(range(len(runs), 0, -1), runs, strict=True):
         state = "finished" if run.finished else "not finished"
@@ -90,7 +125,11 @@ def run_rows(
                 "id": run.id,
                 "label": run_label(run, number),
                 "state": "training" if run.id == active else state,
-                "settings": settings_text(run.settings),
+                "settings": words(run.settings, names)
+                if names and run.settings
+                else settings_text(run.settings),
+                "score": _percent((scores or {}).get(run.id)),
+                "held_out": _number(_last(run.curve(), "validation")),
                 "diffusion": _number(run.final.get("diffusion")),
                 "consistency": _number(run.final.get("consistency")),
                 "accuracy": _percent(run.final.get("classifier_accuracy")),
@@ -120,6 +159,7 @@ def settings_text(settings: dict[str, Any]) -> str:
 
 def _curve(run: Run, label: str) -> dict[str, Any]:
     points = run.curve()
+    checks = [point for point in points if "validation" in point]
     if len(points) > POINTS:
         # Evenly spread, the newest always among them.
         last = len(points) - 1
@@ -130,8 +170,16 @@ def _curve(run: Run, label: str) -> dict[str, Any]:
         "finished": bool(run.finished),
         "total": run.settings.get("steps", 0),
         "steps": [point["step"] for point in points],
+        "validation": {
+            "steps": [point["step"] for point in checks],
+            "values": [point["validation"] for point in checks],
+        },
         "series": {name: [point.get(name) for point in points] for name in SERIES},
     }
+
+
+def _last(points: Sequence[dict[str, Any]], name: str) -> float | None:
+    return next((point[name] for point in reversed(points) if name in point), None)
 
 
 def _number(value: float | None) -> str:

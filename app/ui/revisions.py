@@ -27,7 +27,8 @@ def pulse(project: Project, queue: JobQueue) -> str:
     job = queue.current(project)
     if job is None:
         return storage.digest(str(project.root))
-    return storage.digest(job.id, job.status, job.position, job.job.heartbeat)
+    listed = queue.planned_ids(project)
+    return storage.digest(job.id, job.status, job.position, job.job.heartbeat, listed)
 
 
 def stamp(path: Path) -> str:

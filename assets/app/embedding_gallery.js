@@ -55,7 +55,7 @@ function showDetail() {
     );
     return;
   }
-  const caption = (data.captions[data.classes[data.cls[pinned]].name] || {})[data.cluster[pinned]];
+  const caption = data.captions[data.classes[data.cls[pinned]].name]?.[data.cluster[pinned]];
   const number = (value, digits) => (value === null ? "none" : value.toFixed(digits));
   const facts = [
     ["Class", data.classes[data.cls[pinned]].readable],
@@ -86,7 +86,18 @@ function showDetail() {
   }
   if (data.isExcluded.has(pinned)) button("Include in training again", "include");
   else if (training) button("Exclude from training", "exclude");
-  buttons.append(mover([pinned], data.cls[pinned]));
+  buttons.append(
+    makeButton(
+      "Find similar images",
+      () => trigger("find_similar", { row: pinned, key: data.key }),
+      {
+        "data-action": "similar",
+        disabled: !data.near,
+        title: data.near ? "" : "Known after the next clustering",
+      },
+    ),
+    mover([pinned], data.cls[pinned]),
+  );
   panel.replaceChildren(
     make("img", {
       src: link("large", pinned),
@@ -107,6 +118,9 @@ function ordered(rows) {
     outlier: (row) => -(data.outlier[row] ?? -1e9),
     margin: (row) => data.margin[row] ?? 1e9,
     class: (row) => data.cls[row],
+    found: (row) => -(state.similar?.get(row) ?? -2),
+    // Pairs stand together, the most similar first.
+    pairs: (row) => -data.alike[row] + Math.min(row, data.near[row]) * 1e-9,
   }[order];
   return [...rows].sort((a, b) => by(a) - by(b) || a - b);
 }
@@ -131,6 +145,7 @@ function item(row) {
     },
     make("img", { src: link("thumb", row), alt: "", width: 84, height: 84 }),
     make("span", {}, `${marks} ${data.classes[data.cls[row]].readable}`),
+    ...(likenessOf(row) === undefined ? [] : [make("span", {}, likenessOf(row).toFixed(3))]),
   );
 }
 
@@ -167,6 +182,8 @@ function showGallery() {
       ["class", "by class"],
       ["outlier", "strangest first"],
       ["margin", "smallest margin first"],
+      ...(state.order === "found" ? [["found", "most alike first"]] : []),
+      ...(data.near ? [["pairs", "pairs of alike images"]] : []),
     ].map(([value, text]) => make("option", { value, selected: state.order === value }, text)),
   );
   order.addEventListener("change", () => {
@@ -200,6 +217,35 @@ function showGallery() {
         "button",
         { type: "button", "data-action": "include", onclick: () => decide("include", outside) },
         `Include ${outside.length} again`,
+      ),
+    );
+  }
+  if (state.list === "near-duplicates") {
+    actions.append(
+      makeButton("Keep one of each", () => list(secondOnes(selected), "pairs", "second ones"), {
+        "data-action": "second",
+        title: "Selects all but the first of images that are nearly the same",
+      }),
+    );
+  }
+  const name = make("input", {
+    maxlength: 60,
+    placeholder: "name",
+    "aria-label": "Name to save by",
+  });
+  name.addEventListener("keydown", (event) => event.stopPropagation());
+  const save = (rows) => {
+    if (name.value.trim()) trigger("save_selection", { rows, name: name.value, key: data.key });
+    else name.focus();
+  };
+  actions.append(
+    name,
+    makeButton("Save selection", () => save(selected), { "data-action": "save" }),
+  );
+  if (data.selections?.[state.list]) {
+    actions.append(
+      makeButton("Forget it", () =>
+        trigger("save_selection", { rows: [], name: state.list, key: data.key }),
       ),
     );
   }

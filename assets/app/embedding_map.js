@@ -24,6 +24,7 @@ function say(text) {
 
 async function refresh() {
   const { base, version, empty } = props.value || {};
+  takeFound(props.value?.found);
   if (!base || version === state.version) return;
   state.version = version;
   try {
@@ -43,6 +44,7 @@ async function refresh() {
   draw();
   showDetail();
   showGallery();
+  takeFound(props.value?.found);
 }
 
 function adopt(data, empty) {
@@ -62,6 +64,8 @@ function adopt(data, empty) {
     ),
   );
   state.filter = filter.value;
+  fillFind();
+  part("first").hidden = !data.first;
   say(data.x.some((value) => value !== null) ? "" : empty);
 }
 
@@ -75,10 +79,12 @@ function draw() {
     part("legend").replaceChildren();
     return;
   }
-  const only = data.classes.findIndex((entry) => entry.name === state.filter);
-  state.rows = data.ids
-    .map((_, row) => row)
-    .filter((row) => data.x[row] !== null && (only < 0 || data.cls[row] === only));
+  const shows = passing();
+  state.rows = [];
+  for (let row = 0; row < data.ids.length; row++) {
+    if (data.x[row] !== null && shows(row)) state.rows.push(row);
+  }
+  part("take").textContent = `Select the ${state.rows.length.toLocaleString("en")} shown`;
   state.stars = state.rows.filter((row) => data.isPrototype.has(row) || data.isChosen.has(row));
   const colours = colouring(data, state.by);
   window.Plotly.react(plot, traces(colours), layout(), {
@@ -150,7 +156,50 @@ function layout() {
     // The same revision keeps the zoom; another layout of the points starts anew.
     uirevision: state.data.layout + state.data.key,
     selections: [],
+    annotations: names(),
   };
+}
+
+/* The classes' names at the median of their points, of so many that it is quick. */
+function names() {
+  const { data, rows } = state;
+  if (state.by !== "cls" || data.classes.length > 40) return [];
+  const step = Math.ceil(rows.length / 4000);
+  const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+  const places = data.classes.map(() => [[], []]);
+  for (let place = 0; place < rows.length; place += step) {
+    const row = rows[place];
+    places[data.cls[row]][0].push(data.x[row]);
+    places[data.cls[row]][1].push(data.y[row]);
+  }
+  const found = places.flatMap(([x, y], number) =>
+    x.length ? [{ number, count: x.length, x: middle(x), y: middle(y) }] : [],
+  );
+  // Of names that would lie over each other only the larger class's is written.
+  const wide = Math.max(...found.map((at) => at.x)) - Math.min(...found.map((at) => at.x)) || 1;
+  const tall = Math.max(...found.map((at) => at.y)) - Math.min(...found.map((at) => at.y)) || 1;
+  const written = [];
+  for (const at of found.sort((one, other) => other.count - one.count)) {
+    const near = (other) =>
+      Math.abs(at.x - other.x) < 0.3 * wide && Math.abs(at.y - other.y) < 0.12 * tall;
+    if (!written.some(near)) written.push(at);
+  }
+  const style = getComputedStyle(element);
+  return written.map(({ number, x, y }) => ({
+    x,
+    y,
+    text: escaped(data.classes[number].readable),
+    showarrow: false,
+    captureevents: false,
+    font: { size: 12, color: style.color },
+    bgcolor: style.getPropertyValue("--background-fill-primary"),
+    opacity: 0.8,
+  }));
+}
+
+/* Plotly takes some HTML in its texts. */
+function escaped(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
 function rowOf(point) {
@@ -242,8 +291,10 @@ function placeRing() {
   ring.style.top = `${axes.yaxis._offset + top}px`;
 }
 
-function choose(rows) {
+function choose(rows, name = "") {
   state.selected = rows;
+  state.list = name;
+  if (!name && (state.order === "found" || state.order === "pairs")) state.order = "class";
   state.page = 0;
   showGallery();
 }
@@ -289,6 +340,7 @@ part("colour").addEventListener("change", (event) => {
 });
 part("filter").addEventListener("change", (event) => {
   state.filter = event.target.value;
+  if (state.data) fillFind();
   draw();
 });
 part("whole").addEventListener("click", () => {

@@ -1,7 +1,11 @@
 /* Curves over the training step, one chart a number. Plotly redraws them in place, so zoom, hidden
    runs and the place pointed at survive new values. */
 const PANELS = [
-  { key: "diffusion", title: "Diffusion loss", hint: "how far the predicted noise is off" },
+  {
+    key: "diffusion",
+    title: "Diffusion loss",
+    hint: "how far the predicted noise is off; dotted: on test images, which are not trained on",
+  },
   {
     key: "consistency",
     title: "Consistency loss",
@@ -53,9 +57,20 @@ function traces(panel, runs) {
       marker: { color: colour },
       hovertemplate: panel.percent ? "%{y:.0%}" : "%{y:.3g}",
     };
-    if (!smooth.checked) return [line];
     const raw = { color: colour, width: 1 };
-    return [{ ...common, y: values, line: raw, opacity: 0.3, hoverinfo: "skip" }, line];
+    const behind = { ...common, y: values, line: raw, opacity: 0.3, hoverinfo: "skip" };
+    const drawn = smooth.checked ? [behind, line] : [line];
+    if (panel.key !== "diffusion" || !run.validation?.steps.length) return drawn;
+    const held = {
+      ...line,
+      x: run.validation.steps,
+      y: run.validation.values,
+      mode: "lines+markers",
+      name: `${run.label}, held-out images`,
+      line: { color: colour, width: 2, dash: "dot" },
+      marker: { color: colour, size: 5 },
+    };
+    return [...drawn, held];
   });
 }
 
@@ -119,6 +134,8 @@ function drawLegend(runs) {
 function draw() {
   const runs = props.value?.runs || [];
   drawLegend(runs);
+  part("warning").textContent = props.value?.warning || "";
+  part("warning").hidden = !props.value?.warning;
   stale = !element.offsetWidth;
   if (stale || !window.Plotly) return;
   for (const panel of PANELS) {

@@ -147,7 +147,19 @@ function drawDialogue() {
   const list = cell.candidates.map((one, place) => drawCandidate(cell, one, place + 1));
   dialogue.replaceChildren(
     make("header", {}, make("h3", {}, cell.title), close),
-    make("div", { class: "prototype" }, prototype, make("p", {}, cell.caption)),
+    make(
+      "div",
+      { class: "prototype" },
+      prototype,
+      make(
+        "div",
+        { class: "about" },
+        make("p", {}, cell.caption),
+        make("p", { class: "why" }, make("b", {}, "Why this image: "), cell.why || ""),
+        make("p", { class: "why" }, make("b", {}, "Score: "), `${props.value.score || "none"}.`),
+        make("p", { class: "why" }, make("b", {}, "By hand: "), props.value.by_hand || ""),
+      ),
+    ),
     make("ul", { class: "candidates" }, ...list),
     drawActs(cell),
   );

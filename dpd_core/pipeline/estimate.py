@@ -27,6 +27,7 @@ SECONDS = {
     "training networks on the real images": 0.2,
     "choosing prototypes": 0.01,
     "laying out": 0.003,
+    "comparing images": 0.012,
     "captioning images": 0.05,
     "training the latent classifier": 0.45,
     "fine-tuning the decoder": 0.7,
@@ -71,6 +72,7 @@ TITLES = {
     "training networks on the real images": "learning what teaches a classifier",
     "choosing prototypes": "choosing prototypes",
     "laying out": "laying out the map",
+    "comparing images": "comparing the images",
     "captioning images": "putting the clusters into words",
     "writing captions": "putting the clusters into words",
     "training the latent classifier": "learning your classes",
@@ -160,7 +162,9 @@ def _prototypes(config: Any, images: int, classes: int, ipc: int) -> Units:
         # Two networks of 200 steps (dpd_core/students/ridge.py), and eight tries a slot.
         units += [("training networks on the real images", 400)]
         units += [("choosing prototypes", 8 * classes * ipc)]
-    return units + [("laying out", images)] * config.project_map
+    if config.project_map:
+        units += [("laying out", images), ("comparing images", 1.3 * images)]
+    return units
 
 
 def _captions(config: Any, images: int, classes: int, ipc: int) -> Units:

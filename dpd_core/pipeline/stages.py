@@ -97,11 +97,13 @@ _STAGES = (
             "prototypes/clusters.json",
             "prototypes/centers.safetensors",
             "prototypes/map.json",
+            "prototypes/likeness.safetensors",
         ),
         watched=(
             "prototypes/prototypes.json",
             "prototypes/overrides.json",
             "prototypes/map.json",
+            "prototypes/likeness.safetensors",
             "prototypes/changes.json",
         ),
         served={"prototypes": (".json",)},

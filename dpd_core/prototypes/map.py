@@ -18,7 +18,7 @@ from dpd_core import storage
 from dpd_core.events import Emit, Log, ignore
 from dpd_core.hardware import same_threads
 from dpd_core.project import Project
-from dpd_core.prototypes.map_file import read_map, save_map
+from dpd_core.prototypes.map_file import FIRST, read_map, save_map
 from dpd_core.seeding import derive_seed
 
 FIT_LIMIT = 20_000
@@ -102,6 +102,28 @@ def write_map(
     return content
 
 
+def write_first_map(
+    project: Project, ids: list[str], vectors: np.ndarray, *, emit: Emit = ignore
+) -> None:
+    """A map by principal components, to be looked at until UMAP's is there; where there is a map
+    of these images already it stays.
+
+    Args:
+        project: Where the file goes.
+        ids: Image ids, N of them.
+        vectors: (N, D).
+        emit: Gets a message.
+    """
+    found = read_map(project)
+    if found is not None and found["ids"] == ids:
+        return
+    points = _pca(np.ascontiguousarray(vectors, dtype=np.float32))
+    x, y = (np.round(points[:, axis].astype(float), 4).tolist() for axis in (0, 1))
+    key = FIRST + storage.digest(ids, x, y)
+    save_map(project, {"key": key, "ids": ids, "x": x, "y": y})
+    emit(Log("prototypes", "a first map, by principal components, is there"))
+
+
 def _umap(vectors: np.ndarray, neighbors: int, min_dist: float, random_state: int) -> np.ndarray:
     count = max(2, min(neighbors, len(vectors) - 1))
     search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(vectors)
@@ -140,8 +162,13 @@ def _pca(vectors: np.ndarray) -> np.ndarray:
     """The first two principal components, (N, 2), zeros where there are fewer."""
     points = np.zeros((len(vectors), 2), dtype=np.float32)
     if len(vectors):
-        left, scale, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
-        components = (left * scale)[:, :2]
+        centred = vectors - vectors.mean(0)
+        if len(vectors) > vectors.shape[1]:  # a decomposition of (D, D), however many points
+            _, axes = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
+            components = centred @ axes[:, :-3:-1].astype(np.float32)
+        else:
+            left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+            components = (left * scale)[:, :2]
         # A singular vector's sign is arbitrary: make its largest entry positive.
         largest = np.abs(components).argmax(0)
         components *= np.where(components[largest, range(components.shape[1])] < 0, -1, 1)

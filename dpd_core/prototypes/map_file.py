@@ -7,6 +7,9 @@ from typing import Any
 from dpd_core import storage
 from dpd_core.project import Project
 
+FIRST = "pca-"
+"""How the key of a map begins that stands in for UMAP's until that is there."""
+
 _FILE = ("prototypes", "map.json")
 
 

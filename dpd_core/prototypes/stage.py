@@ -35,7 +35,8 @@ from dpd_core.prototypes.files import (
     read_prototypes,
     write_clustering,
 )
-from dpd_core.prototypes.map import write_map
+from dpd_core.prototypes.likeness import write_likeness
+from dpd_core.prototypes.map import write_first_map, write_map
 from dpd_core.prototypes.overrides import HandChoice, Overrides, place_choices, read_overrides
 
 OUTLIER_FRACTION = 0.05
@@ -44,7 +45,8 @@ OUTLIER_FRACTION = 0.05
 
 def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict[str, Any]:
     """The prototypes stage: ``prototypes/prototypes.json``, ``clusters.json``,
-    ``centers.safetensors``, ``changes.json`` and, if asked for, ``map.json``.
+    ``centers.safetensors``, ``changes.json`` and, if asked for, ``map.json`` and
+    ``likeness.safetensors``.
 
     Starting it again after any end repeats only what is cheap: latents and map are found by
     content.
@@ -58,6 +60,9 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
     given = read_prototypes(Path(config.file).expanduser(), index) if config.file else None
     overrides = read_overrides(project)
     latents = latents_for(project, ("train",), emit, stage=STAGE)
+    shown = _vectors_of_the_map(project, latents, index, config, emit)
+    if config.project_map:
+        write_first_map(project, *shown, emit=emit)
     images = {record.id: record for record in index.images}
     excluded = _known(overrides.excluded, images, emit)
     rows = [row for row, image_id in enumerate(latents.ids) if image_id not in excluded]
@@ -100,7 +105,9 @@ def run(project: Project, config: PrototypesConfig, emit: Emit = ignore) -> dict
     before = snapshot(project)
     write_clustering(project, _clustering(clusterer, ids, prototypes))
     if config.project_map:
-        _write_map(project, latents, index, config, emit)
+        neighbors, seed = config.neighbors, project.config.seed
+        write_map(project, *shown, neighbors=neighbors, seed=seed, emit=emit)
+        write_likeness(project, index, emit=emit)
     chosen = {name: [entry.id for entry in entries] for name, entries in prototypes.items()}
     clusters = {
         image_id: (name, int(k))
@@ -244,24 +251,17 @@ def _report_labels(project: Project, index: DatasetIndex, emit: Emit) -> None:
         )
 
 
-def _write_map(
+def _vectors_of_the_map(
     project: Project, train: Latents, index: DatasetIndex, config: PrototypesConfig, emit: Emit
-) -> None:
-    """The map of all images, so that leaving some out or asking for more clusters moves no
-    point, and test images are seen among those they are to be told from."""
+) -> tuple[list[str], np.ndarray]:
+    """Ids and vectors (N, D) of all images, so that leaving some out or asking for more clusters
+    moves no point, and test images are seen among those they are to be told from."""
     ids, vectors = list(train.ids), pooled_vectors(train.mean, config.pool)
-    if index.select("test"):
+    if config.project_map and index.select("test"):
         test = latents_for(project, ("test",), emit, stage=STAGE)
         ids += test.ids
         vectors = np.concatenate([vectors, pooled_vectors(test.mean, config.pool)])
-    write_map(
-        project,
-        ids,
-        vectors,
-        neighbors=config.neighbors,
-        seed=project.config.seed,
-        emit=emit,
-    )
+    return ids, vectors
 
 
 def _clustering(

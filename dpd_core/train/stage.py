@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,8 +64,19 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
                     project, index, backbone, latents, config, folder=folder, emit=emit, stage=STAGE
                 )
         examples = _examples(backbone, latents, captions, classes, classifier)
+        held_out = None
+        if index.select("test"):
+            test = latents_for(project, ("test",), emit=emit, stage=STAGE)
+            texts = _texts_of_others(test.ids, classes, captions)
+            held_out = _examples(backbone, test, texts, classes, classifier)
         trainer = Trainer(
-            backbone, classifier, examples, config, folder=folder, seed=project.config.seed
+            backbone,
+            classifier,
+            examples,
+            config,
+            folder=folder,
+            seed=project.config.seed,
+            held_out=held_out,
         )
         final = trainer.fit(emit, preview=previewer(project, index, folder, emit))
         adapters.finish(folder, recipe, report, final)
@@ -79,6 +91,25 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
         "classifier_accuracy": report["validation_accuracy"],
         **final,
     }
+
+
+def _texts_of_others(
+    ids: Sequence[str], classes: dict[str, str], captions: dict[str, str]
+) -> dict[str, str]:
+    """Captions for images of no cluster: those of their class, in turn."""
+    by_class: dict[str, list[str]] = {}
+    for image_id, text in sorted(captions.items()):
+        texts = by_class.setdefault(classes[image_id], [])
+        if text not in texts:
+            texts.append(text)
+    seen: dict[str, int] = {}
+    found = {}
+    for image_id in sorted(ids):
+        name = classes[image_id]
+        if texts := by_class.get(name):
+            place = seen[name] = seen.get(name, -1) + 1
+            found[image_id] = texts[place % len(texts)]
+    return found
 
 
 def _examples(

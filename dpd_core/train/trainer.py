@@ -37,6 +37,10 @@ STAGE = "train"
 _WEIGHT_DECAY = 1e-2
 _CLIP = 1.0
 """Limit of the gradient's norm."""
+CHECKS = 20
+"""How often in a training the loss on images that are not trained on is measured."""
+HELD_OUT = 32
+"""On so many of them: a check takes about half as long as a training step of a quick run."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Trainer:
         config: Hyper-parameters.
         folder: Where the checkpoint and the weights go.
         seed: Project seed.
+        held_out: Images that are not trained on, for the curve ``validation``. It changes nothing
+            of the training.
     """
 
     def __init__(
@@ -93,7 +99,9 @@ class Trainer:
         *,
         folder: Path,
         seed: int,
+        held_out: Examples | None = None,
     ):
+        self.held_out = held_out
         self.backbone, self.config, self.folder, self.seed = backbone, config, folder, seed
         self.examples = examples
         # accelerate keeps the first precision of a process for good; another project may want
@@ -179,7 +187,8 @@ class Trainer:
                 history = [*history[1 - tail :], values]
                 between = True
                 if step % 10 == 0 or step == config.steps:
-                    self._measured(step, _mean(history[-10:]), emit)
+                    values = _mean(history[-10:])
+                    self._measured(step, values | self._validation(step), emit)
                 if step % config.checkpoint_steps == 0 and step < config.steps:
                     self._check_finite(step)
                     self._save(step, history)
@@ -255,14 +264,8 @@ class Trainer:
         schedule; above that, ẑ₀ is a blur that no class fits. For the minimax losses see
         :mod:`dpd_core.train.minimax`.
         """
-        backbone, schedule, config = self.backbone, self.backbone.schedule, self.config
-        noisy = schedule.add_noise(batch.clean, batch.noise, batch.timesteps)
-        with self.accelerator.autocast():
-            output = backbone.predict(noisy, batch.timesteps, batch.embeddings)
-        target = schedule.target(batch.clean, batch.noise, batch.timesteps)
-        weights = schedule.weights(batch.timesteps, gamma=config.min_snr_gamma)
-        per_sample = (output - target).square().mean(dim=(1, 2, 3))
-        diffusion = (weights * per_sample).mean()
+        schedule, config = self.backbone.schedule, self.config
+        diffusion, output, noisy = self._diffusion(batch)
         values = {"diffusion": diffusion.item(), "loss": diffusion.item()}
         loss = diffusion
         if config.representativeness or config.diversity:
@@ -290,6 +293,46 @@ class Trainer:
             "classifier_accuracy": (logits.argmax(1) == labels).float().mean().item(),
         }
         return loss, values
+
+    def _diffusion(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The diffusion loss, the model's output and the noisy latents, (B, C, h, w) each."""
+        backbone, schedule = self.backbone, self.backbone.schedule
+        noisy = schedule.add_noise(batch.clean, batch.noise, batch.timesteps)
+        with self.accelerator.autocast():
+            output = backbone.predict(noisy, batch.timesteps, batch.embeddings)
+        target = schedule.target(batch.clean, batch.noise, batch.timesteps)
+        weights = schedule.weights(batch.timesteps, gamma=self.config.min_snr_gamma)
+        per_sample = (output - target).square().mean(dim=(1, 2, 3))
+        return (weights * per_sample).mean(), output, noisy
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """The diffusion loss on :data:`HELD_OUT` images that are not trained on, with the same
+        noise and noise levels whenever it is asked for, so that only the model changes it."""
+        assert self.held_out is not None
+        count = min(HELD_OUT, len(self.held_out))
+        draw = generator(self.seed, "validation")
+        rows = torch.randperm(len(self.held_out), generator=draw)[:count]
+        noise = torch.randn(count, *self.held_out.posterior.mean.shape[1:], generator=draw)
+        # Levels evenly spread: a handful drawn at random says little of the others.
+        levels = self.backbone.schedule.levels
+        timesteps = ((torch.arange(count) + 0.5) / count * levels).long()
+        texts = [self.held_out.captions[row] for row in rows]
+        device = self.accelerator.device
+        batch = Batch(
+            self.held_out.posterior.mean[rows].to(device),
+            noise.to(device),
+            timesteps.to(device),
+            self.held_out.prompts.batch(texts),
+            self.held_out.labels[rows].to(device),
+        )
+        return self._diffusion(batch)[0].item()
+
+    def _validation(self, step: int) -> dict[str, float]:
+        every = max(self.config.steps // CHECKS // 10 * 10, 10)
+        if self.held_out is None or not (step % every == 0 or step == self.config.steps):
+            return {}
+        return {"validation": self.validation_loss()}
 
     def _minimax(self, clean: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The weighted minimax losses of ẑ₀, and their values; ẑ₀ is remembered."""

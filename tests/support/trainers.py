@@ -24,7 +24,12 @@ QUICK = TrainConfig(
 
 
 def trainer(
-    model: Path, folder: Path, config: TrainConfig = QUICK, hardware: Hardware = CPU
+    model: Path,
+    folder: Path,
+    config: TrainConfig = QUICK,
+    hardware: Hardware = CPU,
+    *,
+    held_out: bool = False,
 ) -> Trainer:
     backbone = Backbone.load(str(model), hardware=hardware, image_size=32)
     torch.manual_seed(5)
@@ -36,4 +41,19 @@ def trainer(
         [0, 1] * 3 + [0],
         backbone.encode_prompts(["a forest", "a harbor"]),
     )
-    return Trainer(backbone, classifier, examples, config, folder=folder, seed=3)
+    more = torch.randn(5, *backbone.latent_shape, generator=torch.Generator().manual_seed(2))
+    others = Examples(
+        Posterior(more, torch.full_like(more, 0.1)),
+        torch.tensor([0, 1, 0, 1, 0]),
+        [0, 1, 0, 1, 0],
+        examples.prompts,
+    )
+    return Trainer(
+        backbone,
+        classifier,
+        examples,
+        config,
+        folder=folder,
+        seed=3,
+        held_out=others if held_out else None,
+    )

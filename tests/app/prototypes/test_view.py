@@ -14,10 +14,12 @@ from dpd_core import storage
 from dpd_core.captions import stage as captions_stage
 from dpd_core.config import CaptionsConfig, PrototypesConfig
 from dpd_core.dataset.index import load_index
+from dpd_core.dataset.selections import save_selection
 from dpd_core.errors import DatasetError, DPDError, ProjectError
 from dpd_core.project import Project
 from dpd_core.prototypes import curation
 from dpd_core.prototypes.files import load_clustering, load_prototypes
+from dpd_core.prototypes.likeness import write_likeness
 from dpd_core.prototypes.overrides import read_overrides
 from tests.support.curated_project import cluster, clustered_project, members_beside
 
@@ -45,6 +47,28 @@ def ask(project: Project, action: str, *ids: str, class_name: str = "") -> curat
     return services.decide(
         project, {"action": action, "rows": rows, "key": data["key"], "class_name": class_name}
     )
+
+
+def test_similar_images_are_found_by_rows_of_the_current_map(project: Project) -> None:
+    data = views.columns(project)
+    assert data["near"] is None
+    with pytest.raises(DatasetError, match="not been compared"):
+        services.similar(project, data["key"], 0)
+    write_likeness(project, load_index(project))
+    data = json.loads(json.dumps(views.columns(project)))
+    assert len(data["near"]) == len(data["alike"]) == len(data["ids"])
+    found = services.similar(project, data["key"], 3, count=4)
+    assert found["rows"][0] == found["of"] == 3
+    assert len(found["alike"]) == 4
+    for key, row in ((data["key"], 10_000), ("other", 3), (data["key"], None)):
+        with pytest.raises(DatasetError):
+            services.similar(project, key, row)
+
+
+def test_saved_selections_are_rows_of_the_map(project: Project) -> None:
+    ids = [record.id for record in load_index(project).images]
+    save_selection(project, "two", [ids[4], ids[1]])
+    assert views.columns(project)["selections"] == {"two": [4, 1]}
 
 
 # ---- the map's columns ---------------------------------------------------------------------

@@ -10,12 +10,15 @@ from app.server.jobs import JobQueue
 from app.server.settings import Settings
 from app.synthesize import service
 from app.synthesize import view as views
+from app.synthesize.compare import table
+from app.ui.scores import set_scores
 from dpd_core import storage
 from dpd_core.errors import ProjectError
 from dpd_core.project import Project
 from dpd_core.prototypes.files import Slot
 from dpd_core.synthesize.records import PlannedSlot, Recipe, to_json
 from dpd_core.synthesize.sets import DistilledSet, claim, record_path
+from dpd_core.synthesize.strategies import STRATEGIES
 from tests.support.distilled_project import make_project
 
 LINKS = views.Links(lambda path: path.name, lambda image: f"thumb/{image}")
@@ -41,6 +44,32 @@ def test_each_image_is_beside_its_prototype(project: Project, queue: JobQueue) -
     assert (cell["score"], cell["image"], cell["right"]) == ("1.50", "001.png", True)
     assert [candidate["chosen"] for candidate in cell["candidates"]] == [False, True]
     assert value["note"] == "6 images, 6 named right by the latent classifier"
+
+
+def test_why_an_image_is_the_slots(project: Project, queue: JobQueue) -> None:
+    shown = service.read_set(project, queue, "dpd-1")
+    assert shown is not None
+    record = shown.slots[Slot("forest", 1)]
+    assert views.why(record) == "It has the highest score of the 2 made."
+    many = replace(record, sampled=24, refused=4)
+    assert "20 that are not too near to a real image (24 made)" in views.why(many)
+    by_hand = replace(record, chosen=0, chosen_by="hand")
+    assert views.why(by_hand) == "It was chosen by hand; by its score it would be candidate 2."
+    value = views.grid(replace(shown, rule="margin"), None, LINKS, {})
+    assert "surer the latent classifier" in value["score"]
+    assert {strategy.rule for strategy in STRATEGIES.values()} <= set(views.MEANINGS)
+
+
+def test_sets_are_compared_by_what_differs(project: Project) -> None:
+    (first,) = set_scores(project)[:1]
+    other = replace(first, name="other", settings={**first.settings, "cfg": 9.5}, right=0)
+    assert table([first]) == {"rows": []}
+    value = table([first, other])
+    assert "cfg" in value["settings"]
+    assert value["rows"][1]["settings"][value["settings"].index("cfg")] == "9.5"
+    right = list(value["scores"]).index("named right")
+    assert [row["scores"][right]["text"] for row in value["rows"]] == ["100.0%", "0.0%"]
+    assert value["rows"][0]["scores"][right]["mark"] == "best"
 
 
 def test_order_class_and_page(

@@ -88,6 +88,37 @@ def test_the_table_says_which_run_is_which(project: Project) -> None:
     assert rows[0]["compared"]
 
 
+def test_of_several_runs_the_settings_that_differ_are_told(project: Project) -> None:
+    add_run(project, "one", 1)
+    add_run(project, "two", 2)
+    runs = [run(project, "two"), run(project, "one")]
+    rows = views.run_rows(runs, used=None, active=None, main="two", scores={"two": 0.625})["rows"]
+    assert [row["settings"] for row in rows] == ["steps 20", "steps 10"]
+    assert [row["score"] for row in rows] == ["62%", "–"]
+
+
+def curve(held_out: list[float], falling: bool = True) -> list[dict]:
+    return [
+        {"step": 10 * n, "diffusion": 1 / n if falling else float(n), "validation": value}
+        for n, value in enumerate(held_out, 1)
+    ]
+
+
+def test_overfitting_is_said_only_where_the_held_out_loss_has_risen_for_a_while() -> None:
+    warning = views.overfitting(curve([1.0, 0.8, 0.7, 0.8, 0.85, 0.9]))
+    assert "lowest at step 30" in warning
+    assert "25% higher" in warning
+    for fine in (
+        [1.0, 0.8, 0.7, 0.69, 0.68],
+        [1.0, 0.8, 0.7, 0.705, 0.702, 0.706],  # within its noise
+        [1.0, 0.8, 0.7, 0.9],  # a single one
+        [],
+    ):
+        assert views.overfitting(curve(fine)) == ""
+    assert views.overfitting(curve([1.0, 0.8, 0.7, 0.8, 0.85, 0.9], falling=False)) == ""
+    assert views.overfitting([{"step": 1}]) == ""
+
+
 def test_one_preset_is_recommended_by_the_device() -> None:
     assert views.recommended_preset("cuda") == "published"
     assert views.recommended_preset("cpu") == "quick"

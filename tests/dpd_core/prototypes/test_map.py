@@ -11,8 +11,8 @@ import pytest
 from dpd_core.events import Event
 from dpd_core.project import Project
 from dpd_core.prototypes import map as projection
-from dpd_core.prototypes.map import project_map, write_map
-from dpd_core.prototypes.map_file import read_map
+from dpd_core.prototypes.map import project_map, write_first_map, write_map
+from dpd_core.prototypes.map_file import FIRST, read_map
 
 ROOT = Path(__file__).parents[3]
 AFTER_A_MAP = """
@@ -114,6 +114,30 @@ def test_the_map_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(projection, "project_map", lambda *a, **k: pytest.fail("computed again"))
     assert write_map(project, ids, vectors, **settings, emit=events.append) == first
     assert len(events) == 1
+
+
+def test_a_first_map_is_there_until_the_other_is(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "project")
+    vectors, cloud = clouds(40)
+    ids = [f"a/{n}.png" for n in range(40)]
+    write_first_map(project, ids, vectors)
+    first = read_map(project)
+    assert first is not None
+    assert first["key"].startswith(FIRST)
+    assert separated(np.stack([first["x"], first["y"]], 1), cloud) > 0.95
+    second = write_map(project, ids, vectors, neighbors=8, seed=0)
+    assert not second["key"].startswith(FIRST)
+    write_first_map(project, ids, vectors)
+    assert read_map(project) == second, "a better map stays"
+    write_first_map(project, ids[1:], vectors[1:])
+    assert len(read_map(project)["ids"]) == 39
+
+
+def test_components_are_the_same_either_way() -> None:
+    vectors, _ = clouds(30)
+    by_covariance = projection._pca(vectors)
+    wide = np.concatenate([vectors, np.zeros((30, 40), np.float32)], 1)
+    assert np.abs(projection._pca(wide) - by_covariance).max() < 1e-3
 
 
 @pytest.mark.parametrize("change", ["vectors", "ids", "neighbors", "seed"])

@@ -203,6 +203,26 @@ def test_the_record_says_what_was_measured(v_model: Path, tmp_path: Path) -> Non
     assert {"diffusion", "consistency", "classifier_accuracy", "loss"} <= set(metrics[-1].values)
 
 
+def test_held_out_images_are_measured_and_change_nothing(v_model: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    plain = trainer(v_model, tmp_path / "plain")
+    assert plain.fit() == trainer(v_model, tmp_path / "with", held_out=True).fit(events.append)
+    (told,) = [event for event in events if isinstance(event, Metric)]
+    assert told.values["validation"] > 0
+    first = load_file(find(tmp_path / "plain"))
+    again = load_file(find(tmp_path / "with"))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
+def test_the_held_out_loss_is_of_the_model_alone(v_model: Path, tmp_path: Path) -> None:
+    config = QUICK.replace(learning_rate=2e-2, warmup_steps=0, consistency_weight=0.0)
+    training = trainer(v_model, tmp_path / "one", config, held_out=True)
+    before = training.validation_loss()
+    assert training.validation_loss() == before
+    training.step(0)
+    assert training.validation_loss() != before
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [("epsilon", [1.0, 5 / 9]), ("v_prediction", [0.5, 0.5]), ("sample", [1.0, 5.0])],
