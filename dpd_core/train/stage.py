@@ -106,9 +106,9 @@ def _texts_of_others(
     found = {}
     for image_id in sorted(ids):
         name = classes[image_id]
-        if texts := by_class.get(name):
-            place = seen[name] = seen.get(name, -1) + 1
-            found[image_id] = texts[place % len(texts)]
+        place = seen[name] = seen.get(name, -1) + 1
+        if name in by_class:
+            found[image_id] = by_class[name][place % len(by_class[name])]
     return found
 
 
