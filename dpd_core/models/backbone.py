@@ -29,6 +29,12 @@ from dpd_core.models.prompts import Prompts, TextEmbeddings
 from dpd_core.models.schedules import Schedule
 from dpd_core.project import Project
 
+_TILED = 1024
+"""Images of more px a side go through the autoencoder in tiles."""
+
+_DECODED = 2**21
+"""Pixels decoded at once: 32 images of 256 px, two of 1024."""
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -82,6 +88,8 @@ class Backbone:
                 "a model for inpainting or editing.", where=self.folder, fix="Give the plain model."
             )
         self.latent_shape = (channels, side, side)
+        if self.image_size > _TILED:
+            self.vae.enable_tiling()
 
     @classmethod
     def load(
@@ -157,6 +165,7 @@ class Backbone:
         Returns:
             The posterior, each part float32 (B, C, h, w).
         """
+        self._wake(self.vae)
         images = self.normalised(pixels)
         distribution = self.vae.encode(images).latent_dist
         scale, mean = self.vae.config.scaling_factor, distribution.mean
@@ -172,12 +181,15 @@ class Backbone:
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to uint8 images (B, H, W, 3)."""
-        images = self.decoded(latents.to(self.device, torch.float32))
+        at_once = max(1, _DECODED // self.image_size**2)
+        parts = latents.to(self.device, torch.float32).split(at_once)
+        images = torch.cat([self.decoded(part) for part in parts])
         images = ((images + 1) * 127.5).round().clamp(0, 255)
         return images.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     def decoded(self, latents: Tensor) -> Tensor:
         """What the decoder makes of latents (B, C, h, w): (B, 3, H, W), about [-1, 1]."""
+        self._wake(self.vae)
         latents = latents / self.vae.config.scaling_factor
         if self._latent_shift:
             latents = latents + self._latent_shift
@@ -185,6 +197,7 @@ class Backbone:
 
     def encode_prompts(self, texts: list[str]) -> Prompts:
         """Encode texts of any length; see :class:`Prompts`."""
+        self._wake(*self.family.encoders)
         return self.family.encode(texts)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, embeddings: TextEmbeddings) -> Tensor:
@@ -201,6 +214,20 @@ class Backbone:
             self.denoiser, noisy.to(dtype), timesteps, text, self.image_size
         )
         return output.float()
+
+    def rest(self) -> None:
+        """Make room on the device: autoencoder and text encoders wait in the machine's memory until
+        they are asked."""
+        if self.device.type != "cpu":
+            for part in (self.vae, *self.family.encoders):
+                torch.nn.Module.to(part, "cpu")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _wake(self, *parts: torch.nn.Module) -> None:
+        for part in parts:
+            if next(part.parameters()).device.type != self.device.type:
+                torch.nn.Module.to(part, self.device)
 
     @property
     def _latent_shift(self) -> float:

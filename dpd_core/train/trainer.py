@@ -177,6 +177,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             adapters.cut_curve(self.folder, step)
         try:
+            self.backbone.rest()
             meter = Meter(emit, STAGE, config.steps, done=step, message="training")
             while step < config.steps:
                 between = False
@@ -194,6 +195,7 @@ class Trainer:
                     self._save(step, history)
                 if preview and self._preview_due(step):
                     preview(self.backbone, step)
+                    self.backbone.rest()
                 meter.advance()
         except BaseException:
             # A stop request comes between two steps. A fault or a second Ctrl-C may come in the

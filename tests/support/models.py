@@ -183,18 +183,14 @@ def save_model(
     """Write a Stable-Diffusion pipeline folder with seeded random weights and return it."""
     torch.manual_seed(0)
     depth = len(sizes["unet"]["block_out_channels"])
-    # The last level has no cross-attention, as in Stable Diffusion.
-    down = ("CrossAttnDownBlock2D",) * (depth - 1) + ("DownBlock2D",)
-    up = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (depth - 1)
     tokenizer = byte_tokenizer()
     pipeline = StableDiffusionPipeline(
         vae=_vae(sizes["vae"]),
         unet=UNet2DConditionModel(
             in_channels=4,
             out_channels=4,
-            down_block_types=down,
-            up_block_types=up,
             num_class_embeds=class_labels,
+            **unet_blocks(depth, attention_first=True),
             **sizes["unet"],
         ),
         text_encoder=CLIPTextModel(_text_config(tokenizer, sizes["text"])),
@@ -217,12 +213,10 @@ def save_model_xl(
     tokenizer = byte_tokenizer()
     pipeline = StableDiffusionXLPipeline(
         vae=_vae(sizes["vae"]),
-        # The first level has no cross-attention.
         unet=UNet2DConditionModel(
             in_channels=4,
             out_channels=4,
-            down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (depth - 1),
-            up_block_types=("CrossAttnUpBlock2D",) * (depth - 1) + ("UpBlock2D",),
+            **unet_blocks(depth, attention_first=False),
             **sizes["unet"],
         ),
         text_encoder=CLIPTextModel(_text_config(tokenizer, sizes["text"])),
@@ -259,6 +253,19 @@ def save_model_3(
     )
     pipeline.to(dtype).save_pretrained(folder)
     return folder
+
+
+def unet_blocks(depth: int, *, attention_first: bool) -> dict[str, Any]:
+    """Types of a UNet's levels: all have cross-attention but the last one (Stable Diffusion 1 and
+    2) or the first one (XL)."""
+    down = ["CrossAttnDownBlock2D"] * (depth - 1)
+    up = ["CrossAttnUpBlock2D"] * (depth - 1)
+    if attention_first:
+        return {
+            "down_block_types": (*down, "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", *up),
+        }
+    return {"down_block_types": ("DownBlock2D", *down), "up_block_types": (*up, "UpBlock2D")}
 
 
 def _vae(sizes: dict[str, Any]) -> AutoencoderKL:
