@@ -21,7 +21,10 @@ KEPT = {"Stable Diffusion 1 or 2": (190, 224, 50), "XL": (335, 410, 40), "3": (5
 """KiB kept of each latent place of each sample in a format of two bytes: LoRA on attention, LoRA on
 all layers (or the whole network), and either with gradient checkpointing."""
 
-_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj")
+_ATTENTION = (
+    *("to_q", "to_k", "to_v", "to_out.0"),
+    *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+)
 _OPTIMISER = 16
 """Bytes a trained number: itself, its gradient and AdamW's two moments, in float32."""
 _DECODER = 3 * 2**10

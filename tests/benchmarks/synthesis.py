@@ -124,6 +124,6 @@ def _pipeline(backbone: Backbone, config: ResolvedSynthesis) -> object:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(BUNDLED, torch_dtype=torch.float32)
-    pipeline.scheduler = backbone.scheduler(config.scheduler, config.steps)
+    pipeline.scheduler = backbone.schedule.solver(config.scheduler, config.steps, backbone.device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
