@@ -250,7 +250,12 @@ class TrainConfig(StageConfig):
         advanced=True,
     )
     min_snr_gamma: float = setting(
-        5.0, "Min-SNR loss weighting; 0 turns it off.", low=0.0, high=100.0, advanced=True
+        5.0,
+        "Min-SNR loss weighting (for flow models: middle noise levels are drawn more often); 0 turns "
+        "it off.",
+        low=0.0,
+        high=100.0,
+        advanced=True,
     )
     caption_dropout: float = setting(
         0.0, "Share of samples trained without words.", low=0.0, high=1.0, advanced=True

@@ -139,8 +139,8 @@ class Backbone:
             adapter_weights.merge(family.denoiser, adapter, kind)
         for part in family.parts.values():
             part.requires_grad_(False).eval()
-        for part in (family.vae, *family.encoders):
-            part.to(hardware.device)
+        # The text encoders come when they are asked.
+        family.vae.to(hardware.device)
         # diffusers' own `to` warns at every change of number format.
         torch.nn.Module.to(family.denoiser, hardware.device, hardware.dtype)
         return cls(family, hardware, image_size)
