@@ -251,8 +251,7 @@ class TrainConfig(StageConfig):
     )
     min_snr_gamma: float = setting(
         5.0,
-        "Min-SNR loss weighting (for flow models: middle noise levels are drawn more often); 0 turns "
-        "it off.",
+        "Min-SNR loss weighting (flow models draw middle noise levels more often); 0 turns it off.",
         low=0.0,
         high=100.0,
         advanced=True,
