@@ -44,3 +44,15 @@ def test_table_and_record_hold_the_row() -> None:
     kept = json.loads(record("name", options(), [row], {"cores": 2}))
     assert kept["rows"][0]["goal"] == "≥ 2×"
     assert kept["machine"] == {"cores": 2}
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_with_tiny_models(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    child(["-m", "tests.benchmarks.gpu", "--toy", "--json", file], HF_HUB_OFFLINE="1")
+    made = json.loads(file.read_text())
+    works = [row["work"].split(",")[0] for row in made["rows"]]
+    assert works.count("LoRA sd15") == works.count("LoRA sdxl") == 2
+    assert works.count("synthesis") == 3
+    ours = [row for row in made["rows"] if "times_the_plain_loop" in row]
+    assert all(row["tflops"] > 0 and 0 < row["share_of_ceiling"] < 1 for row in ours)

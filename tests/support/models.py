@@ -181,10 +181,19 @@ def save_model(
     dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write a Stable-Diffusion pipeline folder with seeded random weights and return it."""
+    pipeline = build_model(sizes, prediction_type=prediction_type, class_labels=class_labels)
+    pipeline.to(dtype).save_pretrained(folder)
+    return folder
+
+
+def build_model(
+    sizes: dict[str, Any], *, prediction_type: str = "epsilon", class_labels: int | None = None
+) -> StableDiffusionPipeline:
+    """The pipeline that :func:`save_model` writes."""
     torch.manual_seed(0)
     depth = len(sizes["unet"]["block_out_channels"])
     tokenizer = byte_tokenizer()
-    pipeline = StableDiffusionPipeline(
+    return StableDiffusionPipeline(
         vae=_vae(sizes["vae"]),
         unet=UNet2DConditionModel(
             in_channels=4,
@@ -200,18 +209,22 @@ def save_model(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype).save_pretrained(folder)
-    return folder
 
 
 def save_model_xl(
     folder: Path, sizes: dict[str, Any] = TINY_XL, *, dtype: torch.dtype = torch.float32
 ) -> Path:
     """Write a Stable-Diffusion-XL pipeline folder with seeded random weights and return it."""
+    build_model_xl(sizes).to(dtype).save_pretrained(folder)
+    return folder
+
+
+def build_model_xl(sizes: dict[str, Any]) -> StableDiffusionXLPipeline:
+    """The pipeline that :func:`save_model_xl` writes."""
     torch.manual_seed(0)
     depth = len(sizes["unet"]["block_out_channels"])
     tokenizer = byte_tokenizer()
-    pipeline = StableDiffusionXLPipeline(
+    return StableDiffusionXLPipeline(
         vae=_vae(sizes["vae"]),
         unet=UNet2DConditionModel(
             in_channels=4,
@@ -225,8 +238,6 @@ def save_model_xl(
         tokenizer_2=byte_tokenizer(pad="!</w>"),
         scheduler=DDIMScheduler(**_NOISE),
     )
-    pipeline.to(dtype).save_pretrained(folder)
-    return folder
 
 
 def save_model_3(
