@@ -55,6 +55,16 @@ def folder_of(path: Path) -> Path:
     return folder
 
 
+def settings_of(path: Path) -> Path:
+    """The folder with the settings and the tokenizer of such a file; no weight is read.
+
+    Raises:
+        ModelError: as :func:`folder_of`.
+    """
+    _check(path)
+    return _settings(path)
+
+
 def _check(path: Path) -> bool:
     """Look at the names in the file; whether its weights are of half precision.
 
@@ -112,7 +122,7 @@ def _settings(path: Path) -> Path:
     if all((beside / name).is_file() for name in _SETTINGS):
         return beside
     try:
-        family = fetch_diffusers_config(load_file(path))["pretrained_model_name_or_path"]
+        family = fetch_diffusers_config(_empty(path))["pretrained_model_name_or_path"]
         patterns = ["*/*.json", "tokenizer/*.txt", _FINISHED]
         return hub_snapshot(family, tuple(patterns), ("safety_checker/*",))
     except (ModelError, LookupError, ValueError, TypeError, AttributeError) as error:
@@ -124,6 +134,15 @@ def _settings(path: Path) -> Path:
             "the same family, Stable Diffusion 1 or 2: model_index.json, */config.json, tokenizer/ "
             "and scheduler/. Or run once with a network.",
         ) from error
+
+
+def _empty(path: Path) -> dict[str, torch.Tensor]:
+    """The file's tensors without their numbers: a family is told by names and shapes."""
+    with safe_open(path, "pt") as file:
+        return {
+            name: torch.empty(file.get_slice(name).get_shape(), device="meta")
+            for name in file.keys()  # noqa: SIM118
+        }
 
 
 def _stamps(settings: Path) -> list[Any]:

@@ -52,7 +52,7 @@ def load_prompt_tokenizer(source: str) -> PromptTokenizer:
     """The tokenizer of a text-to-image model; loaded once a process, without the model.
 
     Args:
-        source: ``"bundled"``, a local folder or a Hub id; see
+        source: ``"bundled"``, a local folder, a single file or a Hub id; see
             :func:`dpd_core.models.files.resolve_model`.
 
     Raises:
@@ -60,6 +60,11 @@ def load_prompt_tokenizer(source: str) -> PromptTokenizer:
     """
     if source == "bundled":
         return _load(resolve_model(source))
+    if Path(source).expanduser().is_file():
+        # Its settings alone: a text is counted without converting the weights.
+        from dpd_core.models.single_file import settings_of
+
+        return _load(settings_of(Path(source).expanduser()))
     example = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     return _load(model_folder(source, patterns=_FILES, example=example))
 

@@ -12,6 +12,7 @@ from dpd_core.hardware import choose_hardware
 from dpd_core.models import hub, single_file
 from dpd_core.models.backbone import Backbone, image_side
 from dpd_core.models.files import resolve_model
+from dpd_core.models.tokens import load_prompt_tokenizer
 from tests.support.models import save_model
 from tests.support.original_layout import save_single_file, settings_only
 
@@ -54,6 +55,34 @@ def test_a_single_file_is_the_model(
     written = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
     assert resolve_model(str(file)).parent == kept
     assert {path: path.stat().st_mtime_ns for path in kept.rglob("*")} == written, "made once"
+
+
+def test_the_tokens_of_a_text_are_counted_without_converting(
+    folder: Path, tmp_path: Path, kept: Path
+) -> None:
+    file = save_single_file(folder, tmp_path / "dream.safetensors")
+    settings_only(folder, tmp_path / "dream")
+    text = "boats and quays " * 20
+    assert load_prompt_tokenizer(str(file)).chunks(text) == load_prompt_tokenizer(
+        str(folder)
+    ).chunks(text)
+    assert not kept.exists()
+
+
+def test_the_family_of_a_file_is_told_without_its_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save_single_file(folder, tmp_path / "dream.safetensors")
+    asked: list[str] = []
+
+    def snapshot(source: str, *patterns: object) -> Path:
+        asked.append(source)
+        return folder
+
+    monkeypatch.setattr(single_file, "hub_snapshot", snapshot)
+    monkeypatch.setattr(single_file, "load_file", lambda path: pytest.fail("it was read"))
+    assert load_prompt_tokenizer(str(file)).room == 75
+    assert asked == ["stable-diffusion-v1-5/stable-diffusion-v1-5"]
 
 
 def test_without_its_settings_it_says_which_to_bring(
