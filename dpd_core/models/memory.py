@@ -32,6 +32,9 @@ _DECODER = 3 * 2**10
 _LIBRARIES = 0.7
 """GiB that CUDA and its libraries take for themselves."""
 _LARGEST_HEADER = 2**26
+_FULL = 4
+"""Bytes a number of the parts that compute in float32."""
+_HUGE = ("text_encoder_3",)
 
 
 @dataclass(frozen=True)
@@ -42,23 +45,28 @@ class TrainingMemory:
         weights: Of the denoiser; encoders and autoencoder are elsewhere meanwhile.
         trained: What is trained, with gradients and moments.
         kept: What a step keeps for its backward pass.
-        previews: What making a preview takes beside the weights, instead of ``kept``.
+        previews: What making a preview takes, instead of ``kept``; the autoencoder is part of it.
+        encoding: Autoencoder and text encoders, which are there with the weights while captions
+            are encoded, before anything is trained.
     """
 
     weights: float
     trained: float
     kept: float
     previews: float
+    encoding: float
 
     @property
     def total(self) -> float:
         """The most at any time."""
-        return self.weights + self.trained + max(self.kept, self.previews) + _LIBRARIES
+        training = self.trained + max(self.kept, self.previews)
+        return self.weights + max(training, self.encoding) + _LIBRARIES
 
     def __str__(self) -> str:
         return (
             f"about {self.total:.1f} GB: weights {self.weights:.1f}, what is trained "
-            f"{self.trained:.1f}, a step {self.kept:.1f}, a preview {self.previews:.1f}"
+            f"{self.trained:.1f}, a step {self.kept:.1f}, a preview {self.previews:.1f}; "
+            f"before, while captions are encoded, the encoders {self.encoding:.1f}"
         )
 
 
@@ -86,7 +94,8 @@ def training_memory(
     Raises:
         ModelError: the model has no denoiser, or its files are damaged.
     """
-    shapes = list(_shapes(folder))
+    part = next((name for name in DENOISERS if (folder / name).is_dir()), DENOISERS[0])
+    shapes = list(_shapes(folder / part))
     count = sum(_size(shape) for _, shape in shapes)
     if targets == "whole":
         fixed = sum(_size(shape) for name, shape in shapes if name.endswith(".pos_embed"))
@@ -105,13 +114,16 @@ def training_memory(
     wide = _width(settings) / _WIDTHS[_kind(settings)]
     pixels = min(previewed * side**2, max(side**2, 2**21))
     kept = places * each * wide * 2**10 * number / 2
-    parts = (
+    autoencoder = _FULL * _numbers(folder / "vae")
+    decoding = pixels * _DECODER * min(1.0, vae["block_out_channels"][0] / 128)
+    sizes = (
         weights,
         trained,
         kept,
-        pixels * _DECODER * min(1.0, vae["block_out_channels"][0] / 128),
+        autoencoder + decoding if previewed else 0.0,
+        autoencoder + sum(_encoder(path, number) for path in folder.glob("text_encoder*")),
     )
-    return TrainingMemory(*(part / 2**30 for part in parts))
+    return TrainingMemory(*(size / 2**30 for size in sizes))
 
 
 _WIDTHS = {"Stable Diffusion 1 or 2": 320, "XL": 320, "3": 1536}
@@ -145,10 +157,18 @@ def _size(shape: list[int]) -> int:
     return size
 
 
+def _numbers(folder: Path) -> int:
+    return sum(_size(shape) for _, shape in _shapes(folder))
+
+
+def _encoder(folder: Path, number: int) -> int:
+    """Bytes of a text encoder: CLIP computes in float32, T5 in the format of the weights."""
+    return _numbers(folder) * (number if folder.name in _HUGE else _FULL)
+
+
 def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """Name and shape of each weight of the denoiser, from the headers of its files."""
-    part = next(name for name in DENOISERS if (folder / name).is_dir())
-    files = sorted((folder / part).glob("*.safetensors"))
+    """Name and shape of each weight of a part of the model, from the headers of its files."""
+    files = sorted(folder.glob("*.safetensors"))
     whole = [file for file in files if ".fp16" not in file.name]
     for file in whole or files:
         try:

@@ -21,21 +21,23 @@ CLASSES = 6
 
 
 def previewer(
-    project: Project, index: DatasetIndex, folder: Path, emit: Emit
+    project: Project, index: DatasetIndex, backbone: Backbone, folder: Path, emit: Emit
 ) -> Callable[[Backbone, int], None]:
     """A function (backbone, step) that samples one image for each of the first classes.
 
     Args:
         project: Gives the seed.
         index: Gives the classes.
+        backbone: Encodes their texts now, so that its text encoders can rest from then on.
         folder: The adapter's folder; the images go to ``previews/`` in it.
         emit: Gets a :class:`Preview` for each.
     """
     names = list(index.classes)[:CLASSES]
     texts = [f"A satellite image of {index.readable(name)}" for name in names]
 
+    prompts = backbone.encode_prompts(texts).to("cpu", backbone.hardware.dtype)
+
     def preview(backbone: Backbone, step: int) -> None:
-        prompts = backbone.encode_prompts(texts)
         embeddings = prompts.batch(list(range(len(texts))))
         noise = torch.stack(
             [

@@ -80,7 +80,8 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
             seed=project.config.seed,
             held_out=held_out,
         )
-        final = trainer.fit(emit, preview=previewer(project, index, folder, emit))
+        preview = previewer(project, index, backbone, folder, emit)
+        final = trainer.fit(emit, preview=preview)
         adapters.finish(folder, recipe, report, final)
     else:
         emit(Log(STAGE, f"adapter {identity} is there already"))

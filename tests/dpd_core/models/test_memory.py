@@ -52,6 +52,26 @@ def test_what_is_trained_is_counted_from_the_files(
     assert found.trained * 2**30 == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize("save", SAVED)
+def test_the_encoders_count_while_captions_are_encoded(
+    save: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folder = save(tmp_path)
+    backbone = Backbone.load(str(folder), hardware=CPU, image_size=32)
+    resting = (backbone.vae, *backbone.family.encoders)
+    size = sum(value.numel() for part in resting for value in part.parameters())
+    found = estimate(folder)
+    assert found.encoding * 2**30 == pytest.approx(4 * size, rel=0.01)
+    short = estimate(folder, number=2)
+    huge = backbone.family.parts.get("text_encoder_3")
+    saved = 2 * sum(value.numel() for value in huge.parameters()) if huge is not None else 0
+    assert (found.encoding - short.encoding) * 2**30 == pytest.approx(saved, rel=0.01)
+    much = dataclasses.replace(found, encoding=50.0)
+    assert much.total == pytest.approx(found.weights + 50 + 0.7)
+    assert "while captions are encoded, the encoders 50.0" in str(much)
+    assert estimate(folder, previewed=0).previews == 0 < found.previews
+
+
 def test_checkpointing_and_small_batches_take_less(tmp_path: Path) -> None:
     folder = save_model(tmp_path)
     plain = estimate(folder, batch=8, side=512)
