@@ -8,10 +8,14 @@ from typing import Any
 
 from app.server.jobs import JobQueue, JobView
 from app.ui.job_status import made_by
+from dpd_core.config import TrainConfig
 from dpd_core.controls import SAMPLE_NOW
 from dpd_core.errors import ModelError, ProjectError
+from dpd_core.hardware import choose_hardware
+from dpd_core.models.files import folder_at_hand
 from dpd_core.project import Project
 from dpd_core.train.adapters import Run, chosen_adapter, list_runs
+from dpd_core.train.memory import gpu_memory, needed, told
 
 STAGE = "train"
 
@@ -64,6 +68,25 @@ def find_run(project: Project, run_id: Any) -> Run:
         if run.id == run_id:
             return run
     raise ModelError("there is no such training.", where=project.root, fix="Reload the page.")
+
+
+def memory_needed(project: Project, config: TrainConfig) -> str:
+    """A sentence on the GPU memory that a training takes; empty where there is nothing to say, or
+    the model is not on this machine yet."""
+    folder = folder_at_hand(project.config.model)
+    if folder is None:
+        return ""
+    hardware = choose_hardware(project.config)
+    estimate = needed(folder, project.config, config, hardware)
+    if not estimate.weights + estimate.trained:
+        return ""  # its weights are still being downloaded
+    said, warning = told(estimate, hardware, detail=f"about {estimate.total:.1f} GB of GPU memory")
+    if not said:
+        return ""
+    if not warning and (there := gpu_memory(hardware)) is not None:
+        said += f"; this GPU has {there:.1f} GB"
+    text = f"{said[0].upper()}{said[1:]}."
+    return f"{text} ⚠ {warning[0].upper()}{warning[1:]}." if warning else text
 
 
 def sample_now(project: Project, queue: JobQueue) -> None:

@@ -22,14 +22,17 @@ from app.ui.presets import OwnPresets
 from app.ui.revisions import stamp
 from app.ui.scores import best_accuracy, set_scores
 from dpd_core import storage
-from dpd_core.config import CONFIGS, PRESETS, resolve
+from dpd_core.config import CONFIGS, PRESETS, TrainConfig, resolve
 from dpd_core.dataset.index import load_index
 from dpd_core.errors import DPDError
 from dpd_core.hardware import choose_hardware
 from dpd_core.project import Project
+from dpd_core.settings import StageConfig
 from dpd_core.train.adapters import choose_adapter
 
 SHOWN = ("steps", "consistency_weight")
+WEIGHTY = ("batch_size", "rank", "targets", "preview_steps", "gradient_checkpointing")
+"""Settings that the memory of a training hangs on."""
 IDLE = "Nothing trained yet: choose a preset and start."
 
 
@@ -61,6 +64,7 @@ class TrainTab:
                 elem_classes="told",
                 html_template=STATUS_TEMPLATE,
             )
+        self.memory = gr.Markdown(elem_id="train-memory", elem_classes="told")
         self.planned = planned.planned_runs("train-planned")
         with gr.Row():
             with gr.Column(scale=2, min_width=260, elem_id="train-drawer", elem_classes="drawer"):
@@ -86,7 +90,16 @@ class TrainTab:
         ctx, form = self.ctx, self.form
         self.drawer.wire()
         self.presets.wire()
-        filled = [self.form_token, self.preset, *form.components]
+        for name in WEIGHTY:
+            ctx.on(
+                form.fields[name].change,
+                self.memory_needed,
+                inputs=form.components,
+                outputs=[self.memory],
+                quiet=True,
+                trigger_mode="always_last",
+            )
+        filled = [self.form_token, self.memory, self.preset, *form.components]
         ctx.on_change("train", self.fill, inputs=[self.form_token], outputs=filled)
         ctx.on(self.preset.input, self.take_preset, inputs=[self.preset], outputs=form.components)
         ctx.on(self.run.click, self.start, inputs=form.components, outputs=[self.planned])
@@ -130,11 +143,16 @@ class TrainTab:
         record = project.record("train")
         now = storage.digest(str(project.root), job.id if job else "", record and record["id"])
         if now == token:
-            return [gr.skip()] * (2 + len(self.form.fields))
+            return [gr.skip()] * (3 + len(self.form.fields))
         settings = current_settings(project, "train").to_dict()
         if job is not None:
             settings = job.job.config["settings"]
-        return [now, *self._filled(project, settings)]
+        config = CONFIGS["train"].from_dict(settings)
+        return [now, self._needed(project, config), *self._filled(project, settings)]
+
+    def memory_needed(self, project: Project, *values: Any) -> str:
+        """What a training with the form's settings takes of a GPU."""
+        return self._needed(project, self.form.config(project, *values))
 
     def start(self, project: Project, *values: Any) -> dict[str, Any]:
         """Start a training, or plan it behind those at work."""
@@ -233,6 +251,13 @@ class TrainTab:
             ),
             gr.Button("Plan this run too" if busy else "Start training"),
         ]
+
+    def _needed(self, project: Project, config: StageConfig) -> str:
+        try:
+            assert isinstance(config, TrainConfig)
+            return service.memory_needed(project, config)
+        except DPDError:  # a model or a device that is not there: the run says so
+            return ""
 
     def _filled(self, project: Project, settings: dict[str, Any]) -> list[Any]:
         config = CONFIGS["train"].from_dict(settings)

@@ -7,6 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
 from dpd_core import storage
 from dpd_core.errors import ModelError
 from dpd_core.models.hub import hub_snapshot
@@ -53,6 +56,23 @@ def resolve_model(source: str) -> Path:
         patterns=["model_index.json", *patterns],
         example="stable-diffusion-v1-5/stable-diffusion-v1-5",
     )
+
+
+def folder_at_hand(source: str) -> Path | None:
+    """As :func:`resolve_model`, but ``None`` where something would have to be downloaded or
+    converted first: for what is only told in passing."""
+    if source == "bundled":
+        return BUNDLED
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if source.count("/") != 1 or source.startswith((".", "/", "~")) or folder.exists():
+        return None
+    try:
+        found = try_to_load_from_cache(source, "model_index.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def model_folder(

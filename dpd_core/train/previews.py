@@ -15,9 +15,7 @@ from dpd_core.models.backbone import Backbone
 from dpd_core.models.sampling import sample
 from dpd_core.project import Project
 from dpd_core.seeding import generator
-
-CLASSES = 6
-"""Classes that are shown: the first ones."""
+from dpd_core.train.memory import PREVIEWED
 
 
 def previewer(
@@ -32,7 +30,7 @@ def previewer(
         folder: The adapter's folder; the images go to ``previews/`` in it.
         emit: Gets a :class:`Preview` for each.
     """
-    names = list(index.classes)[:CLASSES]
+    names = list(index.classes)[:PREVIEWED]
     texts = [f"A satellite image of {index.readable(name)}" for name in names]
 
     prompts = backbone.encode_prompts(texts).to("cpu", backbone.hardware.dtype)

@@ -15,12 +15,12 @@ from dpd_core.dataset.index import load_index
 from dpd_core.events import Began, Emit, Log, ignore
 from dpd_core.models.backbone import Backbone, Posterior, load_backbone, model_identity
 from dpd_core.models.latents import Latents, latents_for
-from dpd_core.models.memory import training_memory
 from dpd_core.project import Project
 from dpd_core.train import adapters, decoder
 from dpd_core.train.classifier import EPOCHS, LatentClassifier
 from dpd_core.train.classifier_training import project_classifier
-from dpd_core.train.previews import CLASSES, previewer
+from dpd_core.train.memory import needed, told
+from dpd_core.train.previews import previewer
 from dpd_core.train.trainer import STAGE, Examples, Trainer
 
 
@@ -58,7 +58,7 @@ def run(project: Project, config: TrainConfig, emit: Emit = ignore) -> dict[str,
     if not (folder / adapters.RECORD).exists():
         adapters.begin(folder, recipe)
         backbone = load_backbone(project)
-        _say_memory(backbone, config, emit)
+        _say_memory(project, backbone, config, emit)
         if config.decoder_steps:
             # One of several processes; the others find it.
             with PartialState(cpu=backbone.device.type == "cpu").main_process_first():
@@ -115,35 +115,14 @@ def _texts_of_others(
     return found
 
 
-def _say_memory(backbone: Backbone, config: TrainConfig, emit: Emit) -> None:
+def _say_memory(project: Project, backbone: Backbone, config: TrainConfig, emit: Emit) -> None:
     """Say how much memory the training takes, and warn where a GPU has less."""
-    needed = training_memory(
-        backbone.folder,
-        side=backbone.image_size,
-        batch=config.batch_size,
-        rank=config.rank,
-        targets=config.targets,
-        checkpointing=config.gradient_checkpointing,
-        number=backbone.hardware.dtype.itemsize,
-        previewed=CLASSES if config.preview_steps else 0,
-    )
-    if backbone.device.type == "cpu":
-        if needed.weights + needed.trained > 1:
-            emit(Log(STAGE, f"on a GPU this training would take {needed}"))
-        return
-    emit(Log(STAGE, f"the training takes {needed}"))
-    if backbone.device.type != "cuda":
-        return
-    there = torch.cuda.get_device_properties(backbone.device).total_memory / 2**30
-    if needed.total > there:
-        emit(
-            Log(
-                STAGE,
-                f"this GPU has {there:.1f} GB, which may be too little: use "
-                "--gradient-checkpointing, a smaller --batch-size or a smaller --image-size",
-                level="warning",
-            )
-        )
+    estimate = needed(backbone.folder, project.config, config, backbone.hardware)
+    said, warning = told(estimate, backbone.hardware, detail=str(estimate))
+    if said:
+        emit(Log(STAGE, said))
+    if warning:
+        emit(Log(STAGE, warning, level="warning"))
 
 
 def _examples(

@@ -245,11 +245,17 @@ def save_model_3(
 ) -> Path:
     """Write a Stable-Diffusion-3 pipeline folder with seeded random weights and return it; with
     T5 if the sizes have ``"t5"``."""
+    build_model_3(sizes).to(dtype).save_pretrained(folder)
+    return folder
+
+
+def build_model_3(sizes: dict[str, Any]) -> StableDiffusion3Pipeline:
+    """The pipeline that :func:`save_model_3` writes."""
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
     words = t5_tokenizer() if "t5" in sizes else None
     vae = {"latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609}
-    pipeline = StableDiffusion3Pipeline(
+    return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(patch_size=2, **sizes["transformer"]),
         vae=_vae({**sizes["vae"], **vae, "use_quant_conv": False, "use_post_quant_conv": False}),
         text_encoder=CLIPTextModelWithProjection(_text_config(tokenizer, sizes["text"])),
@@ -262,8 +268,6 @@ def save_model_3(
         tokenizer_3=words,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
-    pipeline.to(dtype).save_pretrained(folder)
-    return folder
 
 
 def unet_blocks(depth: int, *, attention_first: bool) -> dict[str, Any]:

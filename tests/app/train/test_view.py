@@ -13,6 +13,7 @@ from dpd_core.errors import ModelError
 from dpd_core.project import Project
 from dpd_core.train import adapters
 from dpd_core.train.adapters import Run
+from tests.support.headers import save_headers
 
 
 @pytest.fixture
@@ -40,6 +41,25 @@ def add_run(project: Project, name: str, points: int, *, finished: bool = False)
 
 def run(project: Project, name: str) -> Run:
     return next(run for run in adapters.list_runs(project) if run.id == name)
+
+
+def test_the_page_says_what_a_gpu_needs_before_training(project: Project, tmp_path: Path) -> None:
+    settings = TrainConfig(batch_size=8, gradient_checkpointing=False)
+    assert service.memory_needed(project, settings) == "", "the bundled model fits anywhere"
+    model = save_headers(tmp_path / "model", "Stable Diffusion 1.5")
+    large = Project.create(
+        tmp_path / "large", config=project.config.replace(model=str(model), device="cpu")
+    )
+    plain = service.memory_needed(large, settings)
+    assert plain.startswith("On a GPU this training would take about ")
+    gigabytes = float(plain.split("about ")[1].split(" GB")[0])
+    assert 7 < gigabytes < 10
+    less = service.memory_needed(large, settings.replace(gradient_checkpointing=True))
+    assert float(less.split("about ")[1].split(" GB")[0]) < gigabytes
+    for absent in ("nobody/has-this-here", str(tmp_path / "none")):
+        place = tmp_path / f"p{len(absent)}"
+        other = Project.create(place, config=project.config.replace(model=absent))
+        assert service.memory_needed(other, settings) == "", "and nothing is downloaded for it"
 
 
 def chart(project: Project, name: str) -> list[dict]:
