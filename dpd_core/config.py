@@ -146,8 +146,9 @@ class CaptionsConfig(StageConfig):
     mode: str = setting(
         "aggregated",
         "template: class name only; vlm: caption of the prototype image; "
-        "aggregated: the cluster's captions made one text.",
-        choices=("template", "vlm", "aggregated"),
+        "aggregated: the cluster's captions made one text; group: a chat model (SmolVLM, Qwen-VL) "
+        "sees the cluster's images together and says what they share.",
+        choices=("template", "vlm", "aggregated", "group"),
     )
     template: str = setting(
         "A satellite image of {class}", "Sentence in which {class} is the readable class name."

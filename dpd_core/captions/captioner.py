@@ -33,6 +33,13 @@ INSTRUCTION = (
 )
 """What a chat model is asked."""
 
+TOGETHER = (
+    "These {count} satellite images{label} belong together. Describe in one sentence of at most "
+    "{max_words} words what they have in common: what is seen, how many, how it is laid out, its "
+    "colors and its surroundings. Leave out what only some of them show."
+)
+"""What a chat model is asked of several images."""
+
 OPENING = "a satellite image of {class}"
 """What a BLIP model goes on from where the class is known; else it begins by itself."""
 
@@ -61,6 +68,16 @@ class Captioner(Protocol):
         describe the image as what it is known to be.
         """
 
+    def caption_together(
+        self, groups: list[list[Image.Image]], max_words: int, class_names: Sequence[str]
+    ) -> list[str]:
+        """One text of at most ``max_words`` words for each group of RGB images, on what these
+        have in common; may be empty. ``class_names`` as in :meth:`caption`, one a group.
+
+        Raises:
+            ModelError: it cannot look at several images at once.
+        """
+
 
 class ModelCaptioner:
     """A :class:`Captioner` made of a transformers model. Make it with :func:`load_captioner`.
@@ -81,12 +98,35 @@ class ModelCaptioner:
         Raises:
             ModelError: the model's parts do not fit together, or it is too large for the device.
         """
-        names = class_names or [""] * len(images)
-        texts = [""] * len(images)
+        return self._texts([[image] for image in images], max_words, class_names)
+
+    def caption_together(
+        self, groups: list[list[Image.Image]], max_words: int, class_names: Sequence[str]
+    ) -> list[str]:
+        """See :class:`Captioner`.
+
+        Raises:
+            ModelError: as :meth:`caption`, or the model takes one image at a time.
+        """
+        if not self._model.several:
+            raise ModelError(
+                "this captioner looks at one image at a time.",
+                where=self._source,
+                fix="Use a SmolVLM or Qwen-VL model for the mode 'group', or the mode "
+                "'aggregated'.",
+            )
+        return self._texts(groups, max_words, class_names)
+
+    def _texts(
+        self, asked: list[list[Image.Image]], max_words: int, class_names: Sequence[str] | None
+    ) -> list[str]:
+        names = class_names or [""] * len(asked)
+        texts = [""] * len(asked)
         try:
             groups: dict[tuple[Any, ...], list[tuple[int, dict[str, Any]]]] = {}
-            for index, (image, name) in enumerate(zip(images, names, strict=True)):
-                inputs = self._model.prepare(image, self._question(name, max_words), _opening(name))
+            for index, (images, name) in enumerate(zip(asked, names, strict=True)):
+                question = self._question(name, max_words, len(images))
+                inputs = self._model.prepare(images, question, _opening(name))
                 shape = tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
                 groups.setdefault(shape, []).append((index, inputs))
             for group in groups.values():
@@ -110,9 +150,11 @@ class ModelCaptioner:
             ) from error
         return texts
 
-    def _question(self, name: str, max_words: int) -> str:
-        label = f", which shows {_plain(name)}," if name else ""
-        return self._instruction.replace("{max_words}", str(max_words)).replace("{label}", label)
+    def _question(self, name: str, max_words: int, count: int = 1) -> str:
+        shows = "shows" if count == 1 else "show"
+        label = f", which {shows} {_plain(name)}," if name else ""
+        text = self._instruction if count == 1 else TOGETHER.replace("{count}", str(count))
+        return text.replace("{max_words}", str(max_words)).replace("{label}", label)
 
     def _generate(self, inputs: list[dict[str, Any]], max_words: int) -> list[str]:
         try:

@@ -1,4 +1,5 @@
-"""Captions of single images: asked of the captioner once, then found in ``captions/raw.json``."""
+"""Captions of images, single or together: asked of the captioner once, then found in
+``captions/raw.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +10,12 @@ from typing import Any
 from PIL import Image
 
 from dpd_core import storage
-from dpd_core.captions.captioner import Captioner, captioner_fingerprint, load_captioner
+from dpd_core.captions.captioner import (
+    TOGETHER,
+    Captioner,
+    captioner_fingerprint,
+    load_captioner,
+)
 from dpd_core.dataset.images import to_square
 from dpd_core.dataset.index import ImageRecord
 from dpd_core.dataset.pixels import open_record
@@ -23,20 +29,31 @@ _LARGEST_SIDE = 2048
 
 @dataclass(frozen=True)
 class CaptionRequest:
-    """An image as the captioner gets it.
+    """What the captioner gets: an image, or several to be described together.
 
     Attributes:
-        record: The image.
+        record: The image, or the first of them.
         class_name: Readable name that the captioner is told; empty where it is not told.
+        others: The others of a group.
     """
 
     record: ImageRecord
     class_name: str
+    others: tuple[ImageRecord, ...] = ()
+
+    @property
+    def records(self) -> tuple[ImageRecord, ...]:
+        """All images."""
+        return (self.record, *self.others)
 
     @property
     def key(self) -> str:
-        """Identity of what the captioner is shown: bytes, bands and name."""
-        return "-".join([self.record.sha256, *map(str, self.record.bands), self.class_name])
+        """Identity of what the captioner is shown: bytes, bands and name, and of a group the
+        question too."""
+        shown = [[record.sha256, *map(str, record.bands)] for record in self.records]
+        if self.others:
+            return f"group-{storage.digest(TOGETHER, shown, self.class_name)}"
+        return "-".join([*shown[0], self.class_name])
 
 
 class ImageCaptions:
@@ -84,7 +101,7 @@ class ImageCaptions:
         self._texts = self._all.setdefault(f"{fingerprint}/{max_words}", {})
 
     def known(self, requests: Sequence[CaptionRequest]) -> dict[str, str]:
-        """The captions that are there, by image id."""
+        """The captions that are there, by the id of the (first) image."""
         return {
             request.record.id: self._texts[request.key]
             for request in requests
@@ -92,7 +109,8 @@ class ImageCaptions:
         }
 
     def add(self, requests: Sequence[CaptionRequest], batch_size: int) -> list[str]:
-        """Caption those of these images that have no caption yet.
+        """Caption those of these requests that have no caption yet, ``batch_size`` images at once.
+        An image that cannot be read is left out of its group.
 
         Returns:
             Ids of those that cannot be read, sorted.
@@ -100,7 +118,9 @@ class ImageCaptions:
         # One caption for each content. The batches are those of the whole list, so that a run
         # that was interrupted goes on with the very batches it would have had.
         wanted = list({request.key: request for request in requests}.values())
-        batches = [wanted[at : at + batch_size] for at in range(0, len(wanted), batch_size)]
+        most = max((len(request.records) for request in wanted), default=1)
+        at_once = max(1, batch_size // most)
+        batches = [wanted[at : at + at_once] for at in range(0, len(wanted), at_once)]
         batches = [
             batch for batch in batches if any(request.key not in self._texts for request in batch)
         ]
@@ -113,17 +133,20 @@ class ImageCaptions:
         for batch in batches:
             images, readable = [], []
             for request in batch:
-                try:
-                    images.append(_square(request.record))
+                found = []
+                for record in request.records:
+                    try:
+                        found.append(_square(record))
+                    except DatasetError as error:
+                        unreadable.append(record.id)
+                        text = f"not captioned: {record.id}: {error}"
+                        self._emit(Log(self._stage, text, "warning"))
+                if found:
+                    images.append(found)
                     readable.append(request)
-                except DatasetError as error:
-                    unreadable.append(request.record.id)
-                    self._emit(
-                        Log(self._stage, f"not captioned: {request.record.id}: {error}", "warning")
-                    )
             if images:
                 names = [request.class_name for request in readable]
-                texts = model.caption(images, self._max_words, names)
+                texts = _asked(model, images, self._max_words, names)
                 self._texts.update(
                     {request.key: text for request, text in zip(readable, texts, strict=True)}
                 )
@@ -135,6 +158,14 @@ class ImageCaptions:
         hardware = choose_hardware(self._project.config)
         self._emit(Log(self._stage, f"loading the captioner {self._source} ({hardware.reason})"))
         return load_captioner(self._source, hardware)
+
+
+def _asked(
+    model: Captioner, images: list[list[Image.Image]], max_words: int, names: list[str]
+) -> list[str]:
+    if all(len(group) == 1 for group in images):
+        return model.caption([image for (image,) in images], max_words, names)
+    return model.caption_together(images, max_words, names)
 
 
 def _checked(value: Any) -> dict[str, dict[str, str]]:

@@ -1,15 +1,16 @@
 """The three families of captioners, each behind ``prepare`` and ``generate``.
 
-The image processor and the tokenizer are loaded apart: the processors of SmolVLM and Qwen-VL that
-join them need torchvision for videos, and fail without it. What they do with one image and one
-question is done here: fill in the chat template, and put as many image tokens into the text as
-the vision part gives embeddings.
+Chat models may be shown several images at once; BLIP takes one. The image processor and the
+tokenizer are loaded apart: the processors of SmolVLM and Qwen-VL that join them need torchvision
+for videos, and fail without it. What they do with images and one question is done here: fill in
+the chat template, and put as many image tokens into the text as the vision part gives embeddings.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from dpd_core.hardware import Hardware
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 
 Inputs = dict[str, Tensor]
-"""The model's inputs for one image, each with a leading dimension to concatenate along."""
+"""The model's inputs for one question, each with a leading dimension to concatenate along."""
 
 
 class CaptionModel:
@@ -40,11 +41,14 @@ class CaptionModel:
         self.model, self.image_processor = model, image_processor
         self.tokenizer, self.template = tokenizer, template
 
-    def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
-        """The inputs for one RGB image.
+    several = False
+    """Whether it can look at several images together."""
+
+    def prepare(self, images: Sequence[Image.Image], question: str, opening: str = "") -> Inputs:
+        """The inputs for RGB images that are looked at together.
 
         Args:
-            image: The image.
+            images: One, or where the model takes :attr:`several`, more.
             question: What a chat model is asked.
             opening: First words of the caption, for a model that is not asked but goes on.
         """
@@ -87,13 +91,14 @@ class CaptionModel:
 class Blip(CaptionModel):
     """BLIP: pixels in, caption out; the decoder starts from its own first token."""
 
-    def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
-        """``pixel_values`` (1, 3, H, W), and ``input_ids`` (1, L) of the opening.
+    def prepare(self, images: Sequence[Image.Image], question: str, opening: str = "") -> Inputs:
+        """``pixel_values`` (1, 3, H, W) of the first image, and ``input_ids`` (1, L) of the
+        opening.
 
         An opening is left out where the model would not understand it (it has a word that the
         tokenizer does not know) or would have no room left to go on.
         """
-        pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
+        pixels = self.image_processor(images=images[0], return_tensors="pt")["pixel_values"]
         if not opening:
             return {"pixel_values": pixels}
         ids = self.tokenizer(opening, return_tensors="pt").input_ids
@@ -114,17 +119,18 @@ class Blip(CaptionModel):
 
 
 class ChatModel(CaptionModel):
-    """A chat model that is shown an image and asked a question."""
+    """A chat model that is shown images and asked a question."""
 
     default_template: str
+    several = True
 
-    def prompt(self, question: str) -> str:
-        """The question in the model's chat format, with one image token.
+    def prompt(self, question: str, images: int = 1) -> str:
+        """The question in the model's chat format, with a token for each image.
 
         Raises:
-            ValueError: neither the model's template nor the default one gives one image token.
+            ValueError: neither the model's template nor the default one gives as many tokens.
         """
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+        content = [*[{"type": "image"}] * images, {"type": "text", "text": question}]
         for template in (self.template, self.tokenizer.chat_template, self.default_template):
             if template is None:
                 continue
@@ -135,26 +141,32 @@ class ChatModel(CaptionModel):
                 tokenize=False,
             )
             # The tokenizer's template may be the one of the text model, which knows no images.
-            if text.count(self.image_token) == 1:
+            if text.count(self.image_token) == images:
                 return text
-        raise ValueError(f"the prompt must hold {self.image_token} once; is it in the question?")
+        raise ValueError(
+            f"the prompt must hold {self.image_token} once an image; is it in the question?"
+        )
 
     @property
     def image_token(self) -> str:
         """The token an image's embeddings take the place of."""
         return self.tokenizer.convert_ids_to_tokens(self.model.config.image_token_id)
 
-    def tokens(self, question: str, image_text: str) -> Inputs:
-        """``input_ids`` and ``attention_mask`` (1, L): the prompt with the image's own text in
+    def tokens(self, question: str, image_texts: Sequence[str]) -> Inputs:
+        """``input_ids`` and ``attention_mask`` (1, L): the prompt with each image's own text in
         the place of its one image token."""
-        text = self.prompt(question).replace(self.image_token, image_text)
+        parts = self.prompt(question, len(image_texts)).split(self.image_token)
+        text = parts[0] + "".join(
+            own + part for own, part in zip(image_texts, parts[1:], strict=True)
+        )
         # The chat template has put the special tokens there already.
         ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 class SmolVlm(ChatModel):
-    """SmolVLM and Idefics3: an image larger than a tile is cut into tiles, plus the whole."""
+    """SmolVLM and Idefics3: an image larger than a tile is cut into tiles, plus the whole; of
+    several images each is one tile."""
 
     default_template = (
         "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}:"
@@ -163,26 +175,26 @@ class SmolVlm(ChatModel):
         "{% if add_generation_prompt %}Assistant:{% endif %}"
     )
 
-    def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
+    def prepare(self, images: Sequence[Image.Image], question: str, opening: str = "") -> Inputs:
         """Tokens, ``pixel_values`` (1, tiles, 3, H, W) and ``pixel_attention_mask``."""
         tile = self.image_processor.max_image_size["longest_edge"]
         # A smaller image would be enlarged only to be cut up: 17 times the work for no detail.
-        split = max(image.size) > tile
+        split = len(images) == 1 and max(images[0].size) > tile
         options = {} if split else {"size": {"longest_edge": tile}}
         found = self.image_processor(
-            images=[[image]],
+            images=[list(images)],
             do_image_splitting=split,
             return_row_col_info=True,
             return_tensors="pt",
             **options,
         )
         pixels = found["pixel_values"]
-        rows, columns = (int(found[name][0][0]) for name in ("rows", "cols"))
+        grids = zip(*(found[name][0] for name in ("rows", "cols")), strict=True)
         vision = self.model.config.vision_config
         patches = (pixels.shape[-2] // vision.patch_size) * (pixels.shape[-1] // vision.patch_size)
         count = patches // self.model.config.scale_factor**2
         return {
-            **self.tokens(question, self.image_text(rows, columns, count)),
+            **self.tokens(question, [self.image_text(int(r), int(c), count) for r, c in grids]),
             "pixel_values": pixels,
             "pixel_attention_mask": found["pixel_attention_mask"],
         }
@@ -210,19 +222,21 @@ class QwenVl(ChatModel):
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     fewest, most = 64, 1024
-    """Image tokens: a 64 px image would get four, a whole scene tens of thousands."""
+    """Image tokens, the most of all images together: a 64 px image would get four, a whole scene
+    tens of thousands."""
 
-    def prepare(self, image: Image.Image, question: str, opening: str = "") -> Inputs:
-        """Tokens, ``pixel_values`` (patches, D), ``image_grid_thw`` (1, 3) and, where the model
-        takes it, ``mm_token_type_ids`` (1, L), which is 1 at the image."""
+    def prepare(self, images: Sequence[Image.Image], question: str, opening: str = "") -> Inputs:
+        """Tokens, ``pixel_values`` (patches, D), ``image_grid_thw`` (images, 3) and, where the
+        model takes it, ``mm_token_type_ids`` (1, L), which is 1 at the images."""
         processor = self.image_processor
         area = (processor.patch_size * processor.merge_size) ** 2
-        size = {"shortest_edge": self.fewest * area, "longest_edge": self.most * area}
-        found = processor(images=image, size=size, return_tensors="pt")
+        most = max(self.fewest, self.most // len(images))
+        size = {"shortest_edge": self.fewest * area, "longest_edge": most * area}
+        found = processor(images=list(images), size=size, return_tensors="pt")
         grid = found["image_grid_thw"]
-        count = int(grid[0].prod()) // processor.merge_size**2
+        counts = [int(own.prod()) // processor.merge_size**2 for own in grid]
         inputs = {
-            **self.tokens(question, self.image_token * count),
+            **self.tokens(question, [self.image_token * count for count in counts]),
             "pixel_values": found["pixel_values"],
             "image_grid_thw": grid,
         }

@@ -73,13 +73,18 @@ def run(
     unreadable: list[str] = []
     if config.mode != "template":
         by_id = {record.id: record for record in index.images}
-        records = [by_id[image_id] for ids in shown for image_id in ids if image_id in by_id]
+        found = [[by_id[image_id] for image_id in ids if image_id in by_id] for ids in shown]
+        if config.mode != "group":
+            found = [[record] for records in found for record in records]
         words_of = ImageCaptions(
             project, config.captioner, config.max_words, emit, STAGE, captioner=captioner
         )
         requests = [
-            CaptionRequest(record, readable[record.class_name] * config.name_class)
-            for record in records
+            CaptionRequest(
+                records[0], readable[records[0].class_name] * config.name_class, tuple(records[1:])
+            )
+            for records in found
+            if records
         ]
         ids = {
             image_id
@@ -120,7 +125,8 @@ def _wanted(
 def _images_to_caption(
     project: Project, prototypes: list[Prototype], config: CaptionsConfig
 ) -> list[list[str]]:
-    """For each prototype, the image ids to caption, nearest to the centre first."""
+    """For each prototype, the image ids to caption (in the mode ``group`` together, under the id
+    of the first), nearest to the centre first."""
     if config.mode == "template":
         return [[] for _ in prototypes]
     if config.mode == "vlm":

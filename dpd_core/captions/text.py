@@ -31,6 +31,8 @@ _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 _MARKUP = re.compile(r"[*`#]+|<[|/]?[a-z_]+[|]?>")
 _LONGEST_REPEAT = 6
+_SENTENCE = 5
+"""Words of a sentence that can stand alone: a shorter one is no description."""
 
 
 def checked_caption(text: str, *, where: str | None = None) -> str:
@@ -140,7 +142,7 @@ def _bare(word: str) -> str:
 
 def _cut(words: list[str]) -> list[str]:
     ends = [index for index, word in enumerate(words) if word.endswith((".", "!", "?"))]
-    if ends and ends[-1] >= len(words) // 2:
+    if ends and ends[-1] >= min(len(words) // 2, _SENTENCE - 1):
         return words[: ends[-1] + 1]
     while len(words) > 1 and _bare(words[-1]) in STOP_WORDS:
         words = words[:-1]

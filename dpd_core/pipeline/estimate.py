@@ -170,7 +170,7 @@ def _prototypes(config: Any, images: int, classes: int, ipc: int) -> Units:
 def _captions(config: Any, images: int, classes: int, ipc: int) -> Units:
     if config.mode == "template":
         return [("writing captions", 1)]
-    each = config.nearest if config.mode == "aggregated" else 1
+    each = 1 if config.mode == "vlm" else config.nearest
     return [("captioning images", min(images, classes * ipc * each))]
 
 

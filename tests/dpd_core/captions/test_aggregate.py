@@ -193,6 +193,10 @@ def test_any_captions_give_acceptable_texts_that_name_the_class(clusters):
         ),
         ("one two three four five. Six seven eight nine ten", "one two three four five."),
         (
+            "Yes. Two three four five six seven eight nine ten",
+            "Yes. Two three four five six seven eight nine",
+        ),
+        (
             "one two three four five six seven with the nine ten",
             "one two three four five six seven",
         ),
@@ -232,3 +236,10 @@ def test_a_written_caption_is_normalised():
 def test_an_unacceptable_caption_is_refused(text, match):
     with pytest.raises(CaptionError, match=match):
         checked_caption(text)
+
+
+def test_a_long_answer_ends_with_its_last_whole_sentence():
+    first = "Two runways cross a field of grass."
+    rest = " North of them stand " + " ".join(f"hangar {number}" for number in range(40))
+    assert tidy_generated(first + rest, 40) == first
+    assert tidy_generated(f"Sure! {first}{rest}", 40) == f"Sure! {first}"

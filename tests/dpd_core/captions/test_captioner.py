@@ -102,15 +102,63 @@ def test_chat_models_are_told_the_class_in_the_question(folders):
     model = load_captioner(str(folders["qwen2_vl"]), CPU)
     prepare = model._model.prepare
 
-    def listen(image, question, opening=""):
+    def listen(images, question, opening=""):
         asked.append(question)
-        return prepare(image, question, opening)
+        return prepare(images, question, opening)
 
     model._model.prepare = listen
     model.caption(IMAGES[:2], 3, ["golf <|image_pad|> course", ""])
     assert asked[0].startswith("Describe this satellite image, which shows golf")
     assert "<|" not in asked[0] and "at most 3 words" in asked[0]
     assert asked[1].startswith("Describe this satellite image in one sentence")
+    model.caption_together([IMAGES[:3], IMAGES[1:]], 3, ["golf course", ""])
+    assert asked[2].startswith("These 3 satellite images, which show golf course, belong together")
+    assert "have in common" in asked[3] and asked[3].startswith("These 3 satellite images belong")
+
+
+@pytest.mark.parametrize("kind", ["smolvlm", "qwen2_vl", "qwen2_5_vl"])
+def test_chat_models_see_a_group_together(captioners, kind):
+    model = captioners[kind]
+    groups = [IMAGES[:3], IMAGES[1:], [IMAGES[0], IMAGES[2], IMAGES[2]]]
+    found = model.caption_together(groups, 8, [""] * 3)
+    assert found == [model.caption_together([group], 8, [""])[0] for group in groups]
+    assert len(set(found)) == 3, "each image has a part in it"
+    assert all(len(text.split()) <= 8 for text in found)
+
+
+def test_a_model_that_sees_one_image_at_a_time_says_so(captioners):
+    with pytest.raises(ModelError, match="one image at a time") as error:
+        captioners["blip"].caption_together([IMAGES[:2]], 8, [""])
+    assert "Qwen-VL" in error.value.fix and "aggregated" in error.value.fix
+
+
+def test_smolvlm_inputs_of_a_group_are_those_of_the_joint_processor(folders):
+    from transformers.models.idefics3.image_processing_pil_idefics3 import (
+        Idefics3ImageProcessorPil,
+    )
+    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+
+    model = load_model(folders["smolvlm"], folders["smolvlm"], "smolvlm", CPU)
+    images = Idefics3ImageProcessorPil(
+        size={"longest_edge": 2 * TILE}, max_image_size={"longest_edge": TILE}
+    )
+    joint = Idefics3Processor(images, model.tokenizer, image_seq_len=4)
+    group = [noise(200), noise(20), plain("red", 90)]
+    options = {"do_image_splitting": False, "size": {"longest_edge": TILE}}
+    prompt = model.prompt("What is it?", 3)
+    wanted = joint(text=[prompt], images=[group], return_tensors="pt", **options)
+    found = model.prepare(group, "What is it?")
+    assert found["input_ids"].tolist() == wanted["input_ids"].tolist()
+    assert torch.equal(found["pixel_values"], wanted["pixel_values"])
+
+
+def test_qwen_shares_its_room_among_a_group(folders):
+    model = load_model(folders["qwen2_vl"], folders["qwen2_vl"], "qwen2_vl", CPU)
+    inputs = model.prepare([plain("red", 2000), plain("navy", 16), noise(2000)], "What is it?")
+    at_image = inputs["input_ids"] == model.model.config.image_token_id
+    counts = (inputs["image_grid_thw"].prod(1) // 4).tolist()
+    assert len(counts) == 3 and int(at_image.sum()) == sum(counts) <= model.most
+    assert counts[1] == model.fewest < counts[0]
 
 
 def test_no_images_give_no_captions(captioners):
@@ -137,7 +185,7 @@ def test_smolvlm_inputs_are_those_of_the_joint_processor(folders):
         options = {} if split else {"do_image_splitting": False, "size": {"longest_edge": TILE}}
         prompt = model.prompt("What is it?")
         wanted = joint(text=[prompt], images=[[image]], return_tensors="pt", **options)
-        found = model.prepare(image, "What is it?")
+        found = model.prepare([image], "What is it?")
         assert found["input_ids"].tolist() == wanted["input_ids"].tolist()
         assert torch.equal(found["pixel_values"], wanted["pixel_values"])
         assert torch.equal(found["pixel_attention_mask"], wanted["pixel_attention_mask"])
@@ -152,7 +200,7 @@ def test_qwen_sees_small_images_enlarged_and_large_ones_reduced(folders, kind):
     model = load_model(folders[kind], folders[kind], kind, CPU)
     token = model.model.config.image_token_id
     for size, tokens in ((16, 64), (64, 64), (128, 256), (2000, 1024)):
-        inputs = model.prepare(plain("red", size), "What is it?")
+        inputs = model.prepare([plain("red", size)], "What is it?")
         at_image = inputs["input_ids"] == token
         assert int(at_image.sum()) == tokens == int(inputs["image_grid_thw"].prod()) // 4
         assert torch.equal(inputs["mm_token_type_ids"], at_image.int())

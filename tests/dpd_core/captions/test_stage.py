@@ -21,7 +21,7 @@ from dpd_core.events import Log, Progress
 from dpd_core.project import Project
 from dpd_core.prototypes.files import Prototype, class_text
 from tests.support.caption_project import COLORS, make_project, write_prototypes
-from tests.support.captioners import save_blip
+from tests.support.captioners import save_blip, save_qwen
 
 WORDS = {
     "airplane": "a white airplane with a red tail",
@@ -382,4 +382,39 @@ def test_with_a_real_model(project, tmp_path):
     assert all(
         text.startswith("A satellite image of golf course") for text in texts(project)["golfcourse"]
     )
+    assert run(Project.open(project.root), config)["changed"] == 0
+
+
+class Together(Fake):
+    """Says how many images it saw together."""
+
+    def caption_together(self, groups, max_words, class_names):
+        self.batches.append([len(group) for group in groups])
+        return [f"{len(group)} alike, {self._one(group[0])}" for group in groups]
+
+
+def test_a_group_is_described_as_a_whole_and_once(project):
+    model = Together()
+    result = caption(project, model, mode="group", nearest=3, batch_size=7)
+    assert model.batches == [[3, 3]] * 3, "seven images at once are two groups of three"
+    assert result["changed"] == 6
+    assert all("3 alike" in text for found in texts(project).values() for text in found)
+    caption(project, model, mode="group", nearest=3, rewrite=True)
+    assert len(model.batches) == 3, "the answers are kept"
+    caption(project, model, mode="group", nearest=2)
+    assert model.batches[3:] == [[2] * 6], "another group is another question"
+
+
+def test_an_unreadable_image_leaves_its_group(project):
+    project.path("images", "harbor", "0-0.png").write_bytes(b"no image")
+    model = Together()
+    result = caption(project, model, mode="group", nearest=3, batch_size=100)
+    assert result["unreadable"] == ["harbor/0-0.png"]
+    assert sorted(model.batches[0]) == [2, 3, 3, 3, 3, 3]
+
+
+def test_a_group_with_a_real_model(project, tmp_path):
+    folder = save_qwen(tmp_path / "qwen")
+    config = CaptionsConfig(captioner=str(folder), mode="group", nearest=2, max_words=5)
+    assert run(project, config)["changed"] > 0
     assert run(Project.open(project.root), config)["changed"] == 0
