@@ -11,6 +11,7 @@ from dpd_core.cli import main
 from dpd_core.models import weights as adapter_weights
 from dpd_core.models.families.registry import family_of
 from dpd_core.project import Project
+from dpd_core.students import ridge
 from dpd_core.synthesize.sets import DistilledSet
 from dpd_core.train import adapters
 from tests.dpd_core.pipeline.test_whole_run import SMALL
@@ -22,7 +23,14 @@ MODELS: dict[str, Callable[[Path], Path]] = {"xl": save_model_xl, "3": save_mode
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_all_seven_stages(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_seven_stages(
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ridge, "NETWORKS", 1)
+    monkeypatch.setattr(ridge, "NETWORK_STEPS", 8)
     model, root = MODELS[kind](tmp_path / "model"), tmp_path / "project"
     words = ["--model", str(model), "--image-size", "32", "--set", "train.decoder_steps=2"]
     chosen = ["--set", "synthesize.strategy=dpd+", "--set", "synthesize.scheduler=dpm++"]
