@@ -391,6 +391,14 @@ class EvaluateConfig(StageConfig):
         words=BUNDLED,
         advanced=True,
     )
+    clip: str = setting(
+        "",
+        "Also measure how well the images fit their texts, by this CLIP: Hub id or folder in the "
+        "transformers format (OpenAI's, RemoteCLIP, GeoRSCLIP); empty: do not.",
+        path="model",
+        hub=True,
+        advanced=True,
+    )
 
 
 class ExportConfig(StageConfig):

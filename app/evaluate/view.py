@@ -130,6 +130,8 @@ def verdicts(report: Report | None, *, changed: bool = False) -> dict[str, Any]:
             )
         )
     rows += _pretrained(report)
+    if report.text_image is not None:
+        rows.append(_row("note", report.text_image.sentence))
     rows += [
         _row("note", note) for note in report.notes if not note.startswith(("One seed", "FID"))
     ]

@@ -227,6 +227,47 @@ class Privacy:
 
 
 @dataclass(frozen=True)
+class Alignment:
+    """How images fit the sentence that names their class, by a CLIP.
+
+    Attributes:
+        images: How many.
+        class_score: CLIP score with the sentence of the own class, 0 to 100.
+        zero_shot: Share of the images that are nearest to the sentence of their own class.
+    """
+
+    images: int
+    class_score: float
+    zero_shot: float
+
+
+@dataclass(frozen=True)
+class TextImage:
+    """How the distilled images fit texts, beside real test images.
+
+    Attributes:
+        network: Hub id of the CLIP, or its folder's name.
+        caption_score: CLIP score of the distilled images with their captions, 0 to 100.
+        ours, real: The distilled set, and the real test split.
+    """
+
+    network: str
+    caption_score: float
+    ours: Alignment
+    real: Alignment
+
+    @property
+    def sentence(self) -> str:
+        """The figures, the same wherever they are told."""
+        return (
+            f"Without training {self.network} names the class of {self.ours.zero_shot:.0%} of the "
+            f"images, of real test images {self.real.zero_shot:.0%}. CLIP score with the class's "
+            f"name {self.ours.class_score:.1f}, of real ones {self.real.class_score:.1f}; with the "
+            f"captions {self.caption_score:.1f}."
+        )
+
+
+@dataclass(frozen=True)
 class Report:
     """All that was measured of a distilled set.
 
@@ -240,7 +281,7 @@ class Report:
         accuracy_pretrained: The same of the pretrained student.
         accuracy_soft: The same of students on a teacher's probabilities, if asked for.
         confusion: Of the distilled set's students.
-        distribution, privacy: ``None`` where it was not asked for.
+        distribution, privacy, text_image: ``None`` where it was not asked for.
         notes: What a reader has to know, one sentence each.
         seconds: What it took.
     """
@@ -256,6 +297,7 @@ class Report:
     accuracy_soft: dict[str, Accuracy] | None = None
     distribution: Distribution | None = None
     privacy: Privacy | None = None
+    text_image: TextImage | None = None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 

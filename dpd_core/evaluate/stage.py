@@ -27,6 +27,7 @@ from dpd_core.evaluate import metrics
 from dpd_core.evaluate.measures import distribution, privacy, subject_features
 from dpd_core.evaluate.report import Accuracy, Confusion, Protocol, Report, save_report
 from dpd_core.evaluate.subjects import Comparison, Subject, load_comparison
+from dpd_core.evaluate.text_image import text_image
 from dpd_core.events import Emit, Log, Meter, Metric, ignore
 from dpd_core.project import Project
 from dpd_core.seeding import derive_seed
@@ -76,6 +77,7 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
         ),
         distribution=distribution(comparison) if config.distribution else None,
         privacy=privacy(comparison, meter, emit) if config.distribution else None,
+        text_image=text_image(comparison, emit),
         notes=_notes(comparison),
         seconds=round(time.monotonic() - started, 1),
     )
@@ -339,4 +341,10 @@ def _summary(report: Report, path: str) -> dict[str, Any]:
             "layout": report.privacy.layout.share,
         }
         summary["attack"] = report.privacy.attack.features
+    if report.text_image:
+        summary["clip"] = {
+            "caption_score": report.text_image.caption_score,
+            "zero_shot": report.text_image.ours.zero_shot,
+            "zero_shot_real": report.text_image.real.zero_shot,
+        }
     return summary

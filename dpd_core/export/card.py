@@ -245,6 +245,8 @@ def _numbers(report: Report | None) -> str:
             values = (found.fid.value, found.kid.value, found.coverage, found.grain)
             cells = " | ".join(f"{value:.4g}" for value in values)
             lines.append(f"| {_kind(report, name)} | {cells} |")
+    if report.text_image is not None:
+        lines += ["", escape(report.text_image.sentence)]
     lines += ["", *(f"- {escape(note)}" for note in report.notes)]
     return "\n".join(lines) + "\n"
 

@@ -88,6 +88,7 @@ def _numbers(report: Report | None) -> list[str]:
         f"trained on each set and tested on {protocol.test_images} real images that none of them "
         f"has seen; mean and sample standard deviation of {len(protocol.seeds)} seeds.</p>",
         _table(("trained on", "images", "accuracy", "difference from this set"), rows),
+        *([f"<p>{escape(report.text_image.sentence)}</p>"] if report.text_image else []),
         *(f"<p><small>{escape(note)}</small></p>" for note in report.notes),
     ]
 

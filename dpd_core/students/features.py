@@ -218,7 +218,7 @@ def features_by(
     """
     if network == BUNDLED:
         return features(images, side=side, batch_size=batch_size, device=device)
-    model, processor = _hub_model(network, str(device))
+    model, processor = hub_model(network, str(device))
     found = []
     for start in range(0, len(images), batch_size):
         inputs = processor(images=list(images[start : start + batch_size]), return_tensors="pt")
@@ -277,7 +277,12 @@ def network_identity(network: str) -> str:
 
 
 @remembered
-def _hub_model(source: str, device: str) -> tuple[Any, Any]:
+def hub_model(source: str, device: str) -> tuple[Any, Any]:
+    """A transformers model by Hub id or folder, frozen, and its image processor; read once.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
     try:
         # Only safetensors: the pickled formats could run code.
         model: Any = AutoModel.from_pretrained(source, use_safetensors=True)

@@ -10,7 +10,7 @@ from app.ui.sets import set_choices
 from dpd_core.config import EvaluateConfig
 from dpd_core.errors import ConfigError, ProjectError
 from dpd_core.evaluate.baselines import BASELINES
-from dpd_core.evaluate.report import save_report
+from dpd_core.evaluate.report import Alignment, TextImage, save_report
 from dpd_core.synthesize.sets import DistilledSet, write_manifest
 from tests.support.distilled_project import make_project
 from tests.support.evaluation_report import make_report
@@ -257,3 +257,12 @@ def test_reports_are_found_by_set(project):
     assert [report.set for report in found] == ["dpd-1", "other"]
     with pytest.raises(ProjectError, match="no report"):
         service.reports(project, ["../secret"])
+
+
+def test_what_a_clip_found_is_told_with_real_images_beside():
+    plain = make_report()
+    assert not any("CLIP" in text for _, text in texts(plain))
+    found = TextImage("org/clip", 24.5, Alignment(6, 22.25, 0.5), Alignment(30, 23.0, 0.75))
+    (text,) = [text for _, text in texts(replace(plain, text_image=found)) if "CLIP" in text]
+    assert "org/clip names the class of 50% of the images, of real test images 75%" in text
+    assert "captions 24.5" in text
