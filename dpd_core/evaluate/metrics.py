@@ -116,7 +116,11 @@ def kid(real: np.ndarray, generated: np.ndarray, *, seed: int) -> Distance:
         # It warns that it keeps all features; they are small and in memory already.
         warnings.simplefilter("ignore", UserWarning)
         metric = KernelInceptionDistance(
-            feature=_Identity(real.shape[1]), subsets=KID_SUBSETS, subset_size=size
+            feature=_Identity(real.shape[1]),
+            subsets=KID_SUBSETS,
+            subset_size=size,
+            # Of several processes each has all features; together they would count them twice.
+            sync_on_compute=False,
         )
     metric.update(torch.from_numpy(real).float(), real=True)
     metric.update(torch.from_numpy(generated).float(), real=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
@@ -40,7 +41,8 @@ TEACHER = "convnet"
 
 
 def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[str, Any]:
-    """The evaluate stage: writes ``reports/<set>.json``.
+    """The evaluate stage: writes ``reports/<set>.json``. Several processes (torchrun) share the
+    students; the first of them measures the rest and writes the report.
 
     Raises:
         StageMissing: no data set, no distilled set, or no clusters for the medoids.
@@ -51,6 +53,12 @@ def run(project: Project, config: EvaluateConfig, emit: Emit = ignore) -> dict[s
     comparison = load_comparison(project, config, emit)
     manifest = comparison.distilled.digest
     meter = _meter(comparison, emit)
+    processes = PartialState(cpu=comparison.hardware.device.type == "cpu")
+    if processes.num_processes > 1:
+        emit(Log(STAGE, f"{processes.num_processes} processes share the work"))
+        _divide(comparison, meter, processes)
+        if not processes.is_main_process:
+            return {"set": comparison.distilled.name}
     fixed = {
         subject.name: _pretrained_results(comparison, subject) for subject in comparison.subjects
     }
@@ -103,6 +111,31 @@ def _meter(comparison: Comparison, emit: Emit) -> Meter:
     if config.distribution:
         total += len(comparison.subjects[0].variant(0)) + len(comparison.control)
     return Meter(emit, STAGE, total, done=done, message="training students")
+
+
+def _divide(comparison: Comparison, meter: Meter, processes: PartialState) -> None:
+    """Train this process's share of the students, and wait for the others' to be there."""
+    config = comparison.config
+    teachers: list[students.Student | None] = [None] * (config.student != pretrained.NAME)
+    if config.soft_labels:
+        with processes.main_process_first():
+            teachers.append(teacher_network(comparison, meter))
+    tasks = [
+        (subject, repeat, teacher)
+        for teacher in teachers
+        for subject in comparison.subjects
+        for repeat in range(config.seeds)
+    ]
+    paths = [_part(comparison, subject, repeat, soft=t is not None) for subject, repeat, t in tasks]
+    there = [path.exists() for path in paths]
+    # By the place among all: what is missing may look otherwise to a process that comes later.
+    mine = range(processes.process_index, len(tasks), processes.num_processes)
+    for place in mine:
+        subject, repeat, teacher = tasks[place]
+        _student_result(comparison, subject, repeat, meter, teacher)
+    processes.wait_for_everyone()
+    others = sum(not known for place, known in enumerate(there) if place not in mine)
+    meter.advance(others * config.student_steps, "training students")
 
 
 def _part(comparison: Comparison, subject: Subject, repeat: int, *, soft: bool = False) -> Path:
