@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dpd_core.errors import ConfigError
 from dpd_core.pipeline import benchmark_report
 from dpd_core.pipeline.benchmark import read_method
 from dpd_core.pipeline.benchmark_chart import chart
+from dpd_core.students import ridge
 
 SETTINGS = {
     "captions.mode": "template",
@@ -55,6 +57,14 @@ def command(out: Path, strategies: str, ipc: str) -> list[str]:
     for name, value in SETTINGS.items():
         words += ["--set", f"{name}={value}"]
     return words
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ridge, "NETWORKS", 1)
+        patch.setattr(ridge, "NETWORK_STEPS", 8)
+        yield
 
 
 @pytest.fixture(scope="module")
