@@ -80,7 +80,7 @@ def memory_needed(project: Project, config: TrainConfig) -> str:
     estimate = needed(folder, project.config, config, hardware)
     if not estimate.weights + estimate.trained:
         return ""  # its weights are still being downloaded
-    said, warning = told(estimate, hardware, detail=f"about {estimate.total:.1f} GB of GPU memory")
+    said, warning = told(estimate, hardware, detail=f"about {estimate.total:.1f} GB of memory")
     if not said:
         return ""
     if not warning and (there := gpu_memory(hardware)) is not None:
