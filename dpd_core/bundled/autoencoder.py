@@ -27,7 +27,7 @@ SHARES = {"eurosat": 0.3, "naip": 0.55, "banepa": 0.1, "ramp": 0.05}
 """How often the autoencoder sees each kind of image."""
 KL_WEIGHT = 1e-6
 PERCEPTUAL_WEIGHT = 0.15
-ADVERSARIAL_WEIGHT = 0.03
+ADVERSARIAL_WEIGHT = 0.1
 """How much the decoder is to be taken for a camera by a discriminator of patches. Without it what
 is decoded is the mean of what the latents allow, which has too little fine texture."""
 KEPT_WEIGHT = 0.5
