@@ -146,7 +146,8 @@ def sample(
     for i in range(skipped, len(times)):
         t = times[i]
         output = _predict(backbone, z_t, t, embeddings, unconditional, cfg)
-        if guide is not None and guidance.is_active(i, steps, start=guide.start, end=guide.end):
+        made, ahead = i - skipped, len(times) - skipped
+        if guide is not None and guidance.is_active(made, ahead, start=guide.start, end=guide.end):
             level = schedule.level(t)
             clean = schedule.predict_clean(output, z_t, t.expand(len(z_t)))
             z_t, shift = guide.apply(z_t, clean, level)

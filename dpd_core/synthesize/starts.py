@@ -20,6 +20,9 @@ from dpd_core.seeding import generator
 
 FIELD = 3
 """Places a side of the random field whose sign says which member is seen."""
+LEAST, MOST = 0.2, 0.5
+"""Bounds of the part of a start that the second member covers. Halves make a scene of neither; the
+more one of them rules, the more the scene is one, and the guard says where it is too much so."""
 SHARPNESS = 6.0
 """Steepness of the border, in standard deviations of the field."""
 
@@ -84,10 +87,12 @@ def members_key(members: Mapping[Slot, Sequence[str]]) -> str:
 
 
 def _share(draws: torch.Generator, shape: tuple[int, int]) -> Tensor:
-    """How much of the first member is seen at each place, (H, W) in [0, 1]; half of it in all."""
+    """How much of the first member is seen at each place, (H, W) in [0, 1]."""
     field = torch.randn(1, 1, FIELD, FIELD, generator=draws)
     field = F.interpolate(field, shape, mode="bicubic", align_corners=True)[0, 0]
-    return torch.sigmoid(SHARPNESS * (field - field.median()) / field.std().clamp(min=1e-6))
+    covered = LEAST + (MOST - LEAST) * torch.rand((), generator=draws)
+    border = field.flatten().quantile(covered)
+    return torch.sigmoid(SHARPNESS * (field - border) / field.std().clamp(min=1e-6))
 
 
 def _turned(image: np.ndarray, draws: torch.Generator) -> np.ndarray:
