@@ -89,7 +89,7 @@ STRATEGIES: dict[str, Strategy] = {
         "real image are refused; of the others the set is chosen as a whole, by what it teaches.",
         formula="z_τ = √ᾱ_τ·E(m∘x₁ + (1−m)∘x₂) + √(1−ᾱ_τ)·ε, then DPD's pull; of the candidates "
         "argmin ½‖Y_r − K_rs(K_ss + λI)⁻¹Y_s‖² + β·mean_r(1 − max_s cos)",
-        strength=0.3,
+        strength=0.2,
         start="members",
         guide="prototype",
         scale=0.5,
