@@ -196,8 +196,11 @@ class JobQueue:
         return [self._view(job, listed, order) for job in jobs]
 
     def current(self, project: Project) -> JobView | None:
-        """The run at work, else the first that waits, else the last one; of a plan the whole."""
+        """A plan that waits or is at work, else the run at work, else the first that waits, else the
+        last one; of a plan the whole."""
         views = self.jobs(project, last=1)
+        if views and views[0].stage == "run" and views[0].active:
+            return views[0]
         if views and (views[0].status == "queued" or not views[0].active):
             listed = self._listed(project)
             if listed:
