@@ -177,7 +177,7 @@ def test_the_recipe_says_all_that_a_strategy_does() -> None:
     definition = get_strategy("dpd+").definition
     json.dumps(definition, allow_nan=False)
     assert definition["cfg"] == 1.0
-    for name, value in {"cfg": 3.0, "strength": 0.2, "rule": "first", "start": "prototype"}.items():
+    for name, value in {"cfg": 3.0, "strength": 0.4, "rule": "first", "start": "prototype"}.items():
         changed = dataclasses.replace(get_strategy("dpd+"), **{name: value})
         assert changed.definition != definition, name
     renamed = dataclasses.replace(get_strategy("dpd+"), description="other words")
