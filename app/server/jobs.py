@@ -196,8 +196,8 @@ class JobQueue:
         return [self._view(job, listed, order) for job in jobs]
 
     def current(self, project: Project) -> JobView | None:
-        """A plan that waits or is at work, else the run at work, else the first that waits, else the
-        last one; of a plan the whole."""
+        """A plan that waits or is at work, else the run at work, else the first that waits, else
+        the last one; of a plan the whole."""
         views = self.jobs(project, last=1)
         if views and views[0].stage == "run" and views[0].active:
             return views[0]
