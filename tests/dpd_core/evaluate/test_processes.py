@@ -37,7 +37,7 @@ def test_two_processes_write_the_report_of_one(tmp_path: Path) -> None:
     alone = evaluate(make_project(tmp_path / "alone"))
     project = make_project(tmp_path / "shared")
     assert evaluate(project, *LAUNCH) == alone
-    (job,) = [job for job in list_jobs(project) if job.stage == "evaluate"]
+    (job,) = [job for job in list_jobs(project) if job.config["stage"] == "evaluate"]
     assert "2 processes share the work" in (job.folder / "events.jsonl").read_text()
     # The distilled set, random and medoid; hard and soft labels; two seeds.
     assert len(list(project.path("reports", "parts").glob("*.json"))) == 12
