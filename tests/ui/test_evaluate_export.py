@@ -107,6 +107,8 @@ def test_each_distilled_image_stands_beside_its_nearest_real_one(page: Any, app:
     assert len(shown) == 6
     assert shown == sorted(shown, reverse=True)
     assert pairs.first.locator("figcaption").all_inner_texts() == ["distilled", "its own prototype"]
+    for pair in pairs.all():
+        pair.scroll_into_view_if_needed()  # pictures are fetched when they come into sight
     page.wait_for_function(
         "() => [...document.querySelectorAll('#evaluate-pairs img')].every(i => i.naturalWidth > 0)"
     )
