@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,9 @@ class ReplacePanel:
         ]
         shown = [self.seen, self.apply, self.table]
         _, search, class_name, kind = filters
-        # A text box's "input" leaves out what is pasted.
-        for event in (
+        # A text box's "input" leaves out what is pasted. All are one event: of several, an early
+        # answer could come after a later one and stay.
+        changed = (
             self.pattern.change,
             self.replacement.change,
             self.regex.input,
@@ -107,15 +109,15 @@ class ReplacePanel:
             search.change,
             class_name.input,
             kind.input,
-        ):
-            self.ctx.on(
-                event,
-                self.preview,
-                inputs=fields,
-                outputs=shown,
-                trigger_mode="always_last",
-                **QUICK,
-            )
+        )
+        self.ctx.on(
+            partial(gr.on, changed),
+            self.preview,
+            inputs=fields,
+            outputs=shown,
+            trigger_mode="always_last",
+            **QUICK,
+        )
         for event in marked:
             self.ctx.on(event.then, self.preview, inputs=fields, outputs=shown, **QUICK)
         self.ctx.on_change("captions", self.preview, inputs=fields, outputs=shown)
