@@ -39,6 +39,13 @@ def shut(accordion: str) -> str:
     return f"#{accordion} > button"
 
 
+def open_replace(page: Any) -> None:
+    """Unfold the panel; what is typed before its fields listen is seen by nobody."""
+    page.locator(shut("captions-replace")).click()
+    page.locator("#replace-apply").wait_for()
+    page.wait_for_timeout(2000)
+
+
 def texts(app: App) -> dict[str, dict[int, str]]:
     captions = current_captions(Project.open(app.project()))
     return {
@@ -108,7 +115,7 @@ def test_a_bulk_replacement_is_shown_done_and_undone_after_a_restart(
     before = texts(app)
     open_app(page, app, "Captions")
     page.locator(".caption-card").first.wait_for()
-    page.locator(shut("captions-replace")).click()
+    open_replace(page)
     page.locator("#replace-find textarea, #replace-find input").fill("(satell)ite (image)")
     page.get_by_label("Regular expression").check()
     page.locator("#replace-by textarea, #replace-by input").fill(r"\2 from a \1ite")
@@ -150,7 +157,7 @@ def test_markup_in_captions_is_text_everywhere(page: Any, app: App) -> None:
     page.locator(".history li", has_text=HOSTILE).wait_for()
     edit(Project.open(app.project()), "river", 0, f"{HOSTILE} ${{alert(1)}} {{{{value}}}}")
     card(page, "${alert(1)} {{value}}").wait_for()
-    page.locator(shut("captions-replace")).click()
+    open_replace(page)
     page.locator("#replace-find textarea, #replace-find input").fill("river")
     page.locator("#replace-by textarea, #replace-by input").fill("<b onclick=x>port</b>")
     page.locator("#replace-table td", has_text="<b onclick=x>port</b>").first.wait_for()
